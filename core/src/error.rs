@@ -1,0 +1,81 @@
+//! The one error type of this crate.
+
+use core::fmt;
+
+use crate::{geom::ConvGeom, name::Name};
+
+/// Why a network could not be described, planned or run.
+///
+/// `Copy` and free of allocation, so it is the same type on a microcontroller and on a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A buffer has the wrong length; both sizes are in elements.
+    BufferLength {
+        /// what the buffer is for
+        what: &'static str,
+        /// elements required
+        need: usize,
+        /// elements supplied
+        got: usize,
+    },
+    /// The weights were packed for another kernel or geometry.
+    PackedForOtherKernel,
+    /// No kernel accepts this geometry.
+    Unsupported(ConvGeom),
+    /// An architecture name that does not follow the grammar of [`crate::net::ResNet`].
+    UnknownArchitecture {
+        /// what is wrong with it
+        reason: &'static str,
+    },
+    /// A network that cannot be built, such as one with no classes.
+    InvalidNetwork {
+        /// what is wrong with it
+        reason: &'static str,
+    },
+    /// A tensor the network needs is not among the weights.
+    MissingTensor(Name),
+    /// A tensor has another number of elements than the network needs.
+    TensorLength {
+        /// the tensor
+        name: Name,
+        /// elements required
+        need: usize,
+        /// elements found
+        got: usize,
+    },
+    /// A tensor holds a NaN or an infinity, or a batch norm a negative variance.
+    NotFinite(Name),
+    /// Zero threads, or more than the platform can start.
+    Threads {
+        /// the number asked for
+        asked: usize,
+    },
+    /// The instruction set asked for does not exist or this CPU lacks it.
+    UnavailableIsa,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Error::BufferLength { what, need, got } => {
+                write!(f, "{what} holds {got} elements, {need} needed")
+            }
+            Error::PackedForOtherKernel => f.write_str("weights were packed for another kernel; call prepack again"),
+            Error::Unsupported(g) => write!(f, "no kernel for convolution {g}"),
+            Error::UnknownArchitecture { reason } => write!(f, "unknown architecture: {reason}"),
+            Error::InvalidNetwork { reason } => write!(f, "invalid network: {reason}"),
+            Error::MissingTensor(name) => write!(f, "tensor `{name}` is missing"),
+            Error::TensorLength { name, need, got } => {
+                write!(f, "tensor `{name}` has {got} elements, {need} needed")
+            }
+            Error::NotFinite(name) => {
+                write!(f, "tensor `{name}` holds a value that is not usable (NaN, infinity or a negative variance)")
+            }
+            Error::Threads { asked } => write!(f, "cannot run on {asked} threads; ask for at least 1"),
+            Error::UnavailableIsa => f.write_str("this CPU does not offer the instruction set asked for"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

@@ -1,0 +1,17 @@
+//! Deep residual networks (He, Zhang, Ren, Sun, CVPR 2016) without the standard library.
+//!
+//! A [`net::ResNet`] describes a network of the paper; walking it yields every layer with its
+//! torchvision name. With feature `alloc` it is folded into a [`net::Net`], a flat list of ops.
+#![cfg_attr(not(feature = "std"), no_std)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+mod error;
+pub mod geom;
+mod name;
+pub mod net;
+pub mod weights;
+
+pub use error::Error;
+pub use name::Name;

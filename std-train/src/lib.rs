@@ -1,0 +1,1 @@
+//! Weights, data sets and image transforms for the networks of [`residual_core`].
