@@ -7,11 +7,16 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod arch;
+pub mod elem;
 mod error;
 pub mod geom;
+pub mod kernel;
 mod name;
 pub mod net;
+pub mod testing;
 pub mod weights;
 
+pub use arch::Isa;
 pub use error::Error;
 pub use name::Name;

@@ -1,0 +1,88 @@
+//! AVX2 with FMA: 16 registers of 8 lanes.
+
+use core::arch::x86_64::*;
+
+use super::vector::{Op, Vector};
+
+#[derive(Clone, Copy)]
+pub(super) struct F32x8(__m256);
+
+/// Lane masks for the first `n` lanes: eight of them starting at `8 - n`.
+static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn invoke<O: Op>(op: O) {
+    // SAFETY: this function is only entered where the CPU has AVX2 and FMA; the rest is the caller's.
+    unsafe { op.run::<F32x8>() }
+}
+
+#[inline(always)]
+unsafe fn mask(n: usize) -> __m256i {
+    debug_assert!(n <= 8);
+    // SAFETY: `8 - n .. 16 - n` lies within the 16 masks for n <= 8; AVX2 is the caller's promise.
+    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast()) }
+}
+
+// SAFETY (all blocks below): the trait's contract gives AVX2, FMA and valid pointers.
+impl Vector for F32x8 {
+    const LANES: usize = 8;
+    const PANEL: usize = 2;
+    // 6 x 2 accumulators, 2 weights, 1 broadcast: 15 of 16 registers.
+    const MAX_ROWS: [usize; 2] = [12, 6];
+
+    #[inline(always)]
+    unsafe fn invoke<O: Op>(op: O) {
+        // SAFETY: as above.
+        unsafe { invoke(op) }
+    }
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        // SAFETY: as above.
+        F32x8(unsafe { _mm256_set1_ps(v) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: as above.
+        F32x8(unsafe { _mm256_loadu_ps(p) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> Self {
+        // SAFETY: as above; masked-out lanes are not read.
+        F32x8(unsafe { _mm256_maskload_ps(p, mask(n)) })
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize) {
+        // SAFETY: as above; masked-out lanes are not written.
+        unsafe { _mm256_maskstore_ps(p, mask(n), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x8(unsafe { _mm256_fmadd_ps(self.0, a.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x8(unsafe { _mm256_add_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x8(unsafe { _mm256_sub_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x8(unsafe { _mm256_mul_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        // SAFETY: as above; MAXPS returns its second operand when either is NaN.
+        F32x8(unsafe { _mm256_max_ps(self.0, b.0) })
+    }
+}

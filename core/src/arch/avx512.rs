@@ -1,0 +1,84 @@
+//! AVX-512F: 32 registers of 16 lanes.
+
+use core::arch::x86_64::*;
+
+use super::vector::{Op, Vector};
+
+#[derive(Clone, Copy)]
+pub(super) struct F32x16(__m512);
+
+#[target_feature(enable = "avx512f")]
+unsafe fn invoke<O: Op>(op: O) {
+    // SAFETY: this function is only entered where the CPU has AVX-512F; the rest is the caller's.
+    unsafe { op.run::<F32x16>() }
+}
+
+#[inline(always)]
+fn mask(n: usize) -> __mmask16 {
+    debug_assert!(n <= 16);
+    ((1u32 << n) - 1) as __mmask16
+}
+
+// SAFETY (all blocks below): the trait's contract gives AVX-512F and valid pointers.
+impl Vector for F32x16 {
+    const LANES: usize = 16;
+    const PANEL: usize = 2;
+    // 14 x 2 accumulators, 2 weights, 1 broadcast: 31 of 32 registers.
+    const MAX_ROWS: [usize; 2] = [28, 14];
+
+    #[inline(always)]
+    unsafe fn invoke<O: Op>(op: O) {
+        // SAFETY: as above.
+        unsafe { invoke(op) }
+    }
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        // SAFETY: as above.
+        F32x16(unsafe { _mm512_set1_ps(v) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: as above.
+        F32x16(unsafe { _mm512_loadu_ps(p) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> Self {
+        // SAFETY: as above; masked-out lanes are not read.
+        F32x16(unsafe { _mm512_maskz_loadu_ps(mask(n), p) })
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize) {
+        // SAFETY: as above; masked-out lanes are not written.
+        unsafe { _mm512_mask_storeu_ps(p, mask(n), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x16(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x16(unsafe { _mm512_add_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x16(unsafe { _mm512_sub_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x16(unsafe { _mm512_mul_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        // SAFETY: as above; MAXPS returns its second operand when either is NaN.
+        F32x16(unsafe { _mm512_max_ps(self.0, b.0) })
+    }
+}

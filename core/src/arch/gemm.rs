@@ -1,0 +1,301 @@
+//! The register tile and the loops around it: every convolution and the classifier end here.
+//!
+//! ```text
+//! y[i, j] = act( bias[j] + sum over taps t, 0 <= c < depth of
+//!                a[row(i) + tap[t] + c] * w[t * depth + c, j]  + shortcut[i, j] )
+//! ```
+//!
+//! `row(i)` is where output pixel `i` begins to read, so a 1x1 convolution is one tap over pixels in
+//! place and a 3x3 is the same tile fed with shifted rows: no im2col copy. Each output element is one
+//! chain of multiply-adds in a fixed order (bias, then taps, then channels), whatever the tile it
+//! falls into: results do not depend on how the work is split.
+
+use core::cmp::min;
+
+use super::{
+    isa::Isa,
+    vector::{Op, Vector, dispatch, tile_of},
+    view::MatMut,
+};
+
+/// Where the output pixels begin to read: pixel `i` at
+/// `start + (i / per_row) * row + (i % per_row) * pixel`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowMap {
+    pub start: usize,
+    pub per_row: usize,
+    pub row: usize,
+    pub pixel: usize,
+}
+
+impl RowMap {
+    /// Pixels of `pixel` elements one after the other.
+    pub(crate) const fn contiguous(pixel: usize) -> Self {
+        RowMap { start: 0, per_row: usize::MAX, row: 0, pixel }
+    }
+
+    fn at(&self, i: usize) -> usize {
+        self.start + i / self.per_row * self.row + i % self.per_row * self.pixel
+    }
+
+    /// The largest offset of the first `n` pixels.
+    fn max(&self, n: usize) -> usize {
+        let last = n.saturating_sub(1);
+        let full = if last >= self.per_row { self.per_row - 1 } else { last };
+        self.start + last / self.per_row * self.row + full * self.pixel
+    }
+}
+
+/// What happens to a result before it is stored: `act(result + shortcut)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue<'a> {
+    /// Laid out as `y`: the same rows, columns and stride.
+    pub shortcut: Option<&'a [f32]>,
+    pub relu: bool,
+}
+
+/// How weights are packed for one instruction set: panels of `width` output channels (the last one
+/// may be one vector narrower), each a row of biases and then `depth` rows of weights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels {
+    lanes: usize,
+    width: usize,
+    rows: usize,
+    /// products summed per output
+    depth: usize,
+    /// output channels
+    n: usize,
+}
+
+impl Panels {
+    pub(crate) fn new(isa: Isa, depth: usize, n: usize) -> Self {
+        let (lanes, width, rows) = tile_of(isa);
+        Panels { lanes, width, rows, depth, n }
+    }
+
+    /// Rows and columns of the largest tile, for names.
+    pub(crate) const fn tile(&self) -> (usize, usize) {
+        (self.rows, self.width)
+    }
+
+    /// Elements of all panels.
+    pub(crate) const fn len(&self) -> usize {
+        (self.depth + 1) * self.n.next_multiple_of(self.lanes)
+    }
+
+    /// Output channels in panel multiples; a split of the channels must fall on one.
+    pub(crate) const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Fills `packed` from `weight(channel, depth index)` and `bias(channel)`; channels past the
+    /// last are zero.
+    pub(crate) fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize) -> f32, bias: impl Fn(usize) -> f32) {
+        for (panel, first) in
+            packed[..self.len()].chunks_mut((self.depth + 1) * self.width).zip((0..).step_by(self.width))
+        {
+            let width = panel.len() / (self.depth + 1);
+            let valid = min(width, self.n - first);
+            panel.fill(0.0);
+            let (head, body) = panel.split_at_mut(width);
+            for j in 0..valid {
+                head[j] = bias(first + j);
+                for (d, row) in body.chunks_exact_mut(width).enumerate() {
+                    row[j] = weight(first + j, d);
+                }
+            }
+        }
+    }
+}
+
+/// One matrix product. `y` has a row per pixel and `cols` columns, which are output channels
+/// `first..first + cols` of the packed weights.
+pub(crate) struct Gemm<'a> {
+    pub a: &'a [f32],
+    pub rows: RowMap,
+    pub taps: &'a [usize],
+    /// products per tap
+    pub depth: usize,
+    pub panels: Panels,
+    pub packed: &'a [f32],
+    /// first output channel; a multiple of [`Panels::width`]
+    pub first: usize,
+    pub epilogue: Epilogue<'a>,
+    /// pixels of `a` that should stay in the cache while all panels pass over them
+    pub block: usize,
+}
+
+/// Computes `y`.
+///
+/// # Panics
+/// When a slice is too short for what the other fields say; checked once, before the loops.
+pub(crate) fn gemm(isa: Isa, g: &Gemm<'_>, y: &mut MatMut<'_, f32>) {
+    let (m, n) = (y.rows(), y.cols());
+    if m == 0 || n == 0 {
+        return;
+    }
+    let far = g.taps.iter().max().map_or(0, |t| t + g.depth);
+    assert!(
+        g.rows.per_row > 0 && g.rows.max(m).checked_add(far).is_some_and(|end| end <= g.a.len()),
+        "input too short"
+    );
+    assert_eq!(g.taps.len() * g.depth, g.panels.depth);
+    assert!(g.packed.len() >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
+    assert!(g.first.is_multiple_of(g.panels.width) && (g.panels.lanes, g.panels.width, g.panels.rows) == tile_of(isa));
+    assert!(n.is_multiple_of(g.panels.lanes) || g.first + n == g.panels.n, "a channel range ends inside a vector");
+    if let Some(shortcut) = g.epilogue.shortcut {
+        assert!(shortcut.len() >= (m - 1) * y.stride() + n, "shortcut too short");
+    }
+    // SAFETY: all reads of `a` end at or before `rows.max(m) + far`, all reads of weights lie in
+    // panels that exist, `y` is a valid view and the shortcut is as long as the view is wide.
+    unsafe { dispatch(isa, Loops { g, y }) }
+}
+
+struct Loops<'g, 'a, 'y, 'v> {
+    g: &'g Gemm<'a>,
+    y: &'y mut MatMut<'v, f32>,
+}
+
+impl Op for Loops<'_, '_, '_, '_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Loops { g, y } = self;
+        let (m, n, stride) = (y.rows(), y.cols(), y.stride());
+        let width = V::LANES * V::PANEL;
+        let panel_len = (g.panels.depth + 1) * width;
+        let block = g.block.next_multiple_of(V::MAX_ROWS[1]);
+        let mut i0 = 0;
+        while i0 < m {
+            let i1 = min(i0 + block, m);
+            let mut j = 0;
+            while j < n {
+                let cols = min(width, n - j);
+                let vectors = cols.div_ceil(V::LANES);
+                let max_rows = if vectors == 1 { V::MAX_ROWS[0] } else { V::MAX_ROWS[1] };
+                // Tiles of nearly equal height: an odd remainder of one row would run at a fraction of the speed.
+                let tiles = (i1 - i0).div_ceil(max_rows);
+                let (height, taller) = ((i1 - i0) / tiles, (i1 - i0) % tiles);
+                let mut i = i0;
+                for t in 0..tiles {
+                    let rows = height + (t < taller) as usize;
+                    let mut tile = Tile {
+                        rows: [g.a.as_ptr(); MAX_ROWS],
+                        taps: g.taps,
+                        depth: g.depth,
+                        // SAFETY: panels before this one are full, and `gemm` checked the length.
+                        weights: unsafe { g.packed.as_ptr().add((g.first + j) / width * panel_len) },
+                        // SAFETY: row `i` and column `j` lie inside the view.
+                        y: unsafe { y.as_mut_ptr().add(i * stride + j) },
+                        stride,
+                        cols,
+                        shortcut: g.epilogue.shortcut.map(|s| s[i * stride + j..].as_ptr()),
+                        relu: g.epilogue.relu,
+                    };
+                    for (r, p) in tile.rows[..rows].iter_mut().enumerate() {
+                        // SAFETY: `gemm` checked the largest of these offsets.
+                        *p = unsafe { p.add(g.rows.at(i + r)) };
+                    }
+                    // SAFETY: the tile's rows, panel and view were checked by `gemm`.
+                    unsafe { tile.call::<V>(rows, vectors) };
+                    i += rows;
+                }
+                j += width;
+            }
+            i0 = i1;
+        }
+    }
+}
+
+/// Most rows a tile has on any instruction set.
+const MAX_ROWS: usize = 28;
+
+/// A register tile: up to [`MAX_ROWS`] pixels by one or two vectors of output channels.
+struct Tile<'a> {
+    rows: [*const f32; MAX_ROWS],
+    taps: &'a [usize],
+    depth: usize,
+    weights: *const f32,
+    y: *mut f32,
+    stride: usize,
+    cols: usize,
+    shortcut: Option<*const f32>,
+    relu: bool,
+}
+
+impl Tile<'_> {
+    /// Enters the instance for this many rows and vectors.
+    ///
+    /// # Safety
+    /// `rows` pointers are readable at all `tap + c`, `weights` is a panel of this width, `y` and
+    /// `shortcut` are valid for `rows` rows of `cols` elements.
+    #[inline(always)]
+    unsafe fn call<V: Vector>(&self, rows: usize, vectors: usize) {
+        macro_rules! instances {
+            ($($r:literal)*) => {
+                match (rows, vectors) {
+                    // SAFETY: the caller's promise.
+                    $(($r, 1) if $r <= V::MAX_ROWS[0] => unsafe { V::invoke(Sized::<'_, $r, 1>(self)) },)*
+                    // SAFETY: the caller's promise.
+                    $(($r, 2) if $r <= V::MAX_ROWS[1] && V::PANEL == 2 => unsafe { V::invoke(Sized::<'_, $r, 2>(self)) },)*
+                    _ => unreachable!("a tile of {rows} rows and {vectors} vectors"),
+                }
+            };
+        }
+        instances!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28)
+    }
+}
+
+struct Sized<'t, const MR: usize, const NV: usize>(&'t Tile<'t>);
+
+impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let t = self.0;
+        // SAFETY (whole body): `Tile::call`'s promise covers every pointer below: rows at tap + c, a
+        // panel of depth + 1 rows of NV vectors, and MR rows of `cols` elements of y and shortcut.
+        unsafe {
+            let rows: [*const f32; MR] = core::array::from_fn(|i| t.rows[i]);
+            let mut w = t.weights;
+            let bias: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
+            let mut acc = [bias; MR];
+            w = w.add(NV * V::LANES);
+            for &tap in t.taps {
+                for c in tap..tap + t.depth {
+                    let wv: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
+                    for i in 0..MR {
+                        let a = V::splat(*rows[i].add(c));
+                        for j in 0..NV {
+                            acc[i][j] = a.mul_add(wv[j], acc[i][j]);
+                        }
+                    }
+                    w = w.add(NV * V::LANES);
+                }
+            }
+            let zero = V::splat(0.0);
+            for (i, row) in acc.iter().enumerate() {
+                for (j, &v) in row.iter().enumerate() {
+                    let at = i * t.stride + j * V::LANES;
+                    let valid = min(V::LANES, t.cols - j * V::LANES);
+                    let mut v = v;
+                    if valid == V::LANES {
+                        if let Some(shortcut) = t.shortcut {
+                            v = v.add(V::load(shortcut.add(at)));
+                        }
+                        if t.relu {
+                            v = zero.max(v);
+                        }
+                        v.store(t.y.add(at));
+                    } else {
+                        if let Some(shortcut) = t.shortcut {
+                            v = v.add(V::load_first(shortcut.add(at), valid));
+                        }
+                        if t.relu {
+                            v = zero.max(v);
+                        }
+                        v.store_first(t.y.add(at), valid);
+                    }
+                }
+            }
+        }
+    }
+}

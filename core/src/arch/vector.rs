@@ -1,0 +1,87 @@
+//! The operations a kernel may use, and the jump into one instruction set.
+
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::F32x8, avx512::F32x16};
+use super::{
+    isa::{Isa, Kind},
+    portable::Portable,
+};
+
+/// A register of `LANES` f32 values.
+///
+/// # Safety
+/// Every method may only be called where the CPU has the implementation's instruction set: inside
+/// [`Op::run`] reached through [`dispatch`] or [`Vector::invoke`]. Pointers must be valid for the
+/// elements a method names; no alignment is asked for.
+pub(crate) trait Vector: Copy {
+    /// f32 values in a register.
+    const LANES: usize;
+    /// Registers a full weight panel is wide.
+    const PANEL: usize;
+    /// Rows of the largest register tile that is one vector wide, and `PANEL` vectors wide.
+    const MAX_ROWS: [usize; 2];
+
+    /// Runs `op` inside a function that has this instruction set enabled.
+    unsafe fn invoke<O: Op>(op: O);
+    /// All lanes `v`.
+    unsafe fn splat(v: f32) -> Self;
+    /// Reads `LANES` elements.
+    unsafe fn load(p: *const f32) -> Self;
+    /// Writes `LANES` elements.
+    unsafe fn store(self, p: *mut f32);
+    /// Reads the first `n <= LANES` elements, zeros elsewhere.
+    unsafe fn load_first(p: *const f32, n: usize) -> Self;
+    /// Writes the first `n <= LANES` elements.
+    unsafe fn store_first(self, p: *mut f32, n: usize);
+    /// `self * a + b`, fused where the instruction set fuses.
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Lane-wise sum.
+    unsafe fn add(self, b: Self) -> Self;
+    /// Lane-wise difference.
+    unsafe fn sub(self, b: Self) -> Self;
+    /// Lane-wise product.
+    unsafe fn mul(self, b: Self) -> Self;
+    /// Lane-wise maximum; a NaN in `b` comes through.
+    unsafe fn max(self, b: Self) -> Self;
+}
+
+/// Code generic over [`Vector`]. `run` must be `#[inline(always)]`, so that it is compiled inside
+/// the function that enables the instruction set.
+pub(crate) trait Op {
+    /// The code.
+    ///
+    /// # Safety
+    /// The CPU has `V`'s instruction set, and whatever the implementation asks of its fields holds.
+    unsafe fn run<V: Vector>(self);
+}
+
+/// Runs `op` with the vectors of `isa`.
+///
+/// # Safety
+/// Whatever `op` asks of its fields holds.
+pub(crate) unsafe fn dispatch<O: Op>(isa: Isa, op: O) {
+    // SAFETY: an `Isa` exists only for instruction sets the CPU has; the rest is the caller's.
+    unsafe {
+        match isa.kind() {
+            Kind::Portable => Portable::invoke(op),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => F32x8::invoke(op),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => F32x16::invoke(op),
+        }
+    }
+}
+
+/// Lanes and widest panel (in elements) and tallest full tile of `isa`, for packing and for names.
+pub(super) const fn tile_of(isa: Isa) -> (usize, usize, usize) {
+    const fn of<V: Vector>() -> (usize, usize, usize) {
+        (V::LANES, V::LANES * V::PANEL, V::MAX_ROWS[1])
+    }
+    match isa.kind() {
+        Kind::Portable => of::<Portable>(),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => of::<F32x8>(),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => of::<F32x16>(),
+    }
+}

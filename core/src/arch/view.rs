@@ -1,0 +1,172 @@
+//! Disjoint mutable views of one buffer: rows and column ranges of a matrix.
+
+use core::{
+    marker::PhantomData,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// A mutable matrix view: `rows` x `cols` elements, rows `stride` elements apart.
+///
+/// A feature map is one with a row per pixel and a column per channel.
+pub struct MatMut<'a, T> {
+    ptr: *mut T,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    marker: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a view is an exclusive borrow of its elements, like `&mut [T]`.
+unsafe impl<T: Send> Send for MatMut<'_, T> {}
+
+impl<'a, T> MatMut<'a, T> {
+    /// All of `data` as rows of `cols` elements; a remainder is left out.
+    pub fn new(data: &'a mut [T], cols: usize) -> Self {
+        let rows = data.len().checked_div(cols).unwrap_or(0);
+        MatMut { ptr: data.as_mut_ptr(), rows, cols, stride: cols, marker: PhantomData }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Elements from one row's start to the next's.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
+        self.ptr
+    }
+
+    /// Row `i`.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row_mut(&mut self, i: usize) -> &mut [T] {
+        assert!(i < self.rows);
+        // SAFETY: row `i` lies inside the view, which is exclusively borrowed.
+        unsafe { core::slice::from_raw_parts_mut(self.ptr.add(i * self.stride), self.cols) }
+    }
+
+    /// The part in the given rows and columns.
+    ///
+    /// # Panics
+    /// When a range does not lie inside the view.
+    pub fn part(&mut self, rows: Range<usize>, cols: Range<usize>) -> MatMut<'_, T> {
+        // SAFETY: `self` is exclusively borrowed for the part's lifetime.
+        unsafe { self.part_unchecked(rows, cols) }
+    }
+
+    /// # Safety
+    /// No other view of the same elements may be used while the part lives.
+    unsafe fn part_unchecked<'p>(&self, rows: Range<usize>, cols: Range<usize>) -> MatMut<'p, T> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows && cols.start <= cols.end && cols.end <= self.cols);
+        MatMut {
+            // `wrapping_add`: an empty part of an empty view may start one past its end.
+            ptr: self.ptr.wrapping_add(rows.start * self.stride + cols.start),
+            rows: rows.len(),
+            cols: cols.len(),
+            stride: self.stride,
+            marker: PhantomData,
+        }
+    }
+}
+
+/// A rectangle of a matrix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rect {
+    /// its rows
+    pub rows: Range<usize>,
+    /// its columns
+    pub cols: Range<usize>,
+}
+
+/// A matrix handed out in disjoint rectangles, each at most once, from any thread.
+pub struct Parts<'a, T> {
+    whole: MatMut<'a, T>,
+    rects: &'a [Rect],
+    taken: [AtomicU64; Parts::<()>::MAX / 64],
+}
+
+// SAFETY: `take` hands out every rectangle at most once, rectangles are disjoint, and views are
+// `Send`; nothing else is reachable.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+
+impl<T> Parts<'_, T> {
+    /// Rectangles one matrix can be handed out in.
+    pub const MAX: usize = 256;
+}
+
+impl<'a, T> Parts<'a, T> {
+    /// Prepares `whole` for being handed out. Rectangles are ordered by columns, then by rows.
+    ///
+    /// # Panics
+    /// When there are more than [`Parts::MAX`] rectangles, or one overlaps the one before it.
+    pub fn new(whole: MatMut<'a, T>, rects: &'a [Rect]) -> Self {
+        assert!(rects.len() <= Parts::<()>::MAX);
+        let ordered =
+            |a: &Rect, b: &Rect| b.cols.start >= a.cols.end || (b.cols == a.cols && b.rows.start >= a.rows.end);
+        assert!(rects.windows(2).all(|pair| ordered(&pair[0], &pair[1])), "rectangles are not ordered");
+        Parts { whole, rects, taken: [const { AtomicU64::new(0) }; Parts::<()>::MAX / 64] }
+    }
+
+    /// Rectangle `i`, or `None` when it was taken before or does not exist.
+    pub fn take(&self, i: usize) -> Option<MatMut<'_, T>> {
+        let Rect { rows, cols } = self.rects.get(i)?.clone();
+        let bit = 1u64 << (i % 64);
+        if self.taken[i / 64].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return None;
+        }
+        // SAFETY: `new` made sure that all rectangles are disjoint (their order by columns, then
+        // rows, makes comparing neighbours enough), and the bit that each is handed out once.
+        Some(unsafe { self.whole.part_unchecked(rows, cols) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MatMut, Parts, Rect};
+
+    #[test]
+    fn parts_are_disjoint_and_handed_out_once() {
+        let mut data = [0; 7 * 10];
+        let rects =
+            [Rect { rows: 0..3, cols: 0..4 }, Rect { rows: 3..7, cols: 0..4 }, Rect { rows: 0..7, cols: 4..10 }];
+        let parts = Parts::new(MatMut::new(&mut data, 10), &rects);
+        for (i, rect) in rects.iter().enumerate() {
+            let mut part = parts.take(i).unwrap();
+            assert!(parts.take(i).is_none());
+            assert_eq!((part.rows(), part.cols()), (rect.rows.len(), rect.cols.len()));
+            for r in 0..part.rows() {
+                part.row_mut(r).iter_mut().for_each(|v| *v += i + 1);
+            }
+        }
+        assert!(parts.take(3).is_none());
+        for (i, v) in data.iter().enumerate() {
+            let want = if i % 10 >= 4 {
+                3
+            } else if i / 10 < 3 {
+                1
+            } else {
+                2
+            };
+            assert_eq!(*v, want);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "ordered")]
+    fn overlapping_parts_are_refused() {
+        let mut data = [0; 20];
+        let rects = [Rect { rows: 0..3, cols: 0..4 }, Rect { rows: 2..5, cols: 0..4 }];
+        Parts::new(MatMut::new(&mut data, 4), &rects);
+    }
+}

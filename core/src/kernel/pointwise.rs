@@ -1,0 +1,107 @@
+//! 1x1 convolution: a matrix product over pixels, read in place from NHWC. Also the classifier, as a
+//! convolution of a 1x1 map.
+
+use super::{Band, ConvKernel, ConvWeights, Epilogue, aliases, block_pixels, check_prepack, unaliased};
+use crate::{
+    Error, Name,
+    arch::{self, Gemm, Isa, MatMut, Panels, RowMap, gemm},
+    geom::ConvGeom,
+};
+
+/// See the module's description.
+#[derive(Clone, Copy)]
+pub struct Pointwise(pub(super) Isa);
+
+impl Pointwise {
+    fn panels(&self, g: &ConvGeom) -> Panels {
+        Panels::new(self.0, g.input.c, g.c_out)
+    }
+}
+
+impl ConvKernel<f32> for Pointwise {
+    fn name(&self) -> Name {
+        let (mr, nr) = Panels::new(self.0, 0, 0).tile();
+        Name::new(format_args!("pointwise-f32-{}-{mr}x{nr}", self.0))
+    }
+
+    fn supports(&self, g: &ConvGeom) -> bool {
+        g.kernel == 1 && g.pad == 0
+    }
+
+    fn packed_len(&self, g: &ConvGeom) -> usize {
+        self.panels(g).len()
+    }
+
+    fn scratch_len(&self, g: &ConvGeom) -> usize {
+        if aliases(g.input.c) && g.output().h * g.output().w > 1 {
+            block_pixels(g.input.c, self.packed_len(g)) * unaliased(g.input.c)
+        } else {
+            0
+        }
+    }
+
+    fn granularity(&self, g: &ConvGeom) -> (usize, usize) {
+        (1, self.panels(g).width())
+    }
+
+    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
+        check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
+        let c = g.input.c;
+        let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);
+        self.panels(g).pack(packed, |o, d| weights.oihw[o * c + d] * scale(o), |o| weights.bias[o]);
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        g: &ConvGeom,
+        x: &[f32],
+        packed: &[f32],
+        epilogue: Epilogue<'_, f32>,
+        band: &Band,
+        mut y: MatMut<'_, f32>,
+        scratch: &mut [f32],
+    ) {
+        let (input, out) = (g.input, g.output());
+        let block = block_pixels(input.c, packed.len());
+        let mut product = |a: &[f32], rows: RowMap, first_pixel: usize, y: &mut MatMut<'_, f32>| {
+            let at = first_pixel * g.c_out + band.channels.start;
+            let epilogue = arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu };
+            let (panels, first) = (self.panels(g), band.channels.start);
+            let product = Gemm { a, rows, taps: &[0], depth: input.c, panels, packed, first, epilogue, block };
+            gemm(self.0, &product, y);
+        };
+        let (first, last) = (band.rows.start * out.w, band.rows.end * out.w);
+
+        if self.scratch_len(g) > 0 {
+            let stride = unaliased(input.c);
+            for p in (first..last).step_by(block) {
+                let pixels = p..(p + block).min(last);
+                for (to, pixel) in scratch.chunks_exact_mut(stride).zip(pixels.clone()) {
+                    let (row, ox) = (pixel / out.w, pixel % out.w);
+                    let (image, oy) = (row / out.h, row % out.h);
+                    let at = ((image * input.h + oy * g.stride) * input.w + ox * g.stride) * input.c;
+                    to[..input.c].copy_from_slice(&x[at..at + input.c]);
+                }
+                let cols = y.cols();
+                let mut part = y.part(pixels.start - first..pixels.end - first, 0..cols);
+                product(scratch, RowMap::contiguous(stride), pixels.start, &mut part);
+            }
+        } else if g.stride == 1 {
+            product(&x[first * input.c..], RowMap::contiguous(input.c), first, &mut y);
+        } else {
+            for (image, rows) in band.images(out.h) {
+                let map = RowMap {
+                    start: (image * input.h + rows.start * g.stride) * input.w * input.c,
+                    per_row: out.w,
+                    row: g.stride * input.w * input.c,
+                    pixel: g.stride * input.c,
+                };
+                let p = (image * out.h + rows.start) * out.w;
+                let cols = y.cols();
+                let mut part = y.part(p - first..p - first + rows.len() * out.w, 0..cols);
+                product(x, map, p, &mut part);
+            }
+        }
+    }
+}

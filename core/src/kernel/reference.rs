@@ -1,0 +1,52 @@
+//! Plain definitions, to test the kernels against and to read.
+
+use super::{ConvWeights, Epilogue};
+use crate::geom::ConvGeom;
+
+/// A convolution by its definition, accumulated in f64, together with the sum of the magnitudes of
+/// all terms of every output (error bounds are proportional to it).
+///
+/// `x` is one NHWC image. Returns `(y, magnitude)` through `emit(index, y, magnitude)`, so that it
+/// needs no allocation.
+pub fn conv(
+    g: &ConvGeom,
+    x: &[f32],
+    w: ConvWeights<'_, f32>,
+    epilogue: Epilogue<'_, f32>,
+    mut emit: impl FnMut(usize, f64, f64),
+) {
+    let (input, out) = (g.input, g.output());
+    for oy in 0..out.h {
+        for ox in 0..out.w {
+            for o in 0..g.c_out {
+                let scale = w.scale.get(o).map_or(1.0, |&s| f64::from(s));
+                let bias = f64::from(w.bias[o]);
+                let (mut sum, mut magnitude) = (bias, bias.abs());
+                for ky in 0..g.kernel {
+                    for kx in 0..g.kernel {
+                        let (iy, ix) = (oy * g.stride + ky, ox * g.stride + kx);
+                        let (Some(iy), Some(ix)) = (iy.checked_sub(g.pad), ix.checked_sub(g.pad)) else { continue };
+                        if iy >= input.h || ix >= input.w {
+                            continue;
+                        }
+                        for c in 0..input.c {
+                            let a = f64::from(x[(iy * input.w + ix) * input.c + c]);
+                            let b = f64::from(w.oihw[((o * input.c + c) * g.kernel + ky) * g.kernel + kx]);
+                            sum += a * b * scale;
+                            magnitude += (a * b * scale).abs();
+                        }
+                    }
+                }
+                let at = (oy * out.w + ox) * g.c_out + o;
+                if let Some(shortcut) = epilogue.shortcut {
+                    sum += f64::from(shortcut[at]);
+                    magnitude += f64::from(shortcut[at]).abs();
+                }
+                if epilogue.relu {
+                    sum = sum.max(0.0);
+                }
+                emit(at, sum, magnitude);
+            }
+        }
+    }
+}

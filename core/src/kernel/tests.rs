@@ -1,0 +1,139 @@
+//! Every kernel on every instruction set against the definition, at odd sizes.
+
+use super::{Band, ConvWeights, Epilogue, Kernel, reference};
+use crate::{
+    arch::{Isa, MatMut, max_pool},
+    geom::{ConvGeom, PoolGeom, Shape},
+    testing::Uniform,
+};
+
+fn shapes() -> Vec<ConvGeom> {
+    let mut shapes = Vec::new();
+    for (kernel, stride, pad) in [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3), (5, 3, 0)] {
+        for (h, w, c_in, c_out) in [
+            (7, 7, 3, 10),
+            (8, 9, 16, 16),
+            (5, 13, 17, 33),
+            (14, 14, 24, 48),
+            (1, 1, 70, 5),
+            (9, 6, 512, 35),
+            (3, 29, 1, 1),
+        ] {
+            let input = Shape::new(h, w, c_in);
+            if h + 2 * pad >= kernel && w + 2 * pad >= kernel {
+                shapes.push(ConvGeom { input, c_out, kernel, stride, pad });
+            }
+        }
+    }
+    shapes
+}
+
+/// Every kernel computes `n` products and `n + 2` additions one after another at worst, so by
+/// Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1, the error is at most
+/// `gamma(n + 4) * sum of magnitudes`, the scale's rounding included.
+fn direct_bound(g: &ConvGeom, magnitude: f64) -> f64 {
+    let n = (g.input.c * g.kernel * g.kernel + 4) as f64;
+    let u = f64::from(f32::EPSILON) / 2.0;
+    n * u / (1.0 - n * u) * magnitude
+}
+
+#[test]
+fn every_kernel_matches_the_definition_on_every_isa() {
+    let batch = 2;
+    for isa in Isa::available() {
+        let mut ran = 0;
+        for g in shapes() {
+            let out = g.output();
+            let mut random = Uniform::new(g.input.c as u64 * 31 + g.kernel as u64);
+            let x = random.vec(batch * g.input.elements());
+            let (oihw, scale, bias) = (random.vec(g.weight_len()), random.vec(g.c_out), random.vec(g.c_out));
+            let w = ConvWeights { oihw: &oihw, scale: &scale, bias: &bias };
+            let shortcut = random.vec(batch * out.elements());
+            for (kernel, relu) in
+                Kernel::all(isa).into_iter().filter(|k| k.supports(&g)).flat_map(|k| [(k, true), (k, false)])
+            {
+                let mut packed = vec![f32::NAN; kernel.packed_len(&g)];
+                kernel.prepack(&g, w, &mut packed).unwrap();
+                let mut scratch = vec![f32::NAN; kernel.scratch_len(&g)];
+                let mut y = vec![f32::NAN; batch * out.elements()];
+                let ep = Epilogue { shortcut: relu.then_some(&shortcut[..]), relu };
+                kernel.run(&g, &x, &packed, ep, &Band::whole(&g, batch), MatMut::new(&mut y, g.c_out), &mut scratch);
+                for image in 0..batch {
+                    let from = &x[image * g.input.elements()..][..g.input.elements()];
+                    let at = image * out.elements()..(image + 1) * out.elements();
+                    let ep = Epilogue { shortcut: relu.then_some(&shortcut[at.clone()]), relu };
+                    reference::conv(&g, from, w, ep, |i, want, magnitude| {
+                        let got = f64::from(y[at.start + i]);
+                        let error = (got - want).abs();
+                        assert!(error <= direct_bound(&g, magnitude), "{} {g} at {i}: {got} for {want}", kernel.name());
+                    });
+                }
+                bands_give_the_same_bits(
+                    &*kernel,
+                    &g,
+                    &x,
+                    &packed,
+                    Epilogue { shortcut: relu.then_some(&shortcut[..]), relu },
+                    &y,
+                );
+                ran += 1;
+            }
+        }
+        println!("{isa}: {ran} combinations of kernel and shape");
+        assert!(ran > 0);
+    }
+}
+
+/// Splits the output in three bands of rows and every possible pair of channel ranges.
+fn bands_give_the_same_bits(
+    kernel: &dyn super::ConvKernel<f32>,
+    g: &ConvGeom,
+    x: &[f32],
+    packed: &[f32],
+    ep: Epilogue<'_, f32>,
+    whole: &[f32],
+) {
+    let out = g.output();
+    let rows = whole.len() / (out.w * out.c);
+    let (row_step, channel_step) = kernel.granularity(g);
+    let cut = |k: usize| {
+        let row = rows * k / 3;
+        (row / out.h * out.h + row % out.h / row_step * row_step).min(rows)
+    };
+    let mut y = vec![f32::NAN; whole.len()];
+    let mut scratch = vec![f32::NAN; kernel.scratch_len(g)];
+    let mut matrix = MatMut::new(&mut y, g.c_out);
+    for channels in (0..g.c_out).step_by(channel_step).map(|c| c..(c + channel_step).min(g.c_out)) {
+        for rows in [0..cut(1), cut(1)..cut(2), cut(2)..rows] {
+            let band = Band { rows: rows.clone(), channels: channels.clone() };
+            let part = matrix.part(rows.start * out.w..rows.end * out.w, channels.clone());
+            kernel.run(g, x, packed, ep, &band, part, &mut scratch);
+        }
+    }
+    assert_eq!(y, whole, "{} {g}", kernel.name());
+}
+
+#[test]
+fn max_pool_matches_its_definition_on_every_isa() {
+    for isa in Isa::available() {
+        for (h, w, c) in [(7, 7, 3), (8, 5, 16), (112, 113, 33), (1, 2, 70)] {
+            let g = PoolGeom { input: Shape::new(h, w, c), kernel: 3, stride: 2, pad: 1 };
+            let out = g.output();
+            let x: Vec<f32> = Uniform::new(5).vec(g.input.elements()).iter().map(|v| v - 2.0).collect();
+            let mut y = vec![f32::NAN; out.elements()];
+            let half = out.h / 2;
+            let (top, bottom) = y.split_at_mut(half * out.w * c);
+            max_pool(isa, &g, &x, 0..half, top);
+            max_pool(isa, &g, &x, half..out.h, bottom);
+            for (i, got) in y.iter().enumerate() {
+                let (oy, ox, ch) = (i / c / out.w, i / c % out.w, i % c);
+                let window = |o: usize, n: usize| (o * 2).saturating_sub(1)..(o * 2 + 2).min(n);
+                let want = window(oy, h)
+                    .flat_map(|iy| window(ox, w).map(move |ix| (iy * w + ix) * c + ch))
+                    .map(|at| x[at])
+                    .fold(f32::NEG_INFINITY, f32::max);
+                assert_eq!(*got, want, "{isa} {h}x{w}x{c} at {i}");
+            }
+        }
+    }
+}
