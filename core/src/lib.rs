@@ -14,6 +14,10 @@ pub mod geom;
 pub mod kernel;
 mod name;
 pub mod net;
+#[cfg(feature = "alloc")]
+pub mod plan;
+#[cfg(feature = "alloc")]
+pub mod session;
 pub mod testing;
 pub mod weights;
 

@@ -251,8 +251,8 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let t = self.0;
-        // SAFETY (whole body): `Tile::call`'s promise covers every pointer below: rows at tap + c, a
-        // panel of depth + 1 rows of NV vectors, and MR rows of `cols` elements of y and shortcut.
+        // SAFETY: `Tile::call`'s promise covers every pointer below: rows at tap + c, a panel of
+        // depth + 1 rows of NV vectors, and MR rows of `cols` elements of y and shortcut.
         unsafe {
             let rows: [*const f32; MR] = core::array::from_fn(|i| t.rows[i]);
             let mut w = t.weights;

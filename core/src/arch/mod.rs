@@ -7,15 +7,23 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(feature = "alloc")]
+mod buffer;
 mod gemm;
 mod isa;
 mod pool;
 mod portable;
+#[cfg(feature = "parallel")]
+mod team;
 mod vector;
 mod view;
 
+#[cfg(feature = "alloc")]
+pub use buffer::Buffer;
 pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
 pub use isa::Isa;
-pub(crate) use pool::{average_pool, max_pool};
-pub(crate) use vector::{Op, Vector, dispatch};
+pub use pool::{average_pool, max_pool};
+
+#[cfg(feature = "parallel")]
+pub use team::Team;
 pub use view::{MatMut, Parts, Rect};

@@ -10,7 +10,7 @@ use crate::geom::{PoolGeom, Shape};
 ///
 /// # Panics
 /// When `x` is not one input map or `y` not these output rows.
-pub(crate) fn max_pool(isa: Isa, g: &PoolGeom, x: &[f32], rows: core::ops::Range<usize>, y: &mut [f32]) {
+pub fn max_pool(isa: Isa, g: &PoolGeom, x: &[f32], rows: core::ops::Range<usize>, y: &mut [f32]) {
     let out = g.output();
     assert!(x.len() == g.input.elements() && rows.end <= out.h && y.len() == rows.len() * out.w * out.c);
     // SAFETY: windows are clipped to the input map, and `y` holds exactly the rows asked for.
@@ -63,7 +63,7 @@ impl Op for MaxPool<'_> {
 ///
 /// # Panics
 /// When `x` is not whole pixels of `y.len()` channels, or empty.
-pub(crate) fn average_pool(isa: Isa, x: &[f32], y: &mut [f32]) {
+pub fn average_pool(isa: Isa, x: &[f32], y: &mut [f32]) {
     assert!(!y.is_empty() && !x.is_empty() && x.len().is_multiple_of(y.len()));
     // SAFETY: `x` holds whole pixels of `y.len()` channels.
     unsafe { dispatch(isa, AveragePool { x, y }) }

@@ -37,8 +37,6 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     /// Lane-wise sum.
     unsafe fn add(self, b: Self) -> Self;
-    /// Lane-wise difference.
-    unsafe fn sub(self, b: Self) -> Self;
     /// Lane-wise product.
     unsafe fn mul(self, b: Self) -> Self;
     /// Lane-wise maximum; a NaN in `b` comes through.

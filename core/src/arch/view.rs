@@ -46,14 +46,14 @@ impl<'a, T> MatMut<'a, T> {
         self.ptr
     }
 
-    /// Row `i`.
+    /// Whole rows, of a view that has all its columns, as one slice.
     ///
     /// # Panics
-    /// When there is no such row.
-    pub fn row_mut(&mut self, i: usize) -> &mut [T] {
-        assert!(i < self.rows);
-        // SAFETY: row `i` lies inside the view, which is exclusively borrowed.
-        unsafe { core::slice::from_raw_parts_mut(self.ptr.add(i * self.stride), self.cols) }
+    /// When there are no such rows, or the view is a range of columns.
+    pub fn rows_mut(&mut self, rows: Range<usize>) -> &mut [T] {
+        assert!(rows.start <= rows.end && rows.end <= self.rows && self.stride == self.cols);
+        // SAFETY: the rows lie inside the view, side by side, and it is exclusively borrowed.
+        unsafe { core::slice::from_raw_parts_mut(self.ptr.add(rows.start * self.stride), rows.len() * self.cols) }
     }
 
     /// The part in the given rows and columns.
@@ -146,7 +146,10 @@ mod tests {
             assert!(parts.take(i).is_none());
             assert_eq!((part.rows(), part.cols()), (rect.rows.len(), rect.cols.len()));
             for r in 0..part.rows() {
-                part.row_mut(r).iter_mut().for_each(|v| *v += i + 1);
+                let cols = part.cols();
+                let mut row = part.part(r..r + 1, 0..cols);
+                // SAFETY: the pointer is that of a row of `cols` elements.
+                unsafe { core::slice::from_raw_parts_mut(row.as_mut_ptr(), cols) }.iter_mut().for_each(|v| *v += i + 1);
             }
         }
         assert!(parts.take(3).is_none());

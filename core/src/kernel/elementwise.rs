@@ -7,15 +7,7 @@ use crate::geom::Shape;
 ///
 /// # Panics
 /// When the slices do not fit the shapes.
-pub(crate) fn subsample(
-    input: Shape,
-    stride: usize,
-    before: usize,
-    c_out: usize,
-    x: &[f32],
-    first_row: usize,
-    y: &mut [f32],
-) {
+pub fn subsample(input: Shape, stride: usize, before: usize, c_out: usize, x: &[f32], first_row: usize, y: &mut [f32]) {
     let w_out = input.w.div_ceil(stride);
     for (i, pixel) in y.chunks_exact_mut(c_out).enumerate() {
         let (oy, ox) = (first_row + i / w_out, i % w_out);

@@ -13,7 +13,7 @@ mod tests;
 use core::ops::{Deref, Range};
 
 pub use direct::Direct;
-pub(crate) use elementwise::subsample;
+pub use elementwise::subsample;
 pub use pointwise::Pointwise;
 
 use crate::{

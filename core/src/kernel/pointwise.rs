@@ -64,7 +64,7 @@ impl ConvKernel<f32> for Pointwise {
     ) {
         let (input, out) = (g.input, g.output());
         let block = block_pixels(input.c, packed.len());
-        let mut product = |a: &[f32], rows: RowMap, first_pixel: usize, y: &mut MatMut<'_, f32>| {
+        let product = |a: &[f32], rows: RowMap, first_pixel: usize, y: &mut MatMut<'_, f32>| {
             let at = first_pixel * g.c_out + band.channels.start;
             let epilogue = arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu };
             let (panels, first) = (self.panels(g), band.channels.start);

@@ -1,0 +1,159 @@
+//! A network as a flat list of ops on numbered values.
+
+use alloc::vec::Vec;
+
+use super::ResNet;
+use crate::{
+    Name,
+    geom::{ConvGeom, PoolGeom, Shape},
+};
+
+/// A feature map of a [`Net`]; value 0 is the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(pub(crate) usize);
+
+impl ValueId {
+    /// The network's input.
+    pub const INPUT: ValueId = ValueId(0);
+
+    /// Its number: an index into [`Net::values`].
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// A convolution's tensors with batch norm folded in: `w[o] = scale[o] * oihw[o]`.
+///
+/// The scale stays apart so that weights can be borrowed from a mapped file; packing applies it.
+#[derive(Clone, Debug)]
+pub struct FoldedConv<'w> {
+    /// OIHW
+    pub oihw: &'w [f32],
+    /// per output channel; empty means 1
+    pub scale: Vec<f32>,
+    /// per output channel
+    pub bias: Vec<f32>,
+}
+
+impl FoldedConv<'_> {
+    /// The weights with their scale applied, OIHW.
+    pub fn scaled(&self) -> Vec<f32> {
+        if self.scale.is_empty() {
+            return self.oihw.to_vec();
+        }
+        let per_channel = self.oihw.len() / self.scale.len();
+        let scaled = self.oihw.chunks(per_channel).zip(&self.scale).flat_map(|(w, s)| w.iter().map(move |w| w * s));
+        scaled.collect()
+    }
+}
+
+/// What an op computes.
+#[derive(Clone, Debug)]
+pub enum OpKind<'w> {
+    /// `y = act(conv(x) + bias + shortcut)`; the classifier is one on a 1x1 map
+    Conv {
+        /// its shape
+        geom: ConvGeom,
+        /// its tensors
+        weights: FoldedConv<'w>,
+        /// added before the activation
+        shortcut: Option<ValueId>,
+        /// apply ReLU
+        relu: bool,
+    },
+    /// maximum over windows
+    MaxPool(PoolGeom),
+    /// option A's shortcut: every `stride`-th pixel between zero channels
+    Subsample {
+        /// input map
+        input: Shape,
+        /// stride of both axes
+        stride: usize,
+        /// zero channels before
+        before: usize,
+        /// zero channels after
+        after: usize,
+    },
+    /// mean over all pixels of this map
+    AveragePool(Shape),
+}
+
+/// One op: reads `input`, writes `output`.
+#[derive(Clone, Debug)]
+pub struct Op<'w> {
+    /// the layer's torchvision name
+    pub name: Name,
+    /// what it computes
+    pub kind: OpKind<'w>,
+    /// the map it reads
+    pub input: ValueId,
+    /// the map it writes; every value is written by one op
+    pub output: ValueId,
+}
+
+impl Op<'_> {
+    /// Shape of the map it writes.
+    pub fn output_shape(&self) -> Shape {
+        match &self.kind {
+            OpKind::Conv { geom, .. } => geom.output(),
+            OpKind::MaxPool(geom) => geom.output(),
+            OpKind::Subsample { input, stride, before, after } => {
+                Shape::new(input.h.div_ceil(*stride), input.w.div_ceil(*stride), before + input.c + after)
+            }
+            OpKind::AveragePool(input) => Shape::new(1, 1, input.c),
+        }
+    }
+
+    /// The map it adds, if it adds one.
+    pub fn shortcut(&self) -> Option<ValueId> {
+        match self.kind {
+            OpKind::Conv { shortcut, .. } => shortcut,
+            _ => None,
+        }
+    }
+
+    /// Multiply-adds for one image.
+    pub fn macs(&self) -> u64 {
+        match &self.kind {
+            OpKind::Conv { geom, .. } => geom.macs(),
+            _ => 0,
+        }
+    }
+}
+
+/// A network ready for planning: ops in order of execution. Borrows its weights.
+#[derive(Clone, Debug)]
+pub struct Net<'w> {
+    pub(crate) spec: ResNet,
+    pub(crate) ops: Vec<Op<'w>>,
+    pub(crate) values: Vec<Shape>,
+}
+
+impl<'w> Net<'w> {
+    pub(crate) fn new(spec: ResNet) -> Self {
+        Net { spec, ops: Vec::new(), values: alloc::vec![spec.input()] }
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> &ResNet {
+        &self.spec
+    }
+
+    /// Its ops, in order.
+    pub fn ops(&self) -> &[Op<'w>] {
+        &self.ops
+    }
+
+    /// Shapes of all values, by number.
+    pub fn values(&self) -> &[Shape] {
+        &self.values
+    }
+
+    pub(crate) fn push(&mut self, name: Name, input: ValueId, kind: OpKind<'w>) -> ValueId {
+        let output = ValueId(self.values.len());
+        let op = Op { name, kind, input, output };
+        self.values.push(op.output_shape());
+        self.ops.push(op);
+        output
+    }
+}

@@ -1,0 +1,121 @@
+//! Running a plan.
+
+use super::{Executor, Place, Plan, Step, StepKind, arena, check_len};
+use crate::{
+    Error, Isa,
+    arch::{MatMut, Parts, average_pool, max_pool},
+    kernel::{Band, Epilogue, subsample},
+};
+
+impl Plan {
+    /// Runs the network on `input` (`batch` images, NHWC) and returns `batch` rows of logits, which
+    /// lie in the arena.
+    ///
+    /// Allocates nothing. The result is the same to the bit for any executor and batch.
+    ///
+    /// # Errors
+    /// [`Error::BufferLength`] when a buffer is not of the length the plan says.
+    pub fn execute<'a>(
+        &self,
+        input: &[f32],
+        packed: &[f32],
+        arena: &'a mut [f32],
+        executor: &impl Executor,
+    ) -> Result<&'a [f32], Error> {
+        self.execute_with(input, packed, arena, executor, |_, _| {})
+    }
+
+    /// Like [`Plan::execute`]; calls `after(step, output)` behind every layer, to time or to look at
+    /// them.
+    ///
+    /// # Errors
+    /// As for [`Plan::execute`].
+    pub fn execute_with<'a>(
+        &self,
+        input: &[f32],
+        packed: &[f32],
+        arena: &'a mut [f32],
+        executor: &impl Executor,
+        mut after: impl FnMut(&Step, &[f32]),
+    ) -> Result<&'a [f32], Error> {
+        check_len("input", self.input_len(), input.len())?;
+        check_len("packed weight buffer", self.packed_len, packed.len())?;
+        check_len("arena", self.arena_len, arena.len())?;
+        for step in &self.steps {
+            self.run_step(step, input, packed, arena, executor);
+            after(step, &arena[step.output.clone()]);
+        }
+        Ok(&arena[self.output.clone()])
+    }
+
+    fn run_step(&self, step: &Step, input: &[f32], packed: &[f32], arena: &mut [f32], executor: &impl Executor) {
+        let isa = self.options.isa;
+        let from = match &step.input {
+            Place::Arena(range) => range.clone(),
+            Place::Input => 0..0,
+        };
+        let shortcut = match &step.kind {
+            StepKind::Conv { shortcut: Some(range), .. } => range.clone(),
+            _ => 0..0,
+        };
+        let (y, [x, shortcut]) = arena::borrow(arena, step.output.clone(), [from, shortcut]);
+        let x = if let Place::Input = step.input { input } else { x };
+        let parts = Parts::new(MatMut::new(y, step.output_shape.c), &step.rects);
+        executor.for_each(step.bands.len(), &|i, scratch: &mut [f32]| {
+            let Some(y) = parts.take(i) else { return };
+            run_band(isa, step, &step.bands[i], x, packed, shortcut, y, scratch);
+        });
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // the pieces of one step, taken apart by the borrow checker's rules
+fn run_band(
+    isa: Isa,
+    step: &Step,
+    band: &Band,
+    x: &[f32],
+    packed: &[f32],
+    shortcut: &[f32],
+    mut y: MatMut<'_, f32>,
+    scratch: &mut [f32],
+) {
+    let out = step.output_shape;
+    match &step.kind {
+        StepKind::Conv { kernel, geom, packed: range, shortcut: added, relu } => {
+            let epilogue = Epilogue { shortcut: added.as_ref().map(|_| shortcut), relu: *relu };
+            kernel.run(geom, x, &packed[range.clone()], epilogue, band, y, scratch);
+        }
+        StepKind::MaxPool(geom) => {
+            let n = geom.input.elements();
+            for_images(band, out.h, out.w, &mut y, |image, rows, y| {
+                max_pool(isa, geom, &x[image * n..(image + 1) * n], rows, y)
+            });
+        }
+        &StepKind::Subsample { input, stride, before } => {
+            let n = input.elements();
+            for_images(band, out.h, out.w, &mut y, |image, rows, y| {
+                subsample(input, stride, before, out.c, &x[image * n..(image + 1) * n], rows.start, y);
+            });
+        }
+        StepKind::AveragePool(input) => {
+            let n = input.elements();
+            for_images(band, out.h, out.w, &mut y, |image, _, y| average_pool(isa, &x[image * n..(image + 1) * n], y));
+        }
+    }
+}
+
+/// Calls `f(image, rows, output)` for each image a band of whole rows touches.
+fn for_images(
+    band: &Band,
+    h: usize,
+    w: usize,
+    y: &mut MatMut<'_, f32>,
+    mut f: impl FnMut(usize, core::ops::Range<usize>, &mut [f32]),
+) {
+    let mut done = 0;
+    for (image, rows) in band.images(h) {
+        let pixels = rows.len() * w;
+        f(image, rows, y.rows_mut(done..done + pixels));
+        done += pixels;
+    }
+}

@@ -1,0 +1,274 @@
+//! The three phases: [`Plan::new`] chooses a kernel for every layer and places every buffer,
+//! [`Plan::prepack`] reorders the weights once, [`Plan::execute`] runs without allocating.
+//!
+//! ```
+//! use residual_core::{net::{ResNet, fold_batch_norm}, plan::{Options, Serial, Plan}, testing::Generated};
+//!
+//! let weights = Generated::new("resnet20-cifar".parse()?);
+//! let net = fold_batch_norm(weights.spec(), &weights)?;
+//! let plan = Plan::new(&net, &Options::default())?;
+//! let mut packed = vec![0.0; plan.packed_len()];
+//! plan.prepack(&net, &mut packed)?;
+//! let mut arena = vec![0.0; plan.arena_len()];
+//! let mut scratch = vec![0.0; plan.scratch_len()];
+//! let image = vec![0.5; plan.input_len()];
+//! let logits = plan.execute(&image, &packed, &mut arena, &Serial::new(&mut scratch))?;
+//! assert_eq!(logits.len(), 10);
+//! # Ok::<(), residual_core::Error>(())
+//! ```
+
+mod arena;
+mod bands;
+mod execute;
+mod executor;
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+pub use arena::{Life, place};
+pub use executor::{Executor, Serial};
+
+use crate::{
+    Error, Isa, Name,
+    arch::Rect,
+    geom::{ConvGeom, PoolGeom, Shape},
+    kernel::{Band, ConvWeights, Kernel},
+    net::{Net, OpKind, ValueId},
+};
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// images run at once
+    pub batch: usize,
+    /// threads that will share the work; results do not depend on it
+    pub threads: usize,
+    /// instruction set
+    pub isa: Isa,
+}
+
+impl Default for Options {
+    /// One image, one thread, the best instruction set.
+    fn default() -> Self {
+        Options { batch: 1, threads: 1, isa: Isa::best() }
+    }
+}
+
+/// A layer of a plan.
+#[derive(Clone)]
+pub struct Step {
+    /// the layer's torchvision name
+    pub name: Name,
+    kind: StepKind,
+    input: Place,
+    output: Range<usize>,
+    bands: Vec<Band>,
+    rects: Vec<Rect>,
+    output_shape: Shape,
+}
+
+#[derive(Clone)]
+enum StepKind {
+    Conv { kernel: Kernel, geom: ConvGeom, packed: Range<usize>, shortcut: Option<Range<usize>>, relu: bool },
+    MaxPool(PoolGeom),
+    Subsample { input: Shape, stride: usize, before: usize },
+    AveragePool(Shape),
+}
+
+/// Where a value is read from.
+#[derive(Clone)]
+enum Place {
+    Input,
+    Arena(Range<usize>),
+}
+
+impl Step {
+    /// The convolution it computes, if it is one.
+    pub fn conv(&self) -> Option<&ConvGeom> {
+        match &self.kind {
+            StepKind::Conv { geom, .. } => Some(geom),
+            _ => None,
+        }
+    }
+
+    /// The kernel or pass chosen for it.
+    pub fn kernel_name(&self) -> Name {
+        match &self.kind {
+            StepKind::Conv { kernel, .. } => kernel.name(),
+            StepKind::MaxPool(_) => Name::new("max-pool"),
+            StepKind::Subsample { .. } => Name::new("subsample"),
+            StepKind::AveragePool(_) => Name::new("average-pool"),
+        }
+    }
+
+    /// Shape of one image's output.
+    pub fn output_shape(&self) -> Shape {
+        self.output_shape
+    }
+
+    /// Where its output lies in the arena, in elements.
+    pub fn output_range(&self) -> Range<usize> {
+        self.output.clone()
+    }
+
+    /// Pieces its work is split into.
+    pub fn bands(&self) -> usize {
+        self.bands.len()
+    }
+
+    /// Multiply-adds for one image.
+    pub fn macs(&self) -> u64 {
+        self.conv().map_or(0, ConvGeom::macs)
+    }
+}
+
+/// How a network will be run: kernels, buffers, and how the work is split.
+#[derive(Clone)]
+pub struct Plan {
+    options: Options,
+    steps: Vec<Step>,
+    input: Shape,
+    output: Range<usize>,
+    arena_len: usize,
+    packed_len: usize,
+    scratch_len: usize,
+}
+
+impl Plan {
+    /// Plans `net`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where no kernel fits, [`Error::InvalidNetwork`] for a batch of zero,
+    /// [`Error::Threads`] for zero threads.
+    pub fn new(net: &Net<'_>, options: &Options) -> Result<Plan, Error> {
+        let Options { batch, threads, isa } = *options;
+        if batch == 0 {
+            return Err(Error::InvalidNetwork { reason: "a batch needs at least 1 image" });
+        }
+        if threads == 0 {
+            return Err(Error::Threads { asked: 0 });
+        }
+        let (places, arena_len) = place(&lives(net, batch)?);
+        let range = |value: ValueId| places[value.index() - 1].clone();
+        let (mut packed_len, mut scratch_len) = (0, 0);
+        let mut steps = Vec::with_capacity(net.ops().len());
+        for op in net.ops() {
+            let shape = op.output_shape();
+            let (kind, granularity, weight_len) = match &op.kind {
+                OpKind::Conv { geom, shortcut, relu, .. } => {
+                    let kernel = choose(geom, isa)?;
+                    let len = kernel.packed_len(geom);
+                    let packed = packed_len..packed_len + len;
+                    packed_len = packed.end.next_multiple_of(arena::ALIGN);
+                    scratch_len = scratch_len.max(kernel.scratch_len(geom));
+                    let kind =
+                        StepKind::Conv { kernel, geom: *geom, packed, shortcut: shortcut.map(range), relu: *relu };
+                    (kind, kernel.granularity(geom), len)
+                }
+                OpKind::MaxPool(geom) => (StepKind::MaxPool(*geom), (1, shape.c), 0),
+                &OpKind::Subsample { input, stride, before, .. } => {
+                    (StepKind::Subsample { input, stride, before }, (1, shape.c), 0)
+                }
+                OpKind::AveragePool(input) => (StepKind::AveragePool(*input), (1, shape.c), 0),
+            };
+            let work = bands::Work { macs: op.macs(), weight_len, output: shape, granularity };
+            let (bands, rects) = bands::split(&work, batch, threads);
+            let input = if op.input == ValueId::INPUT { Place::Input } else { Place::Arena(range(op.input)) };
+            let output = range(op.output);
+            steps.push(Step { name: op.name, kind, input, output, bands, rects, output_shape: shape });
+        }
+        let output = steps.last().map_or(0..0, Step::output_range);
+        let input = net.spec().input();
+        Ok(Plan { options: *options, steps, input, output, arena_len, packed_len, scratch_len })
+    }
+
+    /// Its layers, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// What it was made for.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Elements of the input: `batch` images, NHWC.
+    pub fn input_len(&self) -> usize {
+        self.options.batch * self.input.elements()
+    }
+
+    /// One input image.
+    pub fn input_shape(&self) -> Shape {
+        self.input
+    }
+
+    /// Elements of the output: `batch` rows of logits.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Elements of the arena that all activations share.
+    pub fn arena_len(&self) -> usize {
+        self.arena_len
+    }
+
+    /// Elements of the packed weights.
+    pub fn packed_len(&self) -> usize {
+        self.packed_len
+    }
+
+    /// Elements of scratch each thread needs.
+    pub fn scratch_len(&self) -> usize {
+        self.scratch_len
+    }
+
+    /// Packs the weights of `net`, which must be the network this plan was made for.
+    ///
+    /// # Errors
+    /// [`Error::BufferLength`] when `packed` or a tensor has another length,
+    /// [`Error::PackedForOtherKernel`] when `net` is another network.
+    pub fn prepack(&self, net: &Net<'_>, packed: &mut [f32]) -> Result<(), Error> {
+        check_len("packed weight buffer", self.packed_len, packed.len())?;
+        if net.ops().len() != self.steps.len() {
+            return Err(Error::PackedForOtherKernel);
+        }
+        for (step, op) in self.steps.iter().zip(net.ops()) {
+            match (&step.kind, &op.kind) {
+                (StepKind::Conv { kernel, geom, packed: range, .. }, OpKind::Conv { weights, geom: other, .. }) => {
+                    if geom != other {
+                        return Err(Error::PackedForOtherKernel);
+                    }
+                    let weights = ConvWeights { oihw: weights.oihw, scale: &weights.scale, bias: &weights.bias };
+                    kernel.prepack(geom, weights, &mut packed[range.clone()])?;
+                }
+                (StepKind::Conv { .. }, _) | (_, OpKind::Conv { .. }) => return Err(Error::PackedForOtherKernel),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_len(what: &'static str, need: usize, got: usize) -> Result<(), Error> {
+    if need == got { Ok(()) } else { Err(Error::BufferLength { what, need, got }) }
+}
+
+fn choose(geom: &ConvGeom, isa: Isa) -> Result<Kernel, Error> {
+    Kernel::all(isa).into_iter().find(|kernel| kernel.supports(geom)).ok_or(Error::Unsupported(*geom))
+}
+
+/// When every value but the input is written first and read last.
+fn lives(net: &Net<'_>, batch: usize) -> Result<Vec<Life>, Error> {
+    let too_large = Error::InvalidNetwork { reason: "an activation does not fit the address space" };
+    let mut lives: Vec<Life> = Vec::with_capacity(net.values().len());
+    for (step, op) in net.ops().iter().enumerate() {
+        for read in [Some(op.input), op.shortcut()].into_iter().flatten() {
+            if let Some(life) = read.index().checked_sub(1).and_then(|i| lives.get_mut(i)) {
+                life.steps.end = step + 1;
+            }
+        }
+        let len = op.output_shape().elements().checked_mul(batch).filter(|&n| n < isize::MAX as usize / 64);
+        lives.push(Life { len: len.ok_or(too_large)?, steps: step..step + 1 });
+    }
+    Ok(lives)
+}

@@ -1,0 +1,158 @@
+//! A planned and packed network that owns its memory, and runs of it.
+
+use alloc::sync::Arc;
+#[cfg(feature = "parallel")]
+use std::{sync::Mutex, vec::Vec};
+
+#[cfg(feature = "parallel")]
+use crate::plan::Executor;
+#[cfg(not(feature = "parallel"))]
+use crate::plan::Serial;
+use crate::{
+    Error,
+    arch::Buffer,
+    net::Net,
+    plan::{Options, Plan, Step},
+};
+
+/// A plan together with its packed weights. Immutable: share it between threads.
+pub struct Model {
+    plan: Plan,
+    packed: Buffer,
+}
+
+impl Model {
+    /// Plans and packs `net`. The network and its weights are not needed afterwards.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn new(net: &Net<'_>, options: &Options) -> Result<Self, Error> {
+        let plan = Plan::new(net, options)?;
+        let mut packed = Buffer::new(plan.packed_len());
+        plan.prepack(net, packed.as_mut_slice())?;
+        Ok(Model { plan, packed })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+/// The memory one run needs, and the threads that share it.
+///
+/// ```
+/// use residual_core::{net::fold_batch_norm, plan::Options, session::Session, testing::Generated};
+///
+/// let weights = Generated::new("resnet20-cifar".parse()?);
+/// let net = fold_batch_norm(weights.spec(), &weights)?;
+/// let mut session = Session::new(&net, &Options::default())?;
+/// let logits = session.run(&vec![0.5; 32 * 32 * 3])?;
+/// assert_eq!(logits.len(), 10);
+/// # Ok::<(), residual_core::Error>(())
+/// ```
+pub struct Session {
+    model: Arc<Model>,
+    arena: Buffer,
+    #[cfg(not(feature = "parallel"))]
+    scratch: Buffer,
+    /// one per thread
+    #[cfg(feature = "parallel")]
+    scratch: Vec<Mutex<Buffer>>,
+    #[cfg(feature = "parallel")]
+    pool: Option<Arc<rayon::ThreadPool>>,
+}
+
+impl Session {
+    /// Plans and packs `net`, and starts `options.threads - 1` helper threads (feature `parallel`;
+    /// without it everything runs on the calling thread).
+    ///
+    /// # Errors
+    /// As [`Plan::new`]; [`Error::Threads`] when the threads cannot be started.
+    pub fn new(net: &Net<'_>, options: &Options) -> Result<Self, Error> {
+        Session::with_model(Arc::new(Model::new(net, options)?))
+    }
+
+    /// A session on a shared model, with helper threads of its own.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] when the threads cannot be started.
+    pub fn with_model(model: Arc<Model>) -> Result<Self, Error> {
+        #[cfg(feature = "parallel")]
+        {
+            let threads = model.plan.options().threads;
+            if threads == 1 {
+                return Ok(Session::in_pool_of(model, None));
+            }
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads - 1)
+                .thread_name(|i| std::format!("residual-{}", i + 1))
+                .build()
+                .map_err(|_| Error::Threads { asked: threads })?;
+            Ok(Session::in_pool_of(model, Some(Arc::new(pool))))
+        }
+        #[cfg(not(feature = "parallel"))]
+        {
+            let (arena, scratch) = (Buffer::new(model.plan.arena_len()), Buffer::new(model.plan.scratch_len()));
+            Ok(Session { model, arena, scratch })
+        }
+    }
+
+    /// A session whose helpers come from the caller's pool. It never waits for a busy pool: bands
+    /// that no helper takes run on the calling thread.
+    #[cfg(feature = "parallel")]
+    pub fn in_pool(model: Arc<Model>, pool: Arc<rayon::ThreadPool>) -> Self {
+        Session::in_pool_of(model, Some(pool))
+    }
+
+    #[cfg(feature = "parallel")]
+    fn in_pool_of(model: Arc<Model>, pool: Option<Arc<rayon::ThreadPool>>) -> Self {
+        let plan = &model.plan;
+        let scratch = (0..plan.options().threads).map(|_| Mutex::new(Buffer::new(plan.scratch_len()))).collect();
+        Session { arena: Buffer::new(plan.arena_len()), scratch, pool, model }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.model.plan
+    }
+
+    /// Runs `batch` images (NHWC) and returns `batch` rows of logits.
+    ///
+    /// # Errors
+    /// [`Error::BufferLength`] when `images` is not [`Plan::input_len`] elements long.
+    pub fn run(&mut self, images: &[f32]) -> Result<&[f32], Error> {
+        self.run_with(images, |_, _| {})
+    }
+
+    /// Like [`Session::run`]; calls `after(step, output)` behind every layer, to time or to look at
+    /// them.
+    ///
+    /// # Errors
+    /// As for [`Session::run`].
+    pub fn run_with(&mut self, images: &[f32], after: impl FnMut(&Step, &[f32])) -> Result<&[f32], Error> {
+        let Model { plan, packed } = &*self.model;
+        let (arena, packed) = (self.arena.as_mut_slice(), packed.as_slice());
+        #[cfg(not(feature = "parallel"))]
+        return plan.execute_with(images, packed, arena, &Serial::new(self.scratch.as_mut_slice()), after);
+        #[cfg(feature = "parallel")]
+        match &self.pool {
+            Some(pool) => crate::arch::Team::run(pool, &self.scratch, |leader| {
+                plan.execute_with(images, packed, arena, leader, after)
+            }),
+            None => plan.execute_with(images, packed, arena, &Alone(&self.scratch), after),
+        }
+    }
+}
+
+/// The calling thread with the first scratch buffer.
+#[cfg(feature = "parallel")]
+struct Alone<'s>(&'s [Mutex<Buffer>]);
+
+#[cfg(feature = "parallel")]
+impl Executor for Alone<'_> {
+    fn for_each(&self, n: usize, band: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        let Some(Ok(mut scratch)) = self.0.first().map(Mutex::lock) else { return };
+        (0..n).for_each(|i| band(i, scratch.as_mut_slice()));
+    }
+}

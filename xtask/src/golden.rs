@@ -1,0 +1,117 @@
+//! `cargo xtask golden DIR`: every reference value, a line for each.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context, Result, bail, ensure};
+use residual_core::{
+    Isa,
+    geom::Shape,
+    net::{Net, ResNet, fold_batch_norm},
+    plan::Options,
+    session::Session,
+    testing::Generated,
+};
+use serde::Deserialize;
+
+/// Largest difference allowed, relative to the largest logit.
+const TOLERANCE: f64 = 3e-6;
+
+/// What another implementation computed in f64 for one network and generated weights.
+#[derive(Deserialize)]
+struct Reference {
+    /// NCHW
+    input_shape: [usize; 4],
+    params: u64,
+    macs: u64,
+    /// the first few of each image
+    logits: Vec<Vec<f64>>,
+    /// norm of all logits of each image
+    l2: Vec<f64>,
+    argmax: Vec<usize>,
+}
+
+/// Runs all checks; an error says how many failed.
+pub fn run(dir: &Path) -> Result<()> {
+    let path = dir.join("logits.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let networks: BTreeMap<String, Reference> =
+        serde_json::from_str(&text).with_context(|| format!("{} is not what is expected", path.display()))?;
+    let mut failed = 0;
+    for (name, reference) in &networks {
+        match check(name, reference) {
+            Ok(line) => println!("ok   {name}: {line}"),
+            Err(error) => {
+                println!("FAIL {name}: {error:#}");
+                failed += 1;
+            }
+        }
+    }
+    println!("{} passed, {failed} failed", networks.len() - failed);
+    ensure!(failed == 0, "{failed} reference values do not match");
+    Ok(())
+}
+
+fn check(name: &str, reference: &Reference) -> Result<String> {
+    let [batch, _, h, w] = reference.input_shape;
+    let classes_shown = reference.logits.first().map_or(0, Vec::len);
+    let spec = name.parse::<ResNet>()?.with_input(h, w)?;
+    ensure!(spec.params() == reference.params, "{} parameters for {}", spec.params(), reference.params);
+    ensure!(spec.macs() == reference.macs, "{} multiply-adds for {}", spec.macs(), reference.macs);
+    let weights = Generated::new(spec);
+    let net = fold_batch_norm(&spec, &weights)?;
+    let images = nhwc(&Generated::signed("input", batch * 3 * h * w), batch, spec.input());
+
+    let mut worst = 0.0f64;
+    let mut isas = Vec::new();
+    for isa in Isa::available() {
+        let logits = same_bits(&net, &images, batch, isa)?;
+        for (i, logits) in logits.chunks(spec.classes()).enumerate() {
+            let largest = logits.iter().fold(0.0f64, |m, &v| m.max(f64::from(v).abs()));
+            let shown = &reference.logits[i];
+            let error = shown.iter().zip(logits).map(|(want, &got)| (want - f64::from(got)).abs()).fold(0.0, f64::max);
+            worst = worst.max(error / largest);
+            let l2 = logits.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            worst = worst.max((l2 - reference.l2[i]).abs() / reference.l2[i]);
+            let argmax = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or_default();
+            ensure!(argmax == reference.argmax[i], "{isa}: class {argmax} for {}", reference.argmax[i]);
+        }
+        ensure!(worst <= TOLERANCE, "{isa}: logits differ by {worst:.1e} of the largest, {TOLERANCE:.0e} allowed");
+        isas.push(isa.name());
+    }
+    Ok(format!("{classes_shown} logits of {batch} images within {worst:.1e} on {}, same bits", isas.join(", ")))
+}
+
+/// Logits of all images; fails unless 1 and 2 threads, and batches of 1 and 3, give the same bits.
+fn same_bits(net: &Net<'_>, images: &[f32], batch: usize, isa: Isa) -> Result<Vec<f32>> {
+    let image_len = net.spec().input().elements();
+    let run = |images: &[f32], batch, threads| -> Result<Vec<f32>> {
+        let mut session = Session::new(net, &Options { batch, threads, isa, ..Options::default() })?;
+        Ok(session.run(images)?.to_vec())
+    };
+    let one_by_one: Vec<f32> =
+        images.chunks(image_len).map(|image| run(image, 1, 1)).collect::<Result<Vec<_>>>()?.concat();
+    let classes = net.spec().classes();
+    for threads in [1, 2] {
+        let mut three = images.to_vec();
+        three.resize(3 * image_len, 0.25);
+        for (name, images, n) in [("1", &images[..image_len], 1), ("3", &three[..], 3)] {
+            let logits = run(images, n, threads)?;
+            let n = n.min(batch) * classes;
+            if logits[..n] != one_by_one[..n] {
+                bail!("{isa}: a batch of {name} on {threads} threads gives other bits");
+            }
+        }
+    }
+    Ok(one_by_one)
+}
+
+fn nhwc(nchw: &[f32], batch: usize, shape: Shape) -> Vec<f32> {
+    let Shape { h, w, c } = shape;
+    let mut out = Vec::with_capacity(nchw.len());
+    for image in 0..batch {
+        for pixel in 0..h * w {
+            out.extend((0..c).map(|ch| nchw[(image * c + ch) * h * w + pixel]));
+        }
+    }
+    out
+}

@@ -1,0 +1,29 @@
+//! Everything a maintainer runs: `cargo xtask golden|...`.
+
+mod golden;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Everything a maintainer of residual runs")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check every network in DIR/logits.json and every pair of pictures in DIR/preprocess
+    Golden {
+        /// folder with the reference values
+        dir: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Golden { dir } => golden::run(&dir),
+    }
+}
