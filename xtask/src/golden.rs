@@ -85,7 +85,7 @@ fn check(name: &str, reference: &Reference) -> Result<String> {
 fn same_bits(net: &Net<'_>, images: &[f32], batch: usize, isa: Isa) -> Result<Vec<f32>> {
     let image_len = net.spec().input().elements();
     let run = |images: &[f32], batch, threads| -> Result<Vec<f32>> {
-        let mut session = Session::new(net, &Options { batch, threads, isa, ..Options::default() })?;
+        let mut session = Session::new(net, &Options { batch, threads, isa })?;
         Ok(session.run(images)?.to_vec())
     };
     let one_by_one: Vec<f32> =
