@@ -2,7 +2,9 @@
 #![deny(unsafe_code)]
 
 mod atomic;
+pub mod data;
 pub mod import;
 
 pub use atomic::write_atomic;
+pub use data::DataError;
 pub use import::ImportError;
