@@ -132,8 +132,9 @@ fn load(bytes: &[u8], view: &View<'_>, budget: &mut usize) -> Result<Data, Strin
     };
     let last = last.and_then(|last| last.checked_add(offset)).ok_or_else(wraps)?;
     if last >= held {
+        let strides = strides.map(|s| format!(" strides {s:?}")).unwrap_or_default();
         return Err(format!(
-            "of shape {shape:?}, strides {strides:?} and offset {offset} reaches element {last} of a storage of {held}"
+            "of shape {shape:?}{strides} offset {offset} reaches element {last} of a storage of {held}"
         ));
     }
 
