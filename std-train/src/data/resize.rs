@@ -105,7 +105,7 @@ impl Pass {
                 rows.flat_map(|row| &row[bytes.clone()]).copied().collect()
             }
             Pass::Blend(axis) => {
-                let to_stride = axis.taps.len() * 3;
+                let to_stride = axis.firsts.len() * 3;
                 let mut to = vec![0; rows.len() * to_stride];
                 for (from, to) in rows.zip(to.chunks_exact_mut(to_stride)) {
                     blend_across(from, axis, origin, to);
@@ -124,8 +124,8 @@ impl Pass {
                 rows.flat_map(|row| &row[bytes.clone()]).copied().collect()
             }
             Pass::Blend(axis) => {
-                let mut to = vec![0; axis.taps.len() * bytes.len()];
-                for (to, (first, weights)) in to.chunks_exact_mut(bytes.len()).zip(axis.taps()) {
+                let mut to = vec![0; axis.firsts.len() * bytes.len()];
+                for (to, (first, weights)) in to.chunks_exact_mut(bytes.len()).zip(axis.iter()) {
                     blend_down(&from[row(first)..row(first + weights.len())], stride, bytes.start, weights, to);
                 }
                 to
@@ -134,10 +134,12 @@ impl Pass {
     }
 }
 
-/// For every output position of one axis, the first input position and the weights from there.
+/// For every output position of one axis, the first input position and the weights from there:
+/// as many for each, some of them 0, so that the loops over them have a fixed length.
 struct Axis {
-    taps: Vec<(usize, Range<usize>)>,
+    firsts: Vec<usize>,
     weights: Vec<u32>,
+    taps: usize,
 }
 
 impl Axis {
@@ -145,36 +147,38 @@ impl Axis {
     fn new(src: usize, dst: usize, window: Range<usize>) -> Self {
         let scale = src as f64 / dst as f64;
         let stretch = scale.max(1.0);
-        let mut axis = Axis { taps: Vec::with_capacity(window.len()), weights: Vec::new() };
-        let mut exact = Vec::new();
-        for i in window {
+        let inverse = 1.0 / stretch;
+        // Float to integer conversions truncate and saturate at 0.
+        let reach = |i: usize| {
             let centre = (i as f64 + 0.5) * scale;
-            // Float to integer conversions truncate and saturate at 0.
             let first = (centre - stretch + 0.5) as usize;
-            let end = ((centre + stretch + 0.5) as usize).min(src);
-            let inverse = 1.0 / stretch;
+            (centre, first, ((centre + stretch + 0.5) as usize).min(src))
+        };
+        let taps = window.clone().map(reach).map(|(_, first, end)| end - first).max().unwrap_or(0);
+        let mut axis = Axis { firsts: Vec::with_capacity(window.len()), weights: vec![0; window.len() * taps], taps };
+        let mut exact = Vec::with_capacity(taps);
+        for (i, weights) in window.zip(axis.weights.chunks_exact_mut(taps)) {
+            let (centre, first, end) = reach(i);
             exact.clear();
-            exact.extend((0..end - first).map(|x| {
-                let t = ((x + first) as f64 - centre + 0.5) * inverse;
-                (1.0 - t.abs()).max(0.0)
-            }));
+            exact.extend((first..end).map(|x| (1.0 - ((x as f64 - centre + 0.5) * inverse).abs()).max(0.0)));
             // In order, from 0: the sum's rounding is part of the definition.
             let sum = exact.iter().fold(0.0, |a, w| a + w);
-            let start = axis.weights.len();
-            axis.weights.extend(exact.iter().map(|w| (0.5 + w / sum * f64::from(1 << PRECISION)) as u32));
-            axis.taps.push((first, start..axis.weights.len()));
+            // Near the end, fewer positions are left than taps: begin earlier, with zeros.
+            let begin = first.min(src - taps);
+            for (weight, w) in weights[first - begin..].iter_mut().zip(&exact) {
+                *weight = (0.5 + w / sum * f64::from(1 << PRECISION)) as u32;
+            }
+            axis.firsts.push(begin);
         }
         axis
     }
 
-    fn taps(&self) -> impl Iterator<Item = (usize, &[u32])> {
-        self.taps.iter().map(|(first, range)| (*first, &self.weights[range.clone()]))
+    fn iter(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        self.firsts.iter().copied().zip(self.weights.chunks_exact(self.taps))
     }
 
     fn span(&self) -> Range<usize> {
-        let start = self.taps.first().map_or(0, |t| t.0);
-        let end = self.taps.last().map_or(0, |t| t.0 + t.1.len());
-        start..end
+        self.firsts.first().copied().unwrap_or(0)..self.firsts.last().map_or(0, |first| first + self.taps)
     }
 }
 
@@ -183,29 +187,56 @@ fn to_u8(sum: u32) -> u8 {
     (sum >> PRECISION).min(255) as u8
 }
 
+/// Calls `$f::<N>` with `N = $taps` where that is one of the usual numbers, else `N = 0`: any.
+macro_rules! with_taps {
+    ($taps:expr, $f:ident($($arg:expr),*)) => {
+        match $taps {
+            2 => $f::<2>($($arg),*),
+            3 => $f::<3>($($arg),*),
+            4 => $f::<4>($($arg),*),
+            5 => $f::<5>($($arg),*),
+            6 => $f::<6>($($arg),*),
+            _ => $f::<0>($($arg),*),
+        }
+    };
+}
+
 /// One row, resampled across.
 fn blend_across(from: &[u8], axis: &Axis, origin: usize, to: &mut [u8]) {
-    for (to, (first, weights)) in to.chunks_exact_mut(3).zip(axis.taps()) {
+    with_taps!(axis.taps, across_taps(from, axis, origin, to))
+}
+
+fn across_taps<const N: usize>(from: &[u8], axis: &Axis, origin: usize, to: &mut [u8]) {
+    let (to, _) = to.as_chunks_mut::<3>();
+    for (to, (first, weights)) in to.iter_mut().zip(axis.iter()) {
+        let taps = if N == 0 { weights.len() } else { N };
+        let (pixels, _) = from[(first - origin) * 3..][..taps * 3].as_chunks::<3>();
         let mut sum = [HALF; 3];
-        for (p, &w) in from[(first - origin) * 3..].as_chunks::<3>().0.iter().zip(weights) {
+        for (p, &w) in pixels.iter().zip(&weights[..taps]) {
             for c in 0..3 {
                 sum[c] += u32::from(p[c]) * w;
             }
         }
-        to.copy_from_slice(&sum.map(to_u8));
+        *to = sum.map(to_u8);
     }
 }
 
 /// One output row from all rows of `from`, beginning at byte `at` of each.
 fn blend_down(from: &[u8], stride: usize, at: usize, weights: &[u32], to: &mut [u8]) {
-    const LANES: usize = 32;
-    let rows = || from.chunks_exact(stride).zip(weights);
+    with_taps!(weights.len(), down_taps(from, stride, at, weights, to))
+}
+
+fn down_taps<const N: usize>(from: &[u8], stride: usize, at: usize, weights: &[u32], to: &mut [u8]) {
+    const LANES: usize = 16;
+    let taps = if N == 0 { weights.len() } else { N };
+    let weights = &weights[..taps];
     let mut at = at;
     let (blocks, rest) = to.as_chunks_mut::<LANES>();
     for block in blocks {
         let mut sum = [HALF; LANES];
-        for (row, &w) in rows() {
-            for (s, &p) in sum.iter_mut().zip(&row[at..at + LANES]) {
+        for (t, &w) in weights.iter().enumerate() {
+            let samples = &from[t * stride + at..][..LANES];
+            for (s, &p) in sum.iter_mut().zip(samples) {
                 *s += u32::from(p) * w;
             }
         }
@@ -213,7 +244,8 @@ fn blend_down(from: &[u8], stride: usize, at: usize, weights: &[u32], to: &mut [
         at += LANES;
     }
     for to in rest {
-        *to = to_u8(rows().fold(HALF, |s, (row, &w)| s + u32::from(row[at]) * w));
+        let sum = weights.iter().enumerate().fold(HALF, |s, (t, &w)| s + u32::from(from[t * stride + at]) * w);
+        *to = to_u8(sum);
         at += 1;
     }
 }
