@@ -13,6 +13,8 @@ use residual_core::{
 };
 use serde::Deserialize;
 
+use crate::preprocess;
+
 /// Largest difference allowed, relative to the largest logit.
 const TOLERANCE: f64 = 3e-6;
 
@@ -36,17 +38,27 @@ pub fn run(dir: &Path) -> Result<()> {
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let networks: BTreeMap<String, Reference> =
         serde_json::from_str(&text).with_context(|| format!("{} is not what is expected", path.display()))?;
-    let mut failed = 0;
+    let (mut passed, mut failed) = (0, 0);
     for (name, reference) in &networks {
         match check(name, reference) {
-            Ok(line) => println!("ok   {name}: {line}"),
+            Ok(line) => {
+                println!("ok   {name}: {line}");
+                passed += 1;
+            }
             Err(error) => {
                 println!("FAIL {name}: {error:#}");
                 failed += 1;
             }
         }
     }
-    println!("{} passed, {failed} failed", networks.len() - failed);
+    let pictures = dir.join("preprocess");
+    if pictures.is_dir() {
+        let (equal, different) = preprocess::run(&pictures)?;
+        (passed, failed) = (passed + equal, failed + different);
+    } else {
+        println!("skip pictures: no {}", pictures.display());
+    }
+    println!("{passed} passed, {failed} failed");
     ensure!(failed == 0, "{failed} reference values do not match");
     Ok(())
 }
