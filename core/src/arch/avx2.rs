@@ -28,7 +28,7 @@ impl Vector for F32x8 {
     const LANES: usize = 8;
     const PANEL: usize = 2;
     // 6 x 2 accumulators, 2 weights, 1 broadcast: 15 of 16 registers.
-    const MAX_ROWS: [usize; 2] = [12, 6];
+    const MAX_ROWS: [usize; 4] = [12, 6, 0, 0];
 
     #[inline(always)]
     unsafe fn invoke<O: Op>(op: O) {
@@ -49,6 +49,11 @@ impl Vector for F32x8 {
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: as above.
         unsafe { _mm256_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {

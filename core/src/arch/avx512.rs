@@ -22,9 +22,9 @@ fn mask(n: usize) -> __mmask16 {
 // SAFETY (all blocks below): the trait's contract gives AVX-512F and valid pointers.
 impl Vector for F32x16 {
     const LANES: usize = 16;
-    const PANEL: usize = 2;
+    const PANEL: usize = 4;
     // 14 x 2 accumulators, 2 weights, 1 broadcast: 31 of 32 registers.
-    const MAX_ROWS: [usize; 2] = [28, 14];
+    const MAX_ROWS: [usize; 4] = [14, 12, 9, 6];
 
     #[inline(always)]
     unsafe fn invoke<O: Op>(op: O) {
@@ -45,6 +45,11 @@ impl Vector for F32x16 {
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: as above.
         unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {

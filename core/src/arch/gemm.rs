@@ -163,7 +163,7 @@ impl Op for Loops<'_, '_, '_, '_> {
         let (m, n, stride) = (y.rows(), y.cols(), y.stride());
         let width = V::LANES * V::PANEL;
         let panel_len = (g.panels.depth + 1) * width;
-        let block = g.block.next_multiple_of(V::MAX_ROWS[1]);
+        let block = g.block.next_multiple_of(V::MAX_ROWS[V::PANEL - 1]);
         let mut i0 = 0;
         while i0 < m {
             let i1 = min(i0 + block, m);
@@ -171,33 +171,45 @@ impl Op for Loops<'_, '_, '_, '_> {
             while j < n {
                 let cols = min(width, n - j);
                 let vectors = cols.div_ceil(V::LANES);
-                let max_rows = if vectors == 1 { V::MAX_ROWS[0] } else { V::MAX_ROWS[1] };
+                // SAFETY: panels before this one are full, and `gemm` checked the length.
+                let panel = unsafe { g.packed.as_ptr().add((g.first + j) / width * panel_len) };
+                let max_rows = V::MAX_ROWS[vectors - 1];
                 // Tiles of nearly equal height: an odd remainder of one row would run at a fraction of the speed.
                 let tiles = (i1 - i0).div_ceil(max_rows);
                 let (height, taller) = ((i1 - i0) / tiles, (i1 - i0) % tiles);
-                let mut i = i0;
-                for t in 0..tiles {
-                    let rows = height + (t < taller) as usize;
-                    let mut tile = Tile {
-                        rows: [g.a.as_ptr(); MAX_ROWS],
-                        taps: g.taps,
-                        depth: g.depth,
-                        // SAFETY: panels before this one are full, and `gemm` checked the length.
-                        weights: unsafe { g.packed.as_ptr().add((g.first + j) / width * panel_len) },
-                        // SAFETY: row `i` and column `j` lie inside the view.
-                        y: unsafe { y.as_mut_ptr().add(i * stride + j) },
-                        stride,
-                        cols,
-                        shortcut: g.epilogue.shortcut.map(|s| s[i * stride + j..].as_ptr()),
-                        relu: g.epilogue.relu,
-                    };
-                    for (r, p) in tile.rows[..rows].iter_mut().enumerate() {
-                        // SAFETY: `gemm` checked the largest of these offsets.
-                        *p = unsafe { p.add(g.rows.at(i + r)) };
+                let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
+                loop {
+                    let mut i = i0;
+                    for t in 0..tiles {
+                        let rows = height + (t < taller) as usize;
+                        let mut tile = Tile {
+                            rows: [g.a.as_ptr(); MAX_ROWS],
+                            taps: &g.taps[piece.tap..piece.tap + piece.taps],
+                            start: piece.start,
+                            depth: piece.depth,
+                            bias: (piece.before == 0).then_some(panel),
+                            // SAFETY: the panel has a row of biases and `depth` rows of weights.
+                            weights: unsafe { panel.add((1 + piece.before) * vectors * V::LANES) },
+                            // SAFETY: row `i` and column `j` lie inside the view.
+                            y: unsafe { y.as_mut_ptr().add(i * stride + j) },
+                            stride,
+                            cols,
+                            last: piece.is_last(g),
+                            shortcut: g.epilogue.shortcut.map(|s| s[i * stride + j..].as_ptr()),
+                            relu: g.epilogue.relu,
+                        };
+                        for (r, p) in tile.rows[..rows].iter_mut().enumerate() {
+                            // SAFETY: `gemm` checked the largest of these offsets.
+                            *p = unsafe { p.add(g.rows.at(i + r)) };
+                        }
+                        // SAFETY: the tile's rows, panel and view were checked by `gemm`.
+                        unsafe { tile.call::<V>(rows, vectors) };
+                        i += rows;
                     }
-                    // SAFETY: the tile's rows, panel and view were checked by `gemm`.
-                    unsafe { tile.call::<V>(rows, vectors) };
-                    i += rows;
+                    if piece.is_last(g) {
+                        break;
+                    }
+                    piece.advance(g);
                 }
                 j += width;
             }
@@ -206,18 +218,62 @@ impl Op for Loops<'_, '_, '_, '_> {
     }
 }
 
+/// Weights (in elements) that all tiles pass over before the next ones: they stay in L2 with room to spare.
+const PIECE: usize = 64 * 1024;
+
+/// A part of the sum: whole taps, or a part of one. Sums continue from `y`, so pieces change no bits.
+struct Piece {
+    tap: usize,
+    taps: usize,
+    /// first product within the tap
+    start: usize,
+    depth: usize,
+    /// products before this piece
+    before: usize,
+    limit: usize,
+}
+
+impl Piece {
+    fn first(g: &Gemm<'_>, limit: usize) -> Self {
+        let taps = (limit / g.depth.max(1)).clamp(1, g.taps.len());
+        let parts = g.depth.div_ceil(limit).max(1);
+        let limit = g.depth.div_ceil(parts);
+        Piece { tap: 0, taps, start: 0, depth: limit, before: 0, limit }
+    }
+
+    fn is_last(&self, g: &Gemm<'_>) -> bool {
+        self.tap + self.taps == g.taps.len() && self.start + self.depth == g.depth
+    }
+
+    fn advance(&mut self, g: &Gemm<'_>) {
+        self.before += self.taps * self.depth;
+        self.start += self.depth;
+        if self.start == g.depth {
+            self.start = 0;
+            self.tap += self.taps;
+            self.taps = min(self.taps, g.taps.len() - self.tap);
+        }
+        self.depth = min(self.limit, g.depth - self.start);
+    }
+}
+
 /// Most rows a tile has on any instruction set.
-const MAX_ROWS: usize = 28;
+const MAX_ROWS: usize = 14;
 
 /// A register tile: up to [`MAX_ROWS`] pixels by one or two vectors of output channels.
 struct Tile<'a> {
     rows: [*const f32; MAX_ROWS],
     taps: &'a [usize],
+    start: usize,
     depth: usize,
+    /// where the sum begins; without it, at what `y` holds
+    bias: Option<*const f32>,
     weights: *const f32,
     y: *mut f32,
     stride: usize,
     cols: usize,
+    /// the sum is complete after this piece
+    last: bool,
     shortcut: Option<*const f32>,
     relu: bool,
 }
@@ -236,16 +292,41 @@ impl Tile<'_> {
                     // SAFETY: the caller's promise.
                     $(($r, 1) if $r <= V::MAX_ROWS[0] => unsafe { V::invoke(Sized::<'_, $r, 1>(self)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 2) if $r <= V::MAX_ROWS[1] && V::PANEL == 2 => unsafe { V::invoke(Sized::<'_, $r, 2>(self)) },)*
+                    $(($r, 2) if V::PANEL >= 2 && $r <= V::MAX_ROWS[1] => unsafe { V::invoke(Sized::<'_, $r, 2>(self)) },)*
+                    // SAFETY: the caller's promise.
+                    $(($r, 3) if V::PANEL >= 3 && $r <= V::MAX_ROWS[2] => unsafe { V::invoke(Sized::<'_, $r, 3>(self)) },)*
+                    // SAFETY: the caller's promise.
+                    $(($r, 4) if V::PANEL >= 4 && $r <= V::MAX_ROWS[3] => unsafe { V::invoke(Sized::<'_, $r, 4>(self)) },)*
                     _ => unreachable!("a tile of {rows} rows and {vectors} vectors"),
                 }
             };
         }
-        instances!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28)
+        instances!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
     }
 }
 
+/// Rows of weights asked for ahead of their use: a few hundred cycles, the latency of L3.
+const AHEAD: usize = 24;
+
+/// Channels per turn of the inner loop: counters and branches compete with multiply-adds for ports.
+const UNROLL: usize = 4;
+
 struct Sized<'t, const MR: usize, const NV: usize>(&'t Tile<'t>);
+
+/// Repeats the body for `$i` in `0..$n`, `$n <= MAX_ROWS`, without a loop: accumulators only stay in registers
+/// when every index is a constant, and LLVM does not unroll every loop this needs.
+macro_rules! unroll {
+    ($i:ident < $n:expr => $body:block) => {
+        unroll!(@ $i $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $i:ident $n:expr, $body:block, $($k:literal)*) => {
+        $(if $k < $n {
+            #[allow(non_upper_case_globals)]
+            const $i: usize = $k;
+            $body
+        })*
+    };
+}
 
 impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
     #[inline(always)]
@@ -256,45 +337,63 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
         unsafe {
             let rows: [*const f32; MR] = core::array::from_fn(|i| t.rows[i]);
             let mut w = t.weights;
-            let bias: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
-            let mut acc = [bias; MR];
-            w = w.add(NV * V::LANES);
+            let valid = t.cols - (NV - 1) * V::LANES;
+            let mut acc = [[V::splat(0.0); NV]; MR];
+            if let Some(bias) = t.bias {
+                let bias: [V; NV] = core::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
+                unroll!(i < MR => { acc[i] = bias; });
+            } else {
+                unroll!(i < MR => { unroll!(j < NV => {
+                    let p = t.y.add(i * t.stride + j * V::LANES);
+                    acc[i][j] = if j + 1 < NV || valid == V::LANES { V::load(p) } else { V::load_first(p, valid) };
+                }); });
+            }
             for &tap in t.taps {
-                for c in tap..tap + t.depth {
+                let (mut c, end) = (tap + t.start, tap + t.start + t.depth);
+                while c + UNROLL <= end {
+                    unroll!(u < UNROLL => {
+                        let at = w.add(u * NV * V::LANES);
+                        let wv: [V; NV] = core::array::from_fn(|j| V::load(at.add(j * V::LANES)));
+                        unroll!(j < NV => { V::prefetch(at.wrapping_add((AHEAD * NV + j) * V::LANES)); });
+                        unroll!(i < MR => {
+                            let a = V::splat(*rows[i].add(c + u));
+                            unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
+                        });
+                    });
+                    w = w.add(UNROLL * NV * V::LANES);
+                    c += UNROLL;
+                }
+                while c < end {
                     let wv: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
-                    for i in 0..MR {
+                    unroll!(i < MR => {
                         let a = V::splat(*rows[i].add(c));
-                        for j in 0..NV {
-                            acc[i][j] = a.mul_add(wv[j], acc[i][j]);
-                        }
-                    }
+                        unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
+                    });
                     w = w.add(NV * V::LANES);
+                    c += 1;
                 }
             }
-            let zero = V::splat(0.0);
-            for (i, row) in acc.iter().enumerate() {
-                for (j, &v) in row.iter().enumerate() {
-                    let at = i * t.stride + j * V::LANES;
-                    let valid = min(V::LANES, t.cols - j * V::LANES);
-                    let mut v = v;
-                    if valid == V::LANES {
-                        if let Some(shortcut) = t.shortcut {
-                            v = v.add(V::load(shortcut.add(at)));
-                        }
-                        if t.relu {
-                            v = zero.max(v);
-                        }
-                        v.store(t.y.add(at));
-                    } else {
-                        if let Some(shortcut) = t.shortcut {
-                            v = v.add(V::load_first(shortcut.add(at), valid));
-                        }
-                        if t.relu {
-                            v = zero.max(v);
-                        }
-                        v.store_first(t.y.add(at), valid);
-                    }
+            let floor = V::splat(if t.relu && t.last { 0.0 } else { f32::NEG_INFINITY });
+            let shortcut = if t.last { t.shortcut } else { None };
+            if valid == V::LANES {
+                if let Some(shortcut) = shortcut {
+                    unroll!(i < MR => { unroll!(j < NV => {
+                        acc[i][j] = acc[i][j].add(V::load(shortcut.add(i * t.stride + j * V::LANES)));
+                    }); });
                 }
+                unroll!(i < MR => { unroll!(j < NV => {
+                    floor.max(acc[i][j]).store(t.y.add(i * t.stride + j * V::LANES));
+                }); });
+            } else {
+                unroll!(i < MR => { unroll!(j < NV => {
+                    let at = i * t.stride + j * V::LANES;
+                    let n = if j + 1 == NV { valid } else { V::LANES };
+                    let mut v = acc[i][j];
+                    if let Some(shortcut) = shortcut {
+                        v = v.add(V::load_first(shortcut.add(at), n));
+                    }
+                    floor.max(v).store_first(t.y.add(at), n);
+                }); });
             }
         }
     }

@@ -11,6 +11,7 @@ mod avx512;
 mod buffer;
 mod gemm;
 mod isa;
+mod peak;
 mod pool;
 mod portable;
 #[cfg(feature = "parallel")]
@@ -22,6 +23,7 @@ mod view;
 pub use buffer::Buffer;
 pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
 pub use isa::Isa;
+pub use peak::{fma_burst, read_burst};
 pub use pool::{average_pool, max_pool};
 
 #[cfg(feature = "parallel")]

@@ -11,7 +11,7 @@ pub(super) struct Portable(f32x8);
 impl Vector for Portable {
     const LANES: usize = 8;
     const PANEL: usize = 1;
-    const MAX_ROWS: [usize; 2] = [6, 6];
+    const MAX_ROWS: [usize; 4] = [6, 0, 0, 0];
 
     unsafe fn invoke<O: Op>(op: O) {
         // SAFETY: the baseline instruction set is always there; the rest is the caller's.
