@@ -119,6 +119,7 @@ fn fuzz(report: &mut Report, root: &Path) {
         // Seeds that tests use too lie with those tests.
         let seeds = match target.as_str() {
             "torch" => root.join("std-train/tests/fixtures"),
+            "image" => root.join("std-train/tests/data"),
             _ => folder.join("seeds").join(target),
         };
         if let Err(error) = fs::create_dir_all(&corpus) {
