@@ -188,6 +188,7 @@ impl Builder {
             batch: self.batch.unwrap_or(1),
             threads: self.threads.unwrap_or_else(crate::available_threads),
             isa: crate::isa()?,
+            ..Options::default()
         };
         let session = Session::new(&model.net()?, &options)?;
         let input = vec![0.0; session.plan().input_len()];

@@ -54,7 +54,7 @@ pub fn map_pictures<R: Send>(
     let batch = batch.min(count.max(1));
     let workers = threads.min(count.div_ceil(batch.max(1))).max(1);
     // Zero of either is refused here.
-    let model = Arc::new(Model::new(net, &Options { batch, threads: threads / workers, isa })?);
+    let model = Arc::new(Model::new(net, &Options { batch, threads: threads / workers, isa, ..Options::default() })?);
 
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);

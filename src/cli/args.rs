@@ -122,7 +122,7 @@ impl Threads {
 
 /// Plan options with the instruction set the environment asks for.
 pub fn options(batch: usize, threads: usize) -> Result<Options, Error> {
-    Ok(Options { batch, threads, isa: residual::isa()? })
+    Ok(Options { batch, threads, isa: residual::isa()?, ..Options::default() })
 }
 
 /// `--threads`: at least 1.

@@ -100,13 +100,19 @@ fn every_kernel_matches_the_definition_on_every_isa() {
                     reference::conv(&g, from, w, ep, |i, want, magnitude| {
                         let got = f64::from(y[at.start + i]);
                         let error = (got - want).abs();
-                        let bound = match kernel {
-                            Kernel::Winograd(w) => {
-                                winograd_bound(w.tile(), &g, from, &oihw, &scale, i) + direct_bound(&g, magnitude)
+                        let direct = direct_bound(&g, magnitude);
+                        let allowed = match kernel {
+                            // Costly, and most errors are within the smaller bound anyway.
+                            Kernel::Winograd(w) if error > direct => {
+                                direct + winograd_bound(w.tile(), &g, from, &oihw, &scale, i)
                             }
-                            _ => direct_bound(&g, magnitude),
+                            _ => direct,
                         };
-                        assert!(error <= bound, "{} {g} at {i}: {got} for {want}, {bound:e} allowed", kernel.name());
+                        assert!(
+                            error <= allowed,
+                            "{} {g} at {i}: {got} for {want}, {allowed:e} allowed",
+                            kernel.name()
+                        );
                     });
                 }
                 bands_give_the_same_bits(

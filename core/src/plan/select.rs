@@ -3,12 +3,7 @@
 //! The choice depends on the shape alone, not on batch, threads or timing: plans are deterministic and
 //! results the same to the bit.
 
-use crate::{
-    Error, Isa,
-    arch::Tile,
-    geom::ConvGeom,
-    kernel::{ConvKernel, Kernel},
-};
+use crate::{Error, Isa, arch::Tile, geom::ConvGeom, kernel::Kernel};
 
 /// The kernel with the lowest estimate.
 pub(super) fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> {
