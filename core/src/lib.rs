@@ -16,6 +16,7 @@ mod name;
 pub mod net;
 #[cfg(feature = "alloc")]
 pub mod plan;
+pub mod quant;
 #[cfg(feature = "alloc")]
 pub mod session;
 pub mod testing;
