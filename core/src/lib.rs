@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod arch;
 pub mod elem;
 mod error;
+pub mod format;
 pub mod geom;
 pub mod kernel;
 mod name;
