@@ -8,8 +8,6 @@ pub(super) const VALUE: usize = 32;
 pub(super) const OP: usize = 96;
 /// The checksum covers everything after it.
 pub(super) const CHECKSUM_AT: usize = 16;
-/// Bytes after the last tensor: a kernel may load whole words past a tensor's end.
-pub(super) const OVERREAD: usize = 4;
 
 pub(super) const OPS: [u8; 4] = *b"OPS ";
 pub(super) const VALUES: [u8; 4] = *b"VALS";

@@ -338,10 +338,6 @@ impl<'m> View<'m> {
                 if conv.stored().zero_point != y.zero_point {
                     return Err("its output's zero point is not its value's");
                 }
-                let weights = size(self.record(index).unwrap_or_default(), field::WEIGHTS).unwrap_or_default();
-                if self.tensor(weights, conv.weights.len() + OVERREAD).is_none() {
-                    return Err("4 bytes must follow its weights");
-                }
             }
             Op::MaxPool(window) => {
                 if !window.is_valid() || window.input.c != window.output.c {

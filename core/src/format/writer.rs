@@ -194,7 +194,6 @@ impl Builder {
     /// Places the values, lays out the file and checks it as a reader would.
     pub fn finish(mut self) -> Result<AlignedBytes, FormatError> {
         let (offsets, arena) = place(&self.lifetimes());
-        self.data.resize(self.data.len() + layout::OVERREAD, 0);
         let mut values = Vec::new();
         for ((shape, scale, zero), offset) in self.values.iter().zip(&offsets) {
             let words = [shape.h as u32, shape.w as u32, shape.c as u32, *offset as u32, scale.to_bits()];

@@ -1,0 +1,262 @@
+//! Exact integer Winograd F(4x4, 3x3) (Lavin & Gray 2016): the three transforms.
+//!
+//! The weight transform `G` is scaled to integers so that a 4x4 tile of outputs is
+//! `A^T [(G w G^T) * (B^T x B)] A = 576 sum w x`; transformed weights and inputs fit 16 bits:
+//! `|U| <= 12 * 12 * 128 = 18432`, `|V| <= 68 * 255 = 17340`. Sums may wrap modulo 2^32: they are
+//! multiples of 576 = 9 * 64, so multiplying by the inverse of 9 and shifting by 6 recovers the exact
+//! sum as long as it is below 2^25, which up to 112 channels it is (`9 * 112 * 128 * 255 < 2^25`).
+//!
+//! The last rows of `G` and `A^T` carry the factors 6 and 4 instead of 24 and 1, which keeps `U`
+//! small. Transforms work on linear pairs, two channels at a time.
+
+use super::{multiply_high, split, unpack};
+
+/// Most input channels whose sums are recovered exactly.
+pub const MAX_CHANNELS: usize = 112;
+
+/// Words of transformed weights (two output channels) for `channels` inputs.
+pub const fn weight_words(channels: usize) -> usize {
+    channels / 2 * 72
+}
+
+/// Words of four transformed tiles.
+pub const fn tile_words(channels: usize) -> usize {
+    channels / 2 * 144
+}
+
+#[inline(always)]
+fn sub(a: u32, b: u32) -> u32 {
+    a.wrapping_sub(b)
+}
+
+#[inline(always)]
+fn add(a: u32, b: u32) -> u32 {
+    a.wrapping_add(b)
+}
+
+/// `G` times a column.
+#[inline(always)]
+fn g(a: u32, b: u32, c: u32) -> [u32; 6] {
+    let t = add(a, c) << 2;
+    let (b2, b4) = (b << 1, b << 2);
+    let e = add(a, c << 2);
+    [add(a << 2, a << 1), sub(0, add(t, b4)), sub(b4, t), add(e, b2), sub(e, b2), add(c << 2, c << 1)]
+}
+
+/// `B^T` times a column.
+#[inline(always)]
+fn bt(d: [u32; 6]) -> [u32; 6] {
+    let t1 = sub(d[4], d[2] << 2);
+    let t2 = sub(d[3], d[1] << 2);
+    let t3 = sub(d[4], d[2]);
+    let t4 = sub(d[3], d[1]);
+    let last = sub(sub(d[5], d[3]), t4 << 2);
+    [add(t3, sub(d[0], d[2]) << 2), add(t1, t2), sub(t1, t2), add(t3, t4 << 1), sub(t3, t4 << 1), last]
+}
+
+/// `A^T` times a column.
+#[inline(always)]
+fn at(m: [i32; 6]) -> [i32; 4] {
+    let s = |a: i32, b: i32| a.wrapping_add(b);
+    let (p, q) = (s(m[1], m[2]), m[1].wrapping_sub(m[2]));
+    let (r, t) = (s(m[3], m[4]), m[3].wrapping_sub(m[4]));
+    [s(s(m[0], p), r), s(q, t << 1), s(p, r << 2), s(s(q, t << 3), m[5] << 2)]
+}
+
+/// Transforms the 3x3 weights of two output channels, `[9][channels]` each, into
+/// `u[pair][36][2]`. `false` if a length does not fit.
+#[inline(never)]
+pub fn transform_weights(weights: [&[u32]; 2], channels: usize, u: &mut [u32]) -> bool {
+    let quads = channels / 4;
+    if weights.iter().any(|w| w.len() != 9 * quads) || u.len() != quads * 144 {
+        return false;
+    }
+    for (j, w) in weights.iter().enumerate() {
+        for q in 0..quads {
+            let mut taps = [[0; 9]; 2];
+            for t in 0..9 {
+                // SAFETY: `t * quads + q < 9 * quads`, the slice's length.
+                let (even, odd) = unpack(unsafe { *w.get_unchecked(t * quads + q) });
+                taps[0][t] = sub(even, 0x0080_0080);
+                taps[1][t] = sub(odd, 0x0080_0080);
+            }
+            for (half, t) in taps.iter().enumerate() {
+                let columns = [g(t[0], t[3], t[6]), g(t[1], t[4], t[7]), g(t[2], t[5], t[8])];
+                let at = (2 * q + half) * 72 + j;
+                for y in 0..6 {
+                    let row = g(columns[0][y], columns[1][y], columns[2][y]);
+                    for (x, value) in row.into_iter().enumerate() {
+                        // SAFETY: `2 q + half <= 2 quads - 1` and `2 (6 y + x) + j <= 71`, so the
+                        // index is below `2 quads * 72`, the slice's length.
+                        unsafe { *u.get_unchecked_mut(at + 2 * (6 * y + x)) = split(value) };
+                    }
+                }
+            }
+        }
+    }
+    true
+}
+
+/// The 36 pixels under a tile, `[column][row]`: where each one's channels begin in a map of words, or
+/// `None` in the padding.
+pub type Patch = [[Option<usize>; 6]; 6];
+
+/// Transforms one patch of `map` into slot `tile` of `v[pair][36][4]`. `zero` is the input's zero
+/// point and stands in the padding. `false` if a length or an index does not fit.
+#[inline(never)]
+pub fn transform_input(map: &[u32], patch: &Patch, channels: usize, zero: i8, tile: usize, v: &mut [u32]) -> bool {
+    let quads = channels / 4;
+    let inside = |start: &Option<usize>| start.is_none_or(|s| s <= map.len() && quads <= map.len() - s);
+    if channels > MAX_CHANNELS || tile >= 4 || v.len() != quads * 288 || !patch.as_flattened().iter().all(inside) {
+        return false;
+    }
+    let padding = [u32::from(zero as u8) * 0x0101_0101; MAX_CHANNELS / 4];
+    let pixels = patch.map(|column| {
+        column.map(|start| match start {
+            // SAFETY: `start <= map.len()`, checked above.
+            Some(start) => unsafe { map.as_ptr().add(start) },
+            None => padding.as_ptr(),
+        })
+    });
+    // The transform of a constant is 36 times it at position (1, 1) and 0 elsewhere.
+    let constant = (36 * (i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
+    for q in 0..quads {
+        let mut t = [[[0u32; 6]; 6]; 2];
+        for (x, column) in pixels.iter().enumerate() {
+            // SAFETY: every pointer has `quads` words behind it (`start + quads <= map.len()`, checked
+            // above; `padding` has `MAX_CHANNELS / 4 >= quads`), and `q < quads`.
+            let words = column.map(|p| unsafe { *p.add(q) });
+            let even = bt(words.map(|w| unpack(w).0));
+            let odd = bt(words.map(|w| unpack(w).1));
+            for y in 0..6 {
+                t[0][y][x] = even[y];
+                t[1][y][x] = odd[y];
+            }
+        }
+        for (half, t) in t.iter().enumerate() {
+            let at = (2 * q + half) * 144 + tile;
+            for (y, row) in t.iter().enumerate() {
+                // One of the last two enters every result once: the bias of `split`, added twice
+                // instead of six times.
+                let mut d = *row;
+                d[4] = add(d[4], 0x8000_8000);
+                d[5] = add(d[5], 0x8000_8000);
+                let mut r = bt(d);
+                if y == 1 {
+                    r[1] = sub(r[1], constant);
+                }
+                for (x, value) in r.into_iter().enumerate() {
+                    // SAFETY: `2 q + half <= 2 quads - 1` and `4 (6 y + x) + tile <= 143`, so the
+                    // index is below `2 quads * 144`, the slice's length.
+                    unsafe { *v.get_unchecked_mut(at + 4 * (6 * y + x)) = value ^ 0x8000_8000 };
+                }
+            }
+        }
+    }
+    true
+}
+
+/// What turns a sum into a stored byte: `((high(2 sum) - [negative]) + half) >> shift`, which is
+/// [`residual_core::quant::Requant::rescale`] plus the zero point for shifts of -1 to -22.
+#[derive(Clone, Copy, Debug)]
+pub struct Rescale {
+    mult: i32,
+    half: i32,
+    shift: u32,
+}
+
+impl Rescale {
+    /// The fast form of a rescaling that adds `zero`, if it has one.
+    #[inline(always)]
+    pub fn new(mult: i32, shift: i8, zero: i32) -> Option<Self> {
+        let right = shift.unsigned_abs().into();
+        // With `right <= 22` the zero point's `256 << 22` and the product's 2^30 do not overflow.
+        let fits = (-22..=-1).contains(&shift);
+        fits.then(|| Rescale { mult, half: (2 * zero + 1) << (right - 1), shift: right })
+    }
+
+    /// Rescales half of `twice`.
+    #[inline(always)]
+    pub fn apply(&self, twice: i32) -> i32 {
+        let x = multiply_high(twice, self.mult);
+        x.wrapping_add(x >> 31).wrapping_add(self.half) >> self.shift
+    }
+}
+
+/// The shortcut's addition as two tables, indexed by `value + 128` of the convolution's result and by
+/// the shortcut's byte.
+#[derive(Clone, Copy)]
+pub struct Sum<'t> {
+    /// terms of the convolution's result
+    pub conv: &'t [i32; 256],
+    /// terms of the shortcut
+    pub shortcut: &'t [i32; 256],
+    /// the sum's rescaling and zero point
+    pub rescale: Rescale,
+}
+
+impl Sum<'_> {
+    /// The byte stored for convolution result `value + 128` over the shortcut's byte.
+    #[inline(always)]
+    pub fn apply(&self, value: i32, shortcut: i8) -> i8 {
+        let index = value.clamp(0, 255) as u8;
+        let sum = self.conv[usize::from(index)].wrapping_add(self.shortcut[usize::from(shortcut as u8)]);
+        self.rescale.apply(sum << 1).clamp(-128, 127) as i8
+    }
+}
+
+/// Where a tile's outputs go: `y[start + row * row_stride + column * pixel_stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// index of the first output
+    pub start: usize,
+    /// elements from one pixel to the next
+    pub pixel_stride: usize,
+    /// elements from one row to the next
+    pub row_stride: usize,
+}
+
+/// 9 times this is 1 modulo 2^32.
+const INVERSE_OF_9: i32 = 0x38e3_8e39;
+
+/// Transforms the sums `m[position][lane]` of one tile and channel into 16 outputs. With a `sum` the
+/// bytes in `y` are the shortcut; its rescaling must then be offset by 128 ([`Sum::apply`]). `false`
+/// if a place lies outside `y`.
+#[inline(always)]
+pub fn transform_output(
+    m: &[[i32; 8]; 36],
+    lane: usize,
+    bias: i32,
+    rescale: &Rescale,
+    sum: Option<&Sum<'_>>,
+    y: &mut [i8],
+    place: Place,
+) -> bool {
+    let Place { start, pixel_stride, row_stride } = place;
+    let last = start + 3 * row_stride + 3 * pixel_stride;
+    if lane >= 8 || last >= y.len() {
+        return false;
+    }
+    let mut t = [[0; 6]; 4];
+    for x in 0..6 {
+        let column = at([0, 1, 2, 3, 4, 5].map(|y| m[6 * y + x][lane]));
+        for y in 0..4 {
+            t[y][x] = column[y];
+        }
+    }
+    let twice_bias = bias << 1;
+    for (r, row) in t.into_iter().enumerate() {
+        for (c, value) in at(row).into_iter().enumerate() {
+            // 576 sum, times the inverse of 9, is 64 sum; a shift by 5 leaves twice the sum.
+            let twice = (value.wrapping_mul(INVERSE_OF_9) >> 5).wrapping_add(twice_bias);
+            let value = rescale.apply(twice);
+            // SAFETY: `r, c <= 3`, so the index is at most `last`, which is inside `y`.
+            let out = unsafe { y.get_unchecked_mut(start + r * row_stride + c * pixel_stride) };
+            *out = match sum {
+                None => value.clamp(-128, 127) as i8,
+                Some(sum) => sum.apply(value, *out),
+            };
+        }
+    }
+    true
+}
