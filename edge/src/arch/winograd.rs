@@ -9,6 +9,8 @@
 //! The last rows of `G` and `A^T` carry the factors 6 and 4 instead of 24 and 1, which keeps `U`
 //! small. Transforms work on linear pairs, two channels at a time.
 
+#![allow(clippy::needless_range_loop)] // rows and columns of small matrices
+
 use super::{multiply_high, split, unpack};
 
 /// Most input channels whose sums are recovered exactly.
