@@ -7,11 +7,14 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(feature = "alloc")]
 pub mod arch;
+#[cfg(feature = "alloc")]
 pub mod elem;
 mod error;
 pub mod format;
 pub mod geom;
+#[cfg(feature = "alloc")]
 pub mod kernel;
 mod name;
 pub mod net;
@@ -20,9 +23,11 @@ pub mod plan;
 pub mod quant;
 #[cfg(feature = "alloc")]
 pub mod session;
+#[cfg(feature = "alloc")]
 pub mod testing;
 pub mod weights;
 
+#[cfg(feature = "alloc")]
 pub use arch::Isa;
 pub use error::Error;
 pub use name::Name;

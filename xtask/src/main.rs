@@ -1,6 +1,7 @@
-//! Everything a maintainer runs: `cargo xtask golden|...`.
+//! Everything a maintainer runs: `cargo xtask golden|mcu|...`.
 
 mod golden;
+mod mcu;
 
 use std::path::PathBuf;
 
@@ -20,10 +21,13 @@ enum Command {
         /// folder with the reference values
         dir: PathBuf,
     },
+    /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
+    Mcu(mcu::McuArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Golden { dir } => golden::run(&dir),
+        Command::Mcu(args) => mcu::run(&args),
     }
 }
