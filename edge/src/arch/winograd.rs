@@ -1,17 +1,26 @@
 //! Exact integer Winograd F(4x4, 3x3) (Lavin & Gray 2016): the three transforms.
 //!
-//! The weight transform `G` is scaled to integers so that a 4x4 tile of outputs is
-//! `A^T [(G w G^T) * (B^T x B)] A = 576 sum w x`; transformed weights and inputs fit 16 bits:
-//! `|U| <= 12 * 12 * 128 = 18432`, `|V| <= 68 * 255 = 17340`. Sums may wrap modulo 2^32: they are
+//! With every row of the weight transform scaled to the smallest integers,
+//!
+//! ```text
+//!     [ 3  0  0 ]                                    [ 2 -4 -4  1  1  0 ]
+//!     [ 1  1  1 ]      the usual B^T (+-1, 2, 4, 5),  [ 0 -4  4  2 -2  0 ]
+//! G = [ 1 -1  1 ]                               A^T = [ 0 -4 -4  4  4  0 ]
+//!     [ 1  2  4 ]                                    [ 0 -4  4  8 -8  8 ]
+//!     [ 1 -2  4 ]
+//!     [ 0  0  3 ]
+//! ```
+//!
+//! a 4x4 tile of outputs is `A^T [(G w G^T) * (B^T x B)] A = 576 sum w x`, and transformed weights and
+//! inputs fit 16 bits: `|U| <= 7 * 7 * 128`, `|V| <= 68 * 255`. Sums may wrap modulo 2^32: they are
 //! multiples of 576 = 9 * 64, so multiplying by the inverse of 9 and shifting by 6 recovers the exact
 //! sum as long as it is below 2^25, which up to 112 channels it is (`9 * 112 * 128 * 255 < 2^25`).
 //!
-//! The last rows of `G` and `A^T` carry the factors 6 and 4 instead of 24 and 1, which keeps `U`
-//! small. Transforms work on linear pairs, two channels at a time.
+//! Transforms work on linear pairs, two channels at a time.
 
 #![allow(clippy::needless_range_loop)] // rows and columns of small matrices
 
-use super::{multiply_high, split, unpack};
+use super::{multiply_high, unpack};
 
 /// Most input channels whose sums are recovered exactly.
 pub const MAX_CHANNELS: usize = 112;
@@ -36,13 +45,20 @@ fn add(a: u32, b: u32) -> u32 {
     a.wrapping_add(b)
 }
 
-/// `G` times a column.
+/// Keeps the compiler from holding a whole matrix in registers: between the two passes of a transform
+/// it has none to spare, and its spills cost more than going through memory once.
 #[inline(always)]
-fn g(a: u32, b: u32, c: u32) -> [u32; 6] {
-    let t = add(a, c) << 2;
-    let (b2, b4) = (b << 1, b << 2);
-    let e = add(a, c << 2);
-    [add(a << 2, a << 1), sub(0, add(t, b4)), sub(b4, t), add(e, b2), sub(e, b2), add(c << 2, c << 1)]
+fn in_memory<T>(matrix: &mut T) -> &mut T {
+    core::hint::black_box(matrix)
+}
+
+/// `G` times a column, plus `bias`.
+#[inline(always)]
+fn g([a, b, c]: [u32; 3], bias: u32) -> [u32; 6] {
+    let t = add(add(a, c), bias);
+    let e = add(add(a, c << 2), bias);
+    let three = |v: u32| add(add(v, bias), v << 1);
+    [three(a), add(t, b), sub(t, b), add(e, b << 1), sub(e, b << 1), three(c)]
 }
 
 /// `B^T` times a column.
@@ -59,11 +75,22 @@ fn bt(d: [u32; 6]) -> [u32; 6] {
 /// `A^T` times a column.
 #[inline(always)]
 fn at(m: [i32; 6]) -> [i32; 4] {
-    let s = |a: i32, b: i32| a.wrapping_add(b);
-    let (p, q) = (s(m[1], m[2]), m[1].wrapping_sub(m[2]));
-    let (r, t) = (s(m[3], m[4]), m[3].wrapping_sub(m[4]));
-    [s(s(m[0], p), r), s(q, t << 1), s(p, r << 2), s(s(q, t << 3), m[5] << 2)]
+    let [y0, y1, y2, y3] = at_reduced(m);
+    [y0, y1 << 1, y2 << 2, y3 << 2]
 }
+
+/// [`at`], its rows divided by 1, 2, 4 and 4: see [`REDUCED`].
+#[inline(always)]
+fn at_reduced(m: [i32; 6]) -> [i32; 4] {
+    let s = |a: i32, b: i32| a.wrapping_add(b);
+    let d = |a: i32, b: i32| a.wrapping_sub(b);
+    let (p, q) = (s(m[1], m[2]), d(m[1], m[2]));
+    let (r, t) = (s(m[3], m[4]), d(m[3], m[4]));
+    [d(s(r, m[0] << 1), p << 2), d(t, q << 1), d(r, p), d(s(t, m[5]) << 1, q)]
+}
+
+/// Binary logarithms of what [`at_reduced`] divides by.
+const REDUCED: [u32; 4] = [0, 1, 2, 2];
 
 /// Transforms the 3x3 weights of two output channels, `[9][channels]` each, into
 /// `u[pair][36][2]`. `false` if a length does not fit.
@@ -75,22 +102,20 @@ pub fn transform_weights(weights: [&[u32]; 2], channels: usize, u: &mut [u32]) -
     }
     for (j, w) in weights.iter().enumerate() {
         for q in 0..quads {
-            let mut taps = [[0; 9]; 2];
-            for t in 0..9 {
-                // SAFETY: `t * quads + q < 9 * quads`, the slice's length.
-                let (even, odd) = unpack(unsafe { *w.get_unchecked(t * quads + q) });
-                taps[0][t] = sub(even, 0x0080_0080);
-                taps[1][t] = sub(odd, 0x0080_0080);
-            }
-            for (half, t) in taps.iter().enumerate() {
-                let columns = [g(t[0], t[3], t[6]), g(t[1], t[4], t[7]), g(t[2], t[5], t[8])];
+            for half in 0..2 {
+                let taps = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|t| {
+                    // SAFETY: `t * quads + q < 9 * quads`, the slice's length.
+                    let (even, odd) = unpack(unsafe { *w.get_unchecked(t * quads + q) });
+                    sub(if half == 0 { even } else { odd }, 0x0080_0080)
+                });
+                let columns = [0, 1, 2].map(|x| g([taps[x], taps[3 + x], taps[6 + x]], 0));
+                let mut t = [0, 1, 2, 3, 4, 5].map(|y| columns.map(|c| c[y]));
                 let at = (2 * q + half) * 72 + j;
-                for y in 0..6 {
-                    let row = g(columns[0][y], columns[1][y], columns[2][y]);
-                    for (x, value) in row.into_iter().enumerate() {
+                for (y, row) in in_memory(&mut t).iter().enumerate() {
+                    for (x, value) in g(*row, 0x8000_8000).into_iter().enumerate() {
                         // SAFETY: `2 q + half <= 2 quads - 1` and `2 (6 y + x) + j <= 71`, so the
                         // index is below `2 quads * 72`, the slice's length.
-                        unsafe { *u.get_unchecked_mut(at + 2 * (6 * y + x)) = split(value) };
+                        unsafe { *u.get_unchecked_mut(at + 2 * (6 * y + x)) = value ^ 0x8000_8000 };
                     }
                 }
             }
@@ -123,21 +148,16 @@ pub fn transform_input(map: &[u32], patch: &Patch, channels: usize, zero: i8, ti
     // The transform of a constant is 36 times it at position (1, 1) and 0 elsewhere.
     let constant = (36 * (i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
     for q in 0..quads {
-        let mut t = [[[0u32; 6]; 6]; 2];
-        for (x, column) in pixels.iter().enumerate() {
-            // SAFETY: every pointer has `quads` words behind it (`start + quads <= map.len()`, checked
-            // above; `padding` has `MAX_CHANNELS / 4 >= quads`), and `q < quads`.
-            let words = column.map(|p| unsafe { *p.add(q) });
-            let even = bt(words.map(|w| unpack(w).0));
-            let odd = bt(words.map(|w| unpack(w).1));
-            for y in 0..6 {
-                t[0][y][x] = even[y];
-                t[1][y][x] = odd[y];
-            }
-        }
-        for (half, t) in t.iter().enumerate() {
+        for half in 0..2 {
+            let columns = pixels.map(|column| {
+                // SAFETY: every pointer has `quads` words behind it (`start + quads <= map.len()`,
+                // checked above; `padding` has `MAX_CHANNELS / 4 >= quads`), and `q < quads`.
+                let words = column.map(|p| unpack(unsafe { *p.add(q) }));
+                bt(words.map(|(even, odd)| if half == 0 { even } else { odd }))
+            });
+            let mut t = [0, 1, 2, 3, 4, 5].map(|y| columns.map(|c| c[y]));
             let at = (2 * q + half) * 144 + tile;
-            for (y, row) in t.iter().enumerate() {
+            for (y, row) in in_memory(&mut t).iter().enumerate() {
                 // One of the last two enters every result once: the bias of `split`, added twice
                 // instead of six times.
                 let mut d = *row;
@@ -189,9 +209,9 @@ impl Rescale {
 /// the shortcut's byte.
 #[derive(Clone, Copy)]
 pub struct Sum<'t> {
-    /// terms of the convolution's result
+    /// twice the terms of the convolution's result
     pub conv: &'t [i32; 256],
-    /// terms of the shortcut
+    /// twice the terms of the shortcut
     pub shortcut: &'t [i32; 256],
     /// the sum's rescaling and zero point
     pub rescale: Rescale,
@@ -203,7 +223,7 @@ impl Sum<'_> {
     pub fn apply(&self, value: i32, shortcut: i8) -> i8 {
         let index = value.clamp(0, 255) as u8;
         let sum = self.conv[usize::from(index)].wrapping_add(self.shortcut[usize::from(shortcut as u8)]);
-        self.rescale.apply(sum << 1).clamp(-128, 127) as i8
+        self.rescale.apply(sum).clamp(-128, 127) as i8
     }
 }
 
@@ -239,18 +259,13 @@ pub fn transform_output(
     if lane >= 8 || last >= y.len() {
         return false;
     }
-    let mut t = [[0; 6]; 4];
-    for x in 0..6 {
-        let column = at([0, 1, 2, 3, 4, 5].map(|y| m[6 * y + x][lane]));
-        for y in 0..4 {
-            t[y][x] = column[y];
-        }
-    }
+    let columns = [0, 1, 2, 3, 4, 5].map(|x| at([0, 1, 2, 3, 4, 5].map(|y| m[6 * y + x][lane])));
+    let mut t = [0, 1, 2, 3].map(|y| columns.map(|c| c[y]));
     let twice_bias = bias << 1;
-    for (r, row) in t.into_iter().enumerate() {
-        for (c, value) in at(row).into_iter().enumerate() {
+    for (r, row) in in_memory(&mut t).iter().enumerate() {
+        for (c, value) in at_reduced(*row).into_iter().enumerate() {
             // 576 sum, times the inverse of 9, is 64 sum; a shift by 5 leaves twice the sum.
-            let twice = (value.wrapping_mul(INVERSE_OF_9) >> 5).wrapping_add(twice_bias);
+            let twice = (value.wrapping_mul(INVERSE_OF_9) >> (5 - REDUCED[c])).wrapping_add(twice_bias);
             let value = rescale.apply(twice);
             // SAFETY: `r, c <= 3`, so the index is at most `last`, which is inside `y`.
             let out = unsafe { y.get_unchecked_mut(start + r * row_stride + c * pixel_stride) };

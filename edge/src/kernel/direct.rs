@@ -204,7 +204,7 @@ fn finish_slowly(conv: &Conv<'_>, tables: &[i32], channel: usize, sums: &[i32], 
             Some(add) => {
                 let term = tables.get(usize::from(value as u8 ^ 0x80))?;
                 let other = tables.get(256 + usize::from(*y as u8))?;
-                add.encode(term.wrapping_add(*other))
+                add.encode(term.wrapping_add(*other) >> 1)
             }
         };
     }

@@ -11,16 +11,17 @@ use crate::arch::winograd::{Rescale, Sum};
 /// Bytes of the two tables a shortcut addition uses.
 pub const ADD_TABLES: usize = 2 * 256 * 4;
 
-/// Fills the tables of an addition: both of its inputs have 256 values only.
+/// Fills the tables of an addition, twice every term: both of its inputs have 256 values only. Terms
+/// stay below 2^28 ([`Add::is_valid`]).
 #[inline(never)]
 pub fn fill_tables(conv: &Conv<'_>, tables: &mut [i32]) {
     let Some(add) = &conv.add else { return };
     let Some((first, second)) = tables.split_at_mut_checked(256) else { return };
     for (i, term) in first.iter_mut().enumerate() {
-        *term = add.conv_term((i as i32 - 128) as i8, conv.output.zero_point);
+        *term = add.conv_term((i as i32 - 128) as i8, conv.output.zero_point) << 1;
     }
     for (i, term) in second.iter_mut().enumerate() {
-        *term = add.shortcut_term(i as u8 as i8);
+        *term = add.shortcut_term(i as u8 as i8) << 1;
     }
 }
 
