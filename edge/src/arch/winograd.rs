@@ -102,26 +102,48 @@ pub fn transform_weights(weights: [&[u32]; 2], channels: usize, u: &mut [u32]) -
     }
     for (j, w) in weights.iter().enumerate() {
         for q in 0..quads {
-            for half in 0..2 {
-                let taps = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|t| {
-                    // SAFETY: `t * quads + q < 9 * quads`, the slice's length.
-                    let (even, odd) = unpack(unsafe { *w.get_unchecked(t * quads + q) });
-                    sub(if half == 0 { even } else { odd }, 0x0080_0080)
-                });
-                let columns = [0, 1, 2].map(|x| g([taps[x], taps[3 + x], taps[6 + x]], 0));
-                let mut t = [0, 1, 2, 3, 4, 5].map(|y| columns.map(|c| c[y]));
-                let at = (2 * q + half) * 72 + j;
-                for (y, row) in in_memory(&mut t).iter().enumerate() {
-                    for (x, value) in g(*row, 0x8000_8000).into_iter().enumerate() {
-                        // SAFETY: `2 q + half <= 2 quads - 1` and `2 (6 y + x) + j <= 71`, so the
-                        // index is below `2 quads * 72`, the slice's length.
-                        unsafe { *u.get_unchecked_mut(at + 2 * (6 * y + x)) = value ^ 0x8000_8000 };
-                    }
-                }
+            // SAFETY: the last tap is `8 quads + q < 9 quads`, the length of `w`; the pairs begin at
+            // `72 (2 q + half) + j` and reach 70 further, below `144 quads`, the length of `u`.
+            unsafe {
+                let (w, u) = (w.as_ptr().add(q), u.as_mut_ptr().add(144 * q + j));
+                weights_of_pair::<0>(w, quads, u);
+                weights_of_pair::<1>(w, quads, u.add(72));
             }
         }
     }
     true
+}
+
+/// Half `HALF` of a word of four channels.
+#[inline(always)]
+fn half<const HALF: usize>(word: u32) -> u32 {
+    let (even, odd) = unpack(word);
+    if HALF == 0 { even } else { odd }
+}
+
+/// [`transform_weights`] for the channels of half `HALF`: taps are `stride` words apart, results 2.
+///
+/// # Safety
+/// `w` is readable at multiples of `stride` up to 8, `u` writable at even indices up to 70.
+#[inline(always)]
+unsafe fn weights_of_pair<const HALF: usize>(w: *const u32, stride: usize, u: *mut u32) {
+    // SAFETY: `t <= 8`.
+    let tap = |t: usize| sub(half::<HALF>(unsafe { *w.add(t * stride) }), 0x0080_0080);
+    let (c0, c1, c2) = (g([tap(0), tap(3), tap(6)], 0), g([tap(1), tap(4), tap(7)], 0), g([tap(2), tap(5), tap(8)], 0));
+    let mut t = [
+        [c0[0], c1[0], c2[0]],
+        [c0[1], c1[1], c2[1]],
+        [c0[2], c1[2], c2[2]],
+        [c0[3], c1[3], c2[3]],
+        [c0[4], c1[4], c2[4]],
+        [c0[5], c1[5], c2[5]],
+    ];
+    for (y, row) in in_memory(&mut t).iter().enumerate() {
+        for (x, value) in g(*row, 0x8000_8000).into_iter().enumerate() {
+            // SAFETY: `2 (6 y + x) <= 70`.
+            unsafe { *u.add(2 * (6 * y + x)) = value ^ 0x8000_8000 };
+        }
+    }
 }
 
 /// The 36 pixels under a tile, `[column][row]`: where each one's channels begin in a map of words, or
@@ -148,34 +170,44 @@ pub fn transform_input(map: &[u32], patch: &Patch, channels: usize, zero: i8, ti
     // The transform of a constant is 36 times it at position (1, 1) and 0 elsewhere.
     let constant = (36 * (i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
     for q in 0..quads {
-        for half in 0..2 {
-            let columns = pixels.map(|column| {
-                // SAFETY: every pointer has `quads` words behind it (`start + quads <= map.len()`,
-                // checked above; `padding` has `MAX_CHANNELS / 4 >= quads`), and `q < quads`.
-                let words = column.map(|p| unpack(unsafe { *p.add(q) }));
-                bt(words.map(|(even, odd)| if half == 0 { even } else { odd }))
-            });
-            let mut t = [0, 1, 2, 3, 4, 5].map(|y| columns.map(|c| c[y]));
-            let at = (2 * q + half) * 144 + tile;
-            for (y, row) in in_memory(&mut t).iter().enumerate() {
-                // One of the last two enters every result once: the bias of `split`, added twice
-                // instead of six times.
-                let mut d = *row;
-                d[4] = add(d[4], 0x8000_8000);
-                d[5] = add(d[5], 0x8000_8000);
-                let mut r = bt(d);
-                if y == 1 {
-                    r[1] = sub(r[1], constant);
-                }
-                for (x, value) in r.into_iter().enumerate() {
-                    // SAFETY: `2 q + half <= 2 quads - 1` and `4 (6 y + x) + tile <= 143`, so the
-                    // index is below `2 quads * 144`, the slice's length.
-                    unsafe { *v.get_unchecked_mut(at + 4 * (6 * y + x)) = value ^ 0x8000_8000 };
-                }
-            }
+        // SAFETY: every pointer has `quads` words behind it (`start + quads <= map.len()`, checked
+        // above; `padding` has `MAX_CHANNELS / 4 >= quads`), and `q < quads`; the pairs begin at
+        // `144 (2 q + half) + tile` and reach 140 further, below `288 quads`, the length of `v`.
+        unsafe {
+            let v = v.as_mut_ptr().add(288 * q + tile);
+            input_of_pair::<0>(&pixels, q, constant, v);
+            input_of_pair::<1>(&pixels, q, constant, v.add(144));
         }
     }
     true
+}
+
+/// [`transform_input`] for the channels of half `HALF` of word `q`: results are 4 words apart.
+///
+/// # Safety
+/// Every pointer is readable at `q`, `v` writable at multiples of 4 up to 140.
+#[inline(always)]
+unsafe fn input_of_pair<const HALF: usize>(pixels: &[[*const u32; 6]; 6], q: usize, constant: u32, v: *mut u32) {
+    let column = |x: usize| {
+        // SAFETY: the caller's promise.
+        let word = |y: usize| half::<HALF>(unsafe { *pixels[x][y].add(q) });
+        bt([word(0), word(1), word(2), word(3), word(4), word(5)])
+    };
+    let mut t = [column(0), column(1), column(2), column(3), column(4), column(5)];
+    let t = in_memory(&mut t);
+    for y in 0..6 {
+        // One of the last two enters every result once: the bias of the split into signed halves,
+        // added twice instead of six times.
+        let (d4, d5) = (add(t[4][y], 0x8000_8000), add(t[5][y], 0x8000_8000));
+        let mut r = bt([t[0][y], t[1][y], t[2][y], t[3][y], d4, d5]);
+        if y == 1 {
+            r[1] = sub(r[1], constant);
+        }
+        for (x, value) in r.into_iter().enumerate() {
+            // SAFETY: `4 (6 y + x) <= 140`.
+            unsafe { *v.add(4 * (6 * y + x)) = value ^ 0x8000_8000 };
+        }
+    }
 }
 
 /// What turns a sum into a stored byte: `((high(2 sum) - [negative]) + half) >> shift`, which is
@@ -259,11 +291,16 @@ pub fn transform_output(
     if lane >= 8 || last >= y.len() {
         return false;
     }
-    let columns = [0, 1, 2, 3, 4, 5].map(|x| at([0, 1, 2, 3, 4, 5].map(|y| m[6 * y + x][lane])));
-    let mut t = [0, 1, 2, 3].map(|y| columns.map(|c| c[y]));
+    let column = |x: usize| {
+        let m = |y: usize| m[6 * y + x][lane];
+        at([m(0), m(1), m(2), m(3), m(4), m(5)])
+    };
+    let mut t = [column(0), column(1), column(2), column(3), column(4), column(5)];
+    let t = in_memory(&mut t);
     let twice_bias = bias << 1;
-    for (r, row) in in_memory(&mut t).iter().enumerate() {
-        for (c, value) in at_reduced(*row).into_iter().enumerate() {
+    for r in 0..4 {
+        let row = [t[0][r], t[1][r], t[2][r], t[3][r], t[4][r], t[5][r]];
+        for (c, value) in at_reduced(row).into_iter().enumerate() {
             // 576 sum, times the inverse of 9, is 64 sum; a shift by 5 leaves twice the sum.
             let twice = (value.wrapping_mul(INVERSE_OF_9) >> (5 - REDUCED[c])).wrapping_add(twice_bias);
             let value = rescale.apply(twice);
