@@ -8,7 +8,7 @@ const MVE_CPUS: [&str; 2] = ["cortex-m55", "cortex-m85"];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(residual_kernels, values(\"portable\", \"dsp\", \"mve\"))");
-    println!("cargo::rustc-check-cfg=cfg(residual_mul32)");
+    println!("cargo::rustc-check-cfg=cfg(residual_mul32, residual_v8m)");
     println!("cargo::rerun-if-changed=build.rs");
     let target = env::var("TARGET").unwrap_or_default();
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
@@ -22,6 +22,9 @@ fn main() {
     } else {
         "portable"
     };
+    if target.starts_with("thumbv8m.main") {
+        println!("cargo::rustc-cfg=residual_v8m");
+    }
     if target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base") {
         // These multiply 32 bits to 32 bits only.
         println!("cargo::rustc-cfg=residual_mul32");

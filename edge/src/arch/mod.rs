@@ -19,9 +19,9 @@ mod dsp;
 mod portable;
 
 #[cfg(residual_kernels = "dsp")]
-pub use dsp::{dot, products};
+pub use dsp::{dot, products, transform_output};
 #[cfg(not(residual_kernels = "dsp"))]
-pub use portable::{dot, products};
+pub use portable::{dot, products, transform_output};
 
 /// The name of the kernels this build uses.
 pub const KERNELS: &str = if cfg!(residual_kernels = "dsp") {

@@ -48,7 +48,7 @@ fn add(a: u32, b: u32) -> u32 {
 /// Keeps the compiler from holding a whole matrix in registers: between the two passes of a transform
 /// it has none to spare, and its spills cost more than going through memory once.
 #[inline(always)]
-fn in_memory<T>(matrix: &mut T) -> &mut T {
+pub(super) fn in_memory<T>(matrix: &mut T) -> &mut T {
     core::hint::black_box(matrix)
 }
 
@@ -71,26 +71,6 @@ fn bt(d: [u32; 6]) -> [u32; 6] {
     let last = sub(sub(d[5], d[3]), t4 << 2);
     [add(t3, sub(d[0], d[2]) << 2), add(t1, t2), sub(t1, t2), add(t3, t4 << 1), sub(t3, t4 << 1), last]
 }
-
-/// `A^T` times a column.
-#[inline(always)]
-fn at(m: [i32; 6]) -> [i32; 4] {
-    let [y0, y1, y2, y3] = at_reduced(m);
-    [y0, y1 << 1, y2 << 2, y3 << 2]
-}
-
-/// [`at`], its rows divided by 1, 2, 4 and 4: see [`REDUCED`].
-#[inline(always)]
-fn at_reduced(m: [i32; 6]) -> [i32; 4] {
-    let s = |a: i32, b: i32| a.wrapping_add(b);
-    let d = |a: i32, b: i32| a.wrapping_sub(b);
-    let (p, q) = (s(m[1], m[2]), d(m[1], m[2]));
-    let (r, t) = (s(m[3], m[4]), d(m[3], m[4]));
-    [d(s(r, m[0] << 1), p << 2), d(t, q << 1), d(r, p), d(s(t, m[5]) << 1, q)]
-}
-
-/// Binary logarithms of what [`at_reduced`] divides by.
-const REDUCED: [u32; 4] = [0, 1, 2, 2];
 
 /// Transforms the 3x3 weights of two output channels, `[9][channels]` each, into
 /// `u[pair][36][2]`. `false` if a length does not fit.
@@ -214,9 +194,9 @@ unsafe fn input_of_pair<const HALF: usize>(pixels: &[[*const u32; 6]; 6], q: usi
 /// [`residual_core::quant::Requant::rescale`] plus the zero point for shifts of -1 to -22.
 #[derive(Clone, Copy, Debug)]
 pub struct Rescale {
-    mult: i32,
-    half: i32,
-    shift: u32,
+    pub(super) mult: i32,
+    pub(super) half: i32,
+    pub(super) shift: u32,
 }
 
 impl Rescale {
@@ -270,47 +250,9 @@ pub struct Place {
     pub row_stride: usize,
 }
 
-/// 9 times this is 1 modulo 2^32.
-const INVERSE_OF_9: i32 = 0x38e3_8e39;
-
-/// Transforms the sums `m[position][lane]` of one tile and channel into 16 outputs. With a `sum` the
-/// bytes in `y` are the shortcut; its rescaling must then be offset by 128 ([`Sum::apply`]). `false`
-/// if a place lies outside `y`.
-#[inline(always)]
-pub fn transform_output(
-    m: &[[i32; 8]; 36],
-    lane: usize,
-    bias: i32,
-    rescale: &Rescale,
-    sum: Option<&Sum<'_>>,
-    y: &mut [i8],
-    place: Place,
-) -> bool {
-    let Place { start, pixel_stride, row_stride } = place;
-    let last = start + 3 * row_stride + 3 * pixel_stride;
-    if lane >= 8 || last >= y.len() {
-        return false;
+impl Place {
+    /// Index of the last output.
+    pub fn last(&self) -> usize {
+        self.start + 3 * self.row_stride + 3 * self.pixel_stride
     }
-    let column = |x: usize| {
-        let m = |y: usize| m[6 * y + x][lane];
-        at([m(0), m(1), m(2), m(3), m(4), m(5)])
-    };
-    let mut t = [column(0), column(1), column(2), column(3), column(4), column(5)];
-    let t = in_memory(&mut t);
-    let twice_bias = bias << 1;
-    for r in 0..4 {
-        let row = [t[0][r], t[1][r], t[2][r], t[3][r], t[4][r], t[5][r]];
-        for (c, value) in at_reduced(row).into_iter().enumerate() {
-            // 576 sum, times the inverse of 9, is 64 sum; a shift by 5 leaves twice the sum.
-            let twice = (value.wrapping_mul(INVERSE_OF_9) >> (5 - REDUCED[c])).wrapping_add(twice_bias);
-            let value = rescale.apply(twice);
-            // SAFETY: `r, c <= 3`, so the index is at most `last`, which is inside `y`.
-            let out = unsafe { y.get_unchecked_mut(start + r * row_stride + c * pixel_stride) };
-            *out = match sum {
-                None => value.clamp(-128, 127) as i8,
-                Some(sum) => sum.apply(value, *out),
-            };
-        }
-    }
-    true
 }

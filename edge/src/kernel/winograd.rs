@@ -4,10 +4,9 @@ use residual_core::quant::{Conv, Window};
 
 use super::{ADD_TABLES, fast_sum, is_full};
 use crate::arch::{
-    products,
+    products, transform_output,
     winograd::{
-        MAX_CHANNELS, Patch, Place, Rescale, Sum, tile_words, transform_input, transform_output, transform_weights,
-        weight_words,
+        MAX_CHANNELS, Patch, Place, Rescale, Sum, tile_words, transform_input, transform_weights, weight_words,
     },
 };
 

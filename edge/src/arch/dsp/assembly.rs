@@ -2,6 +2,8 @@
 
 use core::arch::naked_asm;
 
+use super::cpu;
+
 /// One channel, four inputs of four pixels: 11 more instructions per further four pixels.
 macro_rules! half {
     ($weights:literal, $a:literal $b:literal $c:literal $d:literal) => {
@@ -76,6 +78,7 @@ macro_rules! dot {
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(weights: *const i8, x: *const u32, acc: *mut i32, end: *const u32) {
             naked_asm!(
+                cpu!(),
                 "push {{r2, r3, r4-r11, lr}}",
                 concat!("ldm r2, {{", $registers, "}}"),
                 // quads modulo 4 decide where to enter
@@ -200,6 +203,7 @@ impl Frame {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn products(u: *const u32, v: *const u32, frame: *const Frame) {
     naked_asm!(
+        cpu!(),
         "push {{r4-r11, lr}}",
         "ldm r2, {{r3-r8}}",
         // entry into the loop, end of the first position's inputs

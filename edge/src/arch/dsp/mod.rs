@@ -1,6 +1,24 @@
 //! SMLAD kernels for Cortex-M4, M7 and M33. Names and contracts as in `portable`.
 
+/// Module-level assembly does not inherit `-C target-cpu`, and ARMv8-M's baseline lacks the extension.
+#[cfg(residual_v8m)]
+macro_rules! cpu {
+    () => {
+        ".cpu cortex-m33"
+    };
+}
+#[cfg(not(residual_v8m))]
+macro_rules! cpu {
+    () => {
+        ""
+    };
+}
+use cpu;
+
 mod assembly;
+mod output;
+
+use crate::arch::winograd::{Place, Rescale, Sum};
 
 /// `out[p] = bias + sum_k weights[k] * x[p][k]` for `P` pixels, 4 or 8.
 ///
@@ -38,4 +56,33 @@ pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
         // describes; `pairs` is even and at least 2.
         unsafe { assembly::products(u.as_ptr(), v.as_ptr(), &frame) };
     }
+}
+
+/// Transforms the sums `m[position][lane]` of one tile and channel into 16 outputs. With a `sum` the
+/// bytes in `y` are the shortcut; its rescaling must then be offset by 128 ([`Sum::apply`]). `false`
+/// if a place lies outside `y`.
+#[inline(always)]
+pub fn transform_output(
+    m: &[[i32; 8]; 36],
+    lane: usize,
+    bias: i32,
+    rescale: &Rescale,
+    sum: Option<&Sum<'_>>,
+    y: &mut [i8],
+    place: Place,
+) -> bool {
+    if lane >= 8 || place.last() >= y.len() {
+        return false;
+    }
+    let task = output::Task::new(bias, rescale, sum, place);
+    // SAFETY: `lane < 8` leaves 35 * 8 words behind the first sum; the last output is inside `y`; the
+    // tables are arrays of 256.
+    unsafe {
+        let (m, y) = (m.as_ptr().cast::<i32>().add(lane), y.as_mut_ptr().add(place.start));
+        match sum {
+            None => output::plain(m, y, &task),
+            Some(_) => output::with_sum(m, y, &task),
+        }
+    }
+    true
 }
