@@ -17,11 +17,15 @@ pub mod winograd;
 mod dsp;
 #[cfg(not(residual_kernels = "dsp"))]
 mod portable;
+#[cfg(not(residual_kernels = "dsp"))]
+mod transform;
 
 #[cfg(residual_kernels = "dsp")]
-pub use dsp::{dot, products, transform_output};
+pub use dsp::{dot, input_of_quad, products, transform_output, weights_of_quad};
 #[cfg(not(residual_kernels = "dsp"))]
-pub use portable::{dot, products, transform_output};
+pub use portable::{dot, products};
+#[cfg(not(residual_kernels = "dsp"))]
+pub use transform::{input_of_quad, transform_output, weights_of_quad};
 
 /// The name of the kernels this build uses.
 pub const KERNELS: &str = if cfg!(residual_kernels = "dsp") {

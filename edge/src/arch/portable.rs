@@ -1,7 +1,4 @@
-//! Products of pairs and the output transform in plain Rust.
-#![allow(clippy::needless_range_loop)] // rows and columns of small matrices
-
-use super::winograd::{Place, Rescale, Sum, in_memory};
+//! Products of pairs in plain Rust.
 
 #[inline(always)]
 fn dot_pair(a: u32, b: u32, acc: i32) -> i32 {
@@ -48,68 +45,4 @@ pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
         }
         *m = acc;
     }
-}
-
-/// `A^T` times a column.
-#[inline(always)]
-fn at(m: [i32; 6]) -> [i32; 4] {
-    let [y0, y1, y2, y3] = at_reduced(m);
-    [y0, y1 << 1, y2 << 2, y3 << 2]
-}
-
-/// [`at`], its rows divided by 1, 2, 4 and 4: see [`REDUCED`].
-#[inline(always)]
-fn at_reduced(m: [i32; 6]) -> [i32; 4] {
-    let s = |a: i32, b: i32| a.wrapping_add(b);
-    let d = |a: i32, b: i32| a.wrapping_sub(b);
-    let (p, q) = (s(m[1], m[2]), d(m[1], m[2]));
-    let (r, t) = (s(m[3], m[4]), d(m[3], m[4]));
-    [d(s(r, m[0] << 1), p << 2), d(t, q << 1), d(r, p), d(s(t, m[5]) << 1, q)]
-}
-
-/// Binary logarithms of what [`at_reduced`] divides by.
-const REDUCED: [u32; 4] = [0, 1, 2, 2];
-
-/// 9 times this is 1 modulo 2^32.
-const INVERSE_OF_9: i32 = 0x38e3_8e39;
-
-/// Transforms the sums `m[position][lane]` of one tile and channel into 16 outputs. With a `sum` the
-/// bytes in `y` are the shortcut; its rescaling must then be offset by 128 ([`Sum::apply`]). `false`
-/// if a place lies outside `y`.
-#[inline(always)]
-pub fn transform_output(
-    m: &[[i32; 8]; 36],
-    lane: usize,
-    bias: i32,
-    rescale: &Rescale,
-    sum: Option<&Sum<'_>>,
-    y: &mut [i8],
-    place: Place,
-) -> bool {
-    let Place { start, pixel_stride, row_stride } = place;
-    if lane >= 8 || place.last() >= y.len() {
-        return false;
-    }
-    let column = |x: usize| {
-        let m = |y: usize| m[6 * y + x][lane];
-        at([m(0), m(1), m(2), m(3), m(4), m(5)])
-    };
-    let mut t = [column(0), column(1), column(2), column(3), column(4), column(5)];
-    let t = in_memory(&mut t);
-    let twice_bias = bias << 1;
-    for r in 0..4 {
-        let row = [t[0][r], t[1][r], t[2][r], t[3][r], t[4][r], t[5][r]];
-        for (c, value) in at_reduced(row).into_iter().enumerate() {
-            // 576 sum, times the inverse of 9, is 64 sum; a shift by 5 leaves twice the sum.
-            let twice = (value.wrapping_mul(INVERSE_OF_9) >> (5 - REDUCED[c])).wrapping_add(twice_bias);
-            let value = rescale.apply(twice);
-            // SAFETY: `r, c <= 3`, so the index is at most `place.last()`, inside `y`.
-            let out = unsafe { y.get_unchecked_mut(start + r * row_stride + c * pixel_stride) };
-            *out = match sum {
-                None => value.clamp(-128, 127) as i8,
-                Some(sum) => sum.apply(value, *out),
-            };
-        }
-    }
-    true
 }

@@ -18,9 +18,7 @@
 //!
 //! Transforms work on linear pairs, two channels at a time.
 
-#![allow(clippy::needless_range_loop)] // rows and columns of small matrices
-
-use super::{multiply_high, unpack};
+use super::{input_of_quad, multiply_high, weights_of_quad};
 
 /// Most input channels whose sums are recovered exactly.
 pub const MAX_CHANNELS: usize = 112;
@@ -33,43 +31,6 @@ pub const fn weight_words(channels: usize) -> usize {
 /// Words of four transformed tiles.
 pub const fn tile_words(channels: usize) -> usize {
     channels / 2 * 144
-}
-
-#[inline(always)]
-fn sub(a: u32, b: u32) -> u32 {
-    a.wrapping_sub(b)
-}
-
-#[inline(always)]
-fn add(a: u32, b: u32) -> u32 {
-    a.wrapping_add(b)
-}
-
-/// Keeps the compiler from holding a whole matrix in registers: between the two passes of a transform
-/// it has none to spare, and its spills cost more than going through memory once.
-#[inline(always)]
-pub(super) fn in_memory<T>(matrix: &mut T) -> &mut T {
-    core::hint::black_box(matrix)
-}
-
-/// `G` times a column, plus `bias`.
-#[inline(always)]
-fn g([a, b, c]: [u32; 3], bias: u32) -> [u32; 6] {
-    let t = add(add(a, c), bias);
-    let e = add(add(a, c << 2), bias);
-    let three = |v: u32| add(add(v, bias), v << 1);
-    [three(a), add(t, b), sub(t, b), add(e, b << 1), sub(e, b << 1), three(c)]
-}
-
-/// `B^T` times a column.
-#[inline(always)]
-fn bt(d: [u32; 6]) -> [u32; 6] {
-    let t1 = sub(d[4], d[2] << 2);
-    let t2 = sub(d[3], d[1] << 2);
-    let t3 = sub(d[4], d[2]);
-    let t4 = sub(d[3], d[1]);
-    let last = sub(sub(d[5], d[3]), t4 << 2);
-    [add(t3, sub(d[0], d[2]) << 2), add(t1, t2), sub(t1, t2), add(t3, t4 << 1), sub(t3, t4 << 1), last]
 }
 
 /// Transforms the 3x3 weights of two output channels, `[9][channels]` each, into
@@ -86,44 +47,11 @@ pub fn transform_weights(weights: [&[u32]; 2], channels: usize, u: &mut [u32]) -
             // `72 (2 q + half) + j` and reach 70 further, below `144 quads`, the length of `u`.
             unsafe {
                 let (w, u) = (w.as_ptr().add(q), u.as_mut_ptr().add(144 * q + j));
-                weights_of_pair::<0>(w, quads, u);
-                weights_of_pair::<1>(w, quads, u.add(72));
+                weights_of_quad(w, quads, u);
             }
         }
     }
     true
-}
-
-/// Half `HALF` of a word of four channels.
-#[inline(always)]
-fn half<const HALF: usize>(word: u32) -> u32 {
-    let (even, odd) = unpack(word);
-    if HALF == 0 { even } else { odd }
-}
-
-/// [`transform_weights`] for the channels of half `HALF`: taps are `stride` words apart, results 2.
-///
-/// # Safety
-/// `w` is readable at multiples of `stride` up to 8, `u` writable at even indices up to 70.
-#[inline(always)]
-unsafe fn weights_of_pair<const HALF: usize>(w: *const u32, stride: usize, u: *mut u32) {
-    // SAFETY: `t <= 8`.
-    let tap = |t: usize| sub(half::<HALF>(unsafe { *w.add(t * stride) }), 0x0080_0080);
-    let (c0, c1, c2) = (g([tap(0), tap(3), tap(6)], 0), g([tap(1), tap(4), tap(7)], 0), g([tap(2), tap(5), tap(8)], 0));
-    let mut t = [
-        [c0[0], c1[0], c2[0]],
-        [c0[1], c1[1], c2[1]],
-        [c0[2], c1[2], c2[2]],
-        [c0[3], c1[3], c2[3]],
-        [c0[4], c1[4], c2[4]],
-        [c0[5], c1[5], c2[5]],
-    ];
-    for (y, row) in in_memory(&mut t).iter().enumerate() {
-        for (x, value) in g(*row, 0x8000_8000).into_iter().enumerate() {
-            // SAFETY: `2 (6 y + x) <= 70`.
-            unsafe { *u.add(2 * (6 * y + x)) = value ^ 0x8000_8000 };
-        }
-    }
 }
 
 /// The 36 pixels under a tile, `[column][row]`: where each one's channels begin in a map of words, or
@@ -155,39 +83,10 @@ pub fn transform_input(map: &[u32], patch: &Patch, channels: usize, zero: i8, ti
         // `144 (2 q + half) + tile` and reach 140 further, below `288 quads`, the length of `v`.
         unsafe {
             let v = v.as_mut_ptr().add(288 * q + tile);
-            input_of_pair::<0>(&pixels, q, constant, v);
-            input_of_pair::<1>(&pixels, q, constant, v.add(144));
+            input_of_quad(&pixels, q, constant, v);
         }
     }
     true
-}
-
-/// [`transform_input`] for the channels of half `HALF` of word `q`: results are 4 words apart.
-///
-/// # Safety
-/// Every pointer is readable at `q`, `v` writable at multiples of 4 up to 140.
-#[inline(always)]
-unsafe fn input_of_pair<const HALF: usize>(pixels: &[[*const u32; 6]; 6], q: usize, constant: u32, v: *mut u32) {
-    let column = |x: usize| {
-        // SAFETY: the caller's promise.
-        let word = |y: usize| half::<HALF>(unsafe { *pixels[x][y].add(q) });
-        bt([word(0), word(1), word(2), word(3), word(4), word(5)])
-    };
-    let mut t = [column(0), column(1), column(2), column(3), column(4), column(5)];
-    let t = in_memory(&mut t);
-    for y in 0..6 {
-        // One of the last two enters every result once: the bias of the split into signed halves,
-        // added twice instead of six times.
-        let (d4, d5) = (add(t[4][y], 0x8000_8000), add(t[5][y], 0x8000_8000));
-        let mut r = bt([t[0][y], t[1][y], t[2][y], t[3][y], d4, d5]);
-        if y == 1 {
-            r[1] = sub(r[1], constant);
-        }
-        for (x, value) in r.into_iter().enumerate() {
-            // SAFETY: `4 (6 y + x) <= 140`.
-            unsafe { *v.add(4 * (6 * y + x)) = value ^ 0x8000_8000 };
-        }
-    }
 }
 
 /// What turns a sum into a stored byte: `((high(2 sum) - [negative]) + half) >> shift`, which is

@@ -17,6 +17,9 @@ use cpu;
 
 mod assembly;
 mod output;
+mod transform;
+
+pub use transform::{input_of_quad, weights_of_quad};
 
 use crate::arch::winograd::{Place, Rescale, Sum};
 
