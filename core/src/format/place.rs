@@ -24,7 +24,7 @@ struct Group {
 /// Offsets for all values, value `i + 1` being written by op `i`, and the bytes they need.
 ///
 /// A block's input, its output and so on along a stage share a place where identity shortcuts allow.
-/// The shared places are filled largest first, each at the lowest offset that is free for its whole
+/// The shared places are filled largest first, of equals the longest-lived first, each at the lowest offset that is free for its whole
 /// life: residual networks then need two of their largest maps.
 pub(super) fn place(values: &[Lifetime]) -> (Vec<usize>, usize) {
     let mut groups: Vec<Group> = Vec::new();
@@ -45,7 +45,7 @@ pub(super) fn place(values: &[Lifetime]) -> (Vec<usize>, usize) {
             }
         }
     }
-    groups.sort_by_key(|g| core::cmp::Reverse(g.bytes));
+    groups.sort_by_key(|g| core::cmp::Reverse((g.bytes, g.to - g.from)));
     let mut offsets = vec![0; values.len()];
     let mut arena = 0;
     for i in 0..groups.len() {

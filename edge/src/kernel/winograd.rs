@@ -93,12 +93,13 @@ pub fn run(
     for (pair, both) in weights.chunks_exact(2 * row).enumerate() {
         let (w0, w1) = both.split_at(row);
         transform_weights([w0, w1], channels, u).then_some(())?;
+        let both = [Channel::new(conv, 2 * pair)?, Channel::new(conv, 2 * pair + 1)?];
         for (g, v) in tiles.chunks_exact(one).enumerate() {
             products(u, v, sums);
             for t in 0..4 {
                 let Some((y0, x0)) = corner(conv, 4 * (first + g) + t) else { break };
-                for j in 0..2 {
-                    store(conv, sums, 4 * j + t, 2 * pair + j, y0, x0, sum.as_ref(), output)?;
+                for (j, channel) in both.iter().enumerate() {
+                    store(conv, sums, 4 * j + t, channel, (y0, x0), sum.as_ref(), output)?;
                 }
             }
         }
@@ -106,33 +107,55 @@ pub fn run(
     Some(())
 }
 
-#[inline(never)]
-#[allow(clippy::too_many_arguments)] // one call site, all of them plain indices
+/// What an output channel needs.
+struct Channel {
+    index: usize,
+    bias: i32,
+    rescale: Rescale,
+}
+
+impl Channel {
+    fn new(conv: &Conv<'_>, index: usize) -> Option<Self> {
+        let zero = i32::from(conv.output.zero_point) + if conv.add.is_some() { 128 } else { 0 };
+        let rescale = Rescale::new(*conv.mult.get(index)?, *conv.shift.get(index)?, zero)?;
+        Some(Channel { index, bias: *conv.bias.get(index)?, rescale })
+    }
+}
+
+/// Transforms and stores one tile of one channel, its corner at `(y0, x0)`.
+#[inline(always)]
 fn store(
     conv: &Conv<'_>,
     sums: &[[i32; 8]; 36],
     lane: usize,
-    channel: usize,
-    y0: usize,
-    x0: usize,
+    channel: &Channel,
+    (y0, x0): (usize, usize),
     sum: Option<&Sum<'_>>,
     output: &mut [i8],
 ) -> Option<()> {
     let out = conv.window.output;
-    let bias = *conv.bias.get(channel)?;
-    let zero = i32::from(conv.output.zero_point) + if sum.is_some() { 128 } else { 0 };
-    let rescale = Rescale::new(*conv.mult.get(channel)?, *conv.shift.get(channel)?, zero)?;
-    let start = (y0 * out.w + x0) * out.c + channel;
-    let whole = y0 + 4 <= out.h && x0 + 4 <= out.w;
-    if whole {
+    let Channel { index, bias, ref rescale } = *channel;
+    let start = (y0 * out.w + x0) * out.c + index;
+    if y0 + 4 <= out.h && x0 + 4 <= out.w {
         let place = Place { start, pixel_stride: out.c, row_stride: out.w * out.c };
-        return match sum {
-            None => transform_output(sums, lane, bias, &rescale, None, output, place),
-            Some(sum) => transform_output(sums, lane, bias, &rescale, Some(sum), output, place),
-        }
-        .then_some(());
+        return transform_output(sums, lane, bias, rescale, sum, output, place).then_some(());
     }
-    // A tile that sticks out of the map goes through a small map of its own.
+    store_part(conv, sums, lane, channel, (y0, x0), sum, output)
+}
+
+/// [`store`] for a tile that sticks out of the map: it goes through a small map of its own.
+#[inline(never)]
+fn store_part(
+    conv: &Conv<'_>,
+    sums: &[[i32; 8]; 36],
+    lane: usize,
+    channel: &Channel,
+    (y0, x0): (usize, usize),
+    sum: Option<&Sum<'_>>,
+    output: &mut [i8],
+) -> Option<()> {
+    let out = conv.window.output;
+    let start = (y0 * out.w + x0) * out.c + channel.index;
     let mut tile = [0; 16];
     let (rows, columns) = ((out.h - y0).min(4), (out.w - x0).min(4));
     let at = |y: usize, x: usize| start + (y * out.w + x) * out.c;
@@ -142,7 +165,7 @@ fn store(
         }
     }
     let place = Place { start: 0, pixel_stride: 1, row_stride: 4 };
-    transform_output(sums, lane, bias, &rescale, sum, &mut tile, place).then_some(())?;
+    transform_output(sums, lane, channel.bias, &channel.rescale, sum, &mut tile, place).then_some(())?;
     for y in 0..rows {
         for x in 0..columns {
             *output.get_mut(at(y, x))? = *tile.get(4 * y + x)?;
