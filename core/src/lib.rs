@@ -7,21 +7,28 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(feature = "alloc")]
 pub mod arch;
+#[cfg(feature = "alloc")]
 pub mod elem;
 mod error;
+pub mod format;
 pub mod geom;
+#[cfg(feature = "alloc")]
 pub mod kernel;
 pub mod logits;
 mod name;
 pub mod net;
 #[cfg(feature = "alloc")]
 pub mod plan;
+pub mod quant;
 #[cfg(feature = "alloc")]
 pub mod session;
+#[cfg(feature = "alloc")]
 pub mod testing;
 pub mod weights;
 
+#[cfg(feature = "alloc")]
 pub use arch::Isa;
 pub use error::Error;
 pub use name::Name;

@@ -1,6 +1,9 @@
 //! Arguments that several commands take.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::anyhow;
 use clap::error::ErrorKind;
@@ -91,8 +94,8 @@ impl Model {
 }
 
 impl Known {
-    pub fn open(&self, weights: &PathBuf) -> anyhow::Result<Pretrained> {
-        let class_names = self.class_names.as_ref().map(read_names).transpose()?;
+    pub fn open(&self, weights: &Path) -> anyhow::Result<Pretrained> {
+        let class_names = self.class_names.as_deref().map(read_names).transpose()?;
         let given = Given { arch: self.arch, normalisation: self.mean.zip(self.std), class_names };
         Pretrained::open(weights, &given).map_err(|error| match (error, &self.class_names) {
             (error @ Error::ClassNames { .. }, Some(file)) => anyhow!("{}: {error}", file.display()),
@@ -101,7 +104,7 @@ impl Known {
     }
 }
 
-fn read_names(file: &PathBuf) -> anyhow::Result<Vec<String>> {
+fn read_names(file: &Path) -> anyhow::Result<Vec<String>> {
     let text = fs::read_to_string(file).map_err(|error| anyhow!("{}: {error}", file.display()))?;
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }

@@ -65,25 +65,32 @@ fn instruction_sets(report: &mut Report) {
     }
 }
 
-/// The core without allocator for a microcontroller.
+/// The core for a microcontroller: descriptions alone, and planning with an allocator.
 fn thumb(report: &mut Report, root: &Path) {
-    let name = format!("residual-core for {THUMB}");
-    let build = ["build", "-p", "residual-core", "--no-default-features", "--target", THUMB];
     let rustup = output(Command::new("rustup").args(["target", "list", "--installed"]));
-    if rustup.is_some_and(|targets| targets.lines().any(|line| line == THUMB)) {
-        report.part(&name, &mut cargo(&build));
-    } else if output(Command::new("apt-get").arg("--version")).is_some() {
-        let script = root.join("xtask/scripts/thumb-toolchain.sh");
-        if report.part("toolchain for microcontrollers", Command::new("bash").arg(script).arg(THUMB)) {
-            // Debian's compiler may be older than the one this workspace asks for; core itself does not mind.
-            let args = [&["+thumb"], &build[..], &["--ignore-rust-version"]].concat();
-            let mut command = Command::new("cargo");
-            // Else the cargo that runs this would choose its own compiler.
-            command.args(args).env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC").env_remove("CARGO");
-            report.part(&name, &mut command);
+    let debian = output(Command::new("apt-get").arg("--version")).is_some();
+    let mut toolchain = None;
+    if rustup.is_none_or(|targets| targets.lines().all(|line| line != THUMB)) {
+        if !debian {
+            let reason = format!("run `rustup target add {THUMB}` first");
+            return report.skip(&format!("residual-core for {THUMB}"), &reason);
         }
-    } else {
-        report.skip(&name, &format!("run `rustup target add {THUMB}` first"));
+        let script = root.join("xtask/scripts/thumb-toolchain.sh");
+        if !report.part("toolchain for microcontrollers", Command::new("bash").arg(script).arg(THUMB)) {
+            return;
+        }
+        // Debian's compiler may be older than the one this workspace asks for; core itself does not mind.
+        toolchain = Some(("+thumb", "--ignore-rust-version"));
+    }
+    for features in ["", "alloc"] {
+        let name = if features.is_empty() { "without allocator" } else { "with allocator" };
+        let mut command = Command::new("cargo");
+        // Else the cargo that runs this would choose its own compiler.
+        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC").env_remove("CARGO");
+        command.args(toolchain.map(|(toolchain, _)| toolchain)).args(["build", "-p", "residual-core"]);
+        command.args(["--no-default-features", "--features", features, "--target", THUMB]);
+        command.args(toolchain.map(|(_, version)| version));
+        report.part(&format!("residual-core for {THUMB} {name}"), &mut command);
     }
 }
 

@@ -1,7 +1,8 @@
-//! Everything a maintainer runs: `cargo xtask test|golden|...`.
+//! Everything a maintainer runs: `cargo xtask test|golden|mcu`.
 
 mod checks;
 mod golden;
+mod mcu;
 mod preprocess;
 
 use std::path::PathBuf;
@@ -24,11 +25,14 @@ enum Command {
         /// folder with the reference values
         dir: PathBuf,
     },
+    /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
+    Mcu(mcu::McuArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Test => checks::run(),
         Command::Golden { dir } => golden::run(&dir),
+        Command::Mcu(args) => mcu::run(&args),
     }
 }

@@ -1,0 +1,15 @@
+//! The int8 definition: TFLite's int8 specification with its reference rounding.
+//!
+//! Weights are symmetric per output channel, activations asymmetric per tensor, biases and
+//! accumulators 32 bits, rescaling rounds twice ([`Requant::rescale`]). [`reference`] computes every
+//! op plainly; whatever computes the same op elsewhere must give the same bytes.
+
+mod op;
+pub mod reference;
+mod requantize;
+
+pub use op::{Add, Conv, Encoding, Op, Window};
+pub use requantize::{Requant, saturate};
+
+#[cfg(test)]
+mod tests;

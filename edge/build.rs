@@ -1,0 +1,33 @@
+//! Chooses the kernels. The DSP and MVE extensions are not visible to `cfg(target_feature)` on
+//! stable Rust, so they are read off the target and `-C target-cpu`.
+
+use std::env;
+
+const DSP_CPUS: [&str; 4] = ["cortex-m4", "cortex-m7", "cortex-m33", "cortex-m35p"];
+const MVE_CPUS: [&str; 2] = ["cortex-m55", "cortex-m85"];
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(residual_kernels, values(\"portable\", \"dsp\", \"mve\"))");
+    println!("cargo::rustc-check-cfg=cfg(residual_mul32, residual_v8m)");
+    println!("cargo::rerun-if-changed=build.rs");
+    let target = env::var("TARGET").unwrap_or_default();
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let cpu = flags.split('\x1f').flat_map(|f| f.split(' ')).filter_map(|f| f.split_once("target-cpu=")).next_back();
+    let cpu = cpu.map_or("", |(_, cpu)| cpu);
+    let thumb = target.starts_with("thumb");
+    let kernels = if thumb && MVE_CPUS.contains(&cpu) {
+        "mve"
+    } else if target.starts_with("thumbv7em") || (thumb && DSP_CPUS.contains(&cpu)) {
+        "dsp"
+    } else {
+        "portable"
+    };
+    if target.starts_with("thumbv8m.main") {
+        println!("cargo::rustc-cfg=residual_v8m");
+    }
+    if target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base") {
+        // These multiply 32 bits to 32 bits only.
+        println!("cargo::rustc-cfg=residual_mul32");
+    }
+    println!("cargo::rustc-cfg=residual_kernels=\"{kernels}\"");
+}

@@ -1,0 +1,37 @@
+//! Sizes of a linked firmware.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use object::{Object, ObjectSection, ObjectSymbol};
+
+/// What is in the flash besides the model.
+pub struct Size {
+    /// code and constants, in bytes
+    pub code: u64,
+    /// demangled names of linked panic functions
+    pub panics: Vec<String>,
+}
+
+/// Reads the sizes of `elf`.
+pub fn size(elf: &Path) -> Result<Size> {
+    let bytes = fs::read(elf).with_context(|| elf.display().to_string())?;
+    let file = object::File::parse(&*bytes).with_context(|| elf.display().to_string())?;
+    let in_flash = [".vector_table", ".text", ".rodata", ".data"];
+    let sections = file.sections().filter(|s| s.name().is_ok_and(|n| in_flash.contains(&n)));
+    let all: u64 = sections.map(|s| s.size()).sum();
+    let mut data = 0;
+    let mut panics = Vec::new();
+    for symbol in file.symbols() {
+        let Ok(name) = symbol.name() else { continue };
+        if name == "MODEL" || name == "PICTURES" {
+            data += symbol.size();
+        }
+        if name.contains("panicking") && symbol.size() > 0 {
+            panics.push(name.to_string());
+        }
+    }
+    panics.sort();
+    panics.dedup();
+    Ok(Size { code: all - data.min(all), panics })
+}
