@@ -40,7 +40,7 @@ fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
                 Tile::Two => 45.0,
                 Tile::Four => 110.0,
             };
-            let vectors = (c_in / 16.0).ceil() + (c_out / 16.0).ceil();
+            let vectors = (g.input.c.div_ceil(16) + g.c_out.div_ceil(16)) as f64;
             (tiles * w.tile().points() as f64 * c_in * c_out, tiles * vectors * per_vector)
         }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
