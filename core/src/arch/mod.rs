@@ -9,6 +9,7 @@ mod avx2;
 mod avx512;
 #[cfg(feature = "alloc")]
 mod buffer;
+mod channelwise;
 mod gemm;
 mod isa;
 mod pool;
@@ -17,9 +18,11 @@ mod portable;
 mod team;
 mod vector;
 mod view;
+mod weight_gradient;
 
 #[cfg(feature = "alloc")]
 pub use buffer::Buffer;
+pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
 pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
 pub use isa::Isa;
 pub use pool::{average_pool, max_pool};
@@ -27,3 +30,4 @@ pub use pool::{average_pool, max_pool};
 #[cfg(feature = "parallel")]
 pub use team::Team;
 pub use view::{MatMut, Parts, Rect};
+pub(crate) use weight_gradient::{OuterSum, Pixels, SLACK, outer_sum};

@@ -41,6 +41,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul(self, b: Self) -> Self;
     /// Lane-wise maximum; a NaN in `b` comes through.
     unsafe fn max(self, b: Self) -> Self;
+    /// `self` in the lanes where `by > 0`, zero in the others and where `by` is NaN.
+    unsafe fn where_positive(self, by: Self) -> Self;
 }
 
 /// Code generic over [`Vector`]. `run` must be `#[inline(always)]`, so that it is compiled inside

@@ -3,18 +3,24 @@
 //! A kernel sees one [`Band`] of the output at a time. Bands are disjoint, so threads split the
 //! work from outside and kernels know none.
 
+mod data_gradient;
 mod direct;
 mod elementwise;
 mod pointwise;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod training_tests;
+mod weight_gradient;
 
 use core::ops::{Deref, Range};
 
+pub use data_gradient::DataGradient;
 pub use direct::Direct;
 pub use elementwise::subsample;
 pub use pointwise::Pointwise;
+pub use weight_gradient::WeightGradient;
 
 use crate::{
     Error, Name,
