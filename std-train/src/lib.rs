@@ -1,1 +1,3 @@
 //! Weights, data sets and image transforms for the networks of [`residual_core`].
+
+pub mod data;
