@@ -4,6 +4,13 @@
 mod atomic;
 pub mod data;
 pub mod import;
+pub mod layer;
+pub mod network;
+pub mod parameters;
+pub mod random;
+#[cfg(test)]
+mod reference;
+mod workers;
 
 pub use atomic::write_atomic;
 pub use import::ImportError;
