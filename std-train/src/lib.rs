@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod atomic;
+pub mod bench;
 pub mod data;
 pub mod import;
 pub mod layer;

@@ -5,7 +5,7 @@
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch},
+    vector::{Op, Vector, dispatch, load_all},
 };
 
 /// Vectors of a group: enough independent sums to hide the latency of an addition.
@@ -239,8 +239,13 @@ unsafe fn store<V: Vector, const FULL: bool>(v: V, p: *mut f32, lanes: usize) {
 
 #[inline(always)]
 unsafe fn load_group<V: Vector, const NV: usize, const FULL: bool>(p: *const f32, lanes: usize) -> [V; NV] {
-    // SAFETY: the caller's promise.
-    core::array::from_fn(|j| unsafe { load::<V, FULL>(p.add(j * V::LANES), lanes) })
+    // SAFETY: the caller's promise; a group that is not full is one vector.
+    unsafe {
+        if FULL {
+            return load_all(p);
+        }
+        [V::load_first(p, lanes); NV]
+    }
 }
 
 /// Adds the lanes of a group's sums to their channels.
@@ -355,15 +360,21 @@ struct GradientSums<'a> {
     product: &'a mut [f64],
 }
 
+const OPEN: u8 = 0;
+const BY_MAP: u8 = 1;
+const BY_AFFINE: u8 = 2;
+
 impl GradientSums<'_> {
-    /// `gate(dy, x, element, vector)` is what passes of `dy`; `None` leaves `dy` as it is.
+    /// The pass for one kind of gate. `map` is the map or null, `scale` and `shift` the gate's parameters.
     #[inline(always)]
-    unsafe fn pixels<V: Vector, const NV: usize, const FULL: bool>(
+    unsafe fn pixels<V: Vector, const NV: usize, const FULL: bool, const GATE: u8>(
         &mut self,
         at: Channels,
-        gate: Option<impl Fn(V, V, usize, usize) -> V>,
+        map: *const f32,
+        scale: [V; NV],
+        shift: [V; NV],
     ) {
-        // SAFETY: the public function checked all lengths.
+        // SAFETY: the public function checked all lengths; `map` is as long as `x` where it is read.
         unsafe {
             let rstd: [V; NV] = load_group::<V, NV, FULL>(self.rstd.pointer(at.width).add(at.first), at.lanes);
             let offset: [V; NV] = load_group::<V, NV, FULL>(self.offset.pointer(at.width).add(at.first), at.lanes);
@@ -374,8 +385,13 @@ impl GradientSums<'_> {
                         let i = p * at.width + at.first + j * V::LANES;
                         let x: V = load::<V, FULL>(self.x.add(i), at.lanes);
                         let mut g: V = load::<V, FULL>(self.dy.add(i), at.lanes);
-                        if let Some(gate) = &gate {
-                            g = gate(g, x, i, j);
+                        if GATE != OPEN {
+                            let by = if GATE == BY_MAP {
+                                load::<V, FULL>(map.add(i), at.lanes)
+                            } else {
+                                x.mul_add(scale[j], shift[j])
+                            };
+                            g = g.where_positive(by);
                             store::<V, FULL>(g, self.dy.add(i), at.lanes);
                         }
                         sum[j] = sum[j].add(g);
@@ -394,17 +410,14 @@ impl Pass for GradientSums<'_> {
     unsafe fn group<V: Vector, const NV: usize, const FULL: bool>(&mut self, at: Channels) {
         // SAFETY: the public function checked all lengths; the gates read a map like `x`, or parameters.
         unsafe {
+            let none = [V::splat(0.0); NV];
             match &self.gate {
-                RawGate::Open => self.pixels::<V, NV, FULL>(at, None::<fn(V, V, usize, usize) -> V>),
-                &RawGate::Map(map) => {
-                    let gate = |g: V, _, i: usize, _| g.where_positive(load::<V, FULL>(map.add(i), at.lanes));
-                    self.pixels::<V, NV, FULL>(at, Some(gate));
-                }
+                RawGate::Open => self.pixels::<V, NV, FULL, OPEN>(at, core::ptr::null(), none, none),
+                &RawGate::Map(map) => self.pixels::<V, NV, FULL, BY_MAP>(at, map, none, none),
                 RawGate::Affine(scale, shift) => {
-                    let scale: [V; NV] = load_group::<V, NV, FULL>(scale.pointer(at.width).add(at.first), at.lanes);
-                    let shift: [V; NV] = load_group::<V, NV, FULL>(shift.pointer(at.width).add(at.first), at.lanes);
-                    let gate = |g: V, x: V, _, j: usize| g.where_positive(x.mul_add(scale[j], shift[j]));
-                    self.pixels::<V, NV, FULL>(at, Some(gate));
+                    let scale = load_group::<V, NV, FULL>(scale.pointer(at.width).add(at.first), at.lanes);
+                    let shift = load_group::<V, NV, FULL>(shift.pointer(at.width).add(at.first), at.lanes);
+                    self.pixels::<V, NV, FULL, BY_AFFINE>(at, core::ptr::null(), scale, shift);
                 }
             }
         }
@@ -423,9 +436,10 @@ impl Pass for Combine<'_> {
     unsafe fn group<V: Vector, const NV: usize, const FULL: bool>(&mut self, at: Channels) {
         // SAFETY: the public function checked all lengths.
         unsafe {
-            let [a, b, c]: [[V; NV]; 3] = core::array::from_fn(|k| {
-                load_group::<V, NV, FULL>(self.coefficients[k].pointer(at.width).add(at.first), at.lanes)
-            });
+            let [a, b, c] = self.coefficients.each_ref().map(|p| p.pointer(at.width));
+            let a: [V; NV] = load_group::<V, NV, FULL>(a.add(at.first), at.lanes);
+            let b: [V; NV] = load_group::<V, NV, FULL>(b.add(at.first), at.lanes);
+            let c: [V; NV] = load_group::<V, NV, FULL>(c.add(at.first), at.lanes);
             for p in 0..at.pixels {
                 for j in 0..NV {
                     let i = p * at.width + at.first + j * V::LANES;

@@ -9,7 +9,7 @@
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch},
+    vector::{Op, Vector, dispatch, load_all},
 };
 
 /// How pixels are walked: images, rows, columns.
@@ -155,7 +155,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                     let mut x = t.x.add(image * x_step[0] + row * x_step[1]);
                     let mut dy = t.dy.add(image * dy_step[0] + row * dy_step[1]);
                     for _ in 0..columns {
-                        let xv: [V; NV] = core::array::from_fn(|j| V::load(x.add(j * V::LANES)));
+                        let xv: [V; NV] = load_all(x);
                         for i in 0..MR {
                             let g = V::splat(*dy.add(i));
                             for j in 0..NV {
@@ -168,7 +168,9 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                     }
                 }
             }
-            for (i, row) in acc.iter().enumerate() {
+            // A copy: sums indexed by a loop that is not unrolled would live in memory all along.
+            let sums = acc;
+            for (i, row) in sums.iter().enumerate() {
                 for (j, v) in row.iter().enumerate() {
                     let to = t.dw.add(i * t.stride + j * V::LANES);
                     if valid(j) == V::LANES {
