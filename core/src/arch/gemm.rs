@@ -14,7 +14,7 @@ use core::cmp::min;
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch, tile_of},
+    vector::{Op, Vector, dispatch, tile_of, unroll},
     view::MatMut,
 };
 
@@ -34,8 +34,18 @@ impl RowMap {
         RowMap { start: 0, per_row: usize::MAX, row: 0, pixel }
     }
 
-    fn at(&self, i: usize) -> usize {
-        self.start + i / self.per_row * self.row + i % self.per_row * self.pixel
+    /// Writes the offsets of pixels `first..`, one for each of `to`. One division: they cost as much as
+    /// a small tile's work.
+    #[inline(always)]
+    fn offsets(&self, first: usize, to: &mut [usize]) {
+        let (mut line, mut column) = (first / self.per_row, first % self.per_row);
+        for to in to {
+            *to = self.start + line * self.row + column * self.pixel;
+            column += 1;
+            if column == self.per_row {
+                (line, column) = (line + 1, 0);
+            }
+        }
     }
 
     /// The largest offset of the first `n` pixels.
@@ -88,6 +98,13 @@ impl Panels {
         self.width
     }
 
+    /// Where weight `d` of `channel` lies.
+    pub(crate) fn index(&self, channel: usize, d: usize) -> usize {
+        let first = channel / self.width * self.width;
+        let width = min(self.width, self.n.next_multiple_of(self.lanes) - first);
+        first * (self.depth + 1) + (d + 1) * width + channel - first
+    }
+
     /// Fills `packed` from `weight(channel, depth index)` and `bias(channel)`; channels past the
     /// last are zero.
     pub(crate) fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize) -> f32, bias: impl Fn(usize) -> f32) {
@@ -118,6 +135,8 @@ pub(crate) struct Gemm<'a> {
     pub depth: usize,
     pub panels: Panels,
     pub packed: &'a [f32],
+    /// equal parts of the pixels, each with panels of its own, one after the other in `packed`
+    pub groups: usize,
     /// first output channel; a multiple of [`Panels::width`]
     pub first: usize,
     pub epilogue: Epilogue<'a>,
@@ -140,7 +159,8 @@ pub(crate) fn gemm(isa: Isa, g: &Gemm<'_>, y: &mut MatMut<'_, f32>) {
         "input too short"
     );
     assert_eq!(g.taps.len() * g.depth, g.panels.depth);
-    assert!(g.packed.len() >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
+    assert!(g.groups > 0 && m.is_multiple_of(g.groups));
+    assert!(g.packed.len() / g.groups >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
     assert!(g.first.is_multiple_of(g.panels.width) && (g.panels.lanes, g.panels.width, g.panels.rows) == tile_of(isa));
     assert!(n.is_multiple_of(g.panels.lanes) || g.first + n == g.panels.n, "a channel range ends inside a vector");
     if let Some(shortcut) = g.epilogue.shortcut {
@@ -164,56 +184,59 @@ impl Op for Loops<'_, '_, '_, '_> {
         let width = V::LANES * V::PANEL;
         let panel_len = (g.panels.depth + 1) * width;
         let block = g.block.next_multiple_of(V::MAX_ROWS[V::PANEL - 1]);
-        let mut i0 = 0;
-        while i0 < m {
-            let i1 = min(i0 + block, m);
-            let mut j = 0;
-            while j < n {
-                let cols = min(width, n - j);
-                let vectors = cols.div_ceil(V::LANES);
-                // SAFETY: panels before this one are full, and `gemm` checked the length.
-                let panel = unsafe { g.packed.as_ptr().add((g.first + j) / width * panel_len) };
-                let max_rows = V::MAX_ROWS[vectors - 1];
-                // Tiles of nearly equal height: an odd remainder of one row would run at a fraction of the speed.
-                let tiles = (i1 - i0).div_ceil(max_rows);
-                let (height, taller) = ((i1 - i0) / tiles, (i1 - i0) % tiles);
-                let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
-                loop {
-                    let mut i = i0;
-                    for t in 0..tiles {
-                        let rows = height + (t < taller) as usize;
-                        let mut tile = Tile {
-                            rows: [g.a.as_ptr(); MAX_ROWS],
-                            taps: &g.taps[piece.tap..piece.tap + piece.taps],
-                            start: piece.start,
-                            depth: piece.depth,
-                            bias: (piece.before == 0).then_some(panel),
-                            // SAFETY: the panel has a row of biases and `depth` rows of weights.
-                            weights: unsafe { panel.add((1 + piece.before) * vectors * V::LANES) },
-                            // SAFETY: row `i` and column `j` lie inside the view.
-                            y: unsafe { y.as_mut_ptr().add(i * stride + j) },
-                            stride,
-                            cols,
-                            last: piece.is_last(g),
-                            shortcut: g.epilogue.shortcut.map(|s| s[i * stride + j..].as_ptr()),
-                            relu: g.epilogue.relu,
-                        };
-                        for (r, p) in tile.rows[..rows].iter_mut().enumerate() {
-                            // SAFETY: `gemm` checked the largest of these offsets.
-                            *p = unsafe { p.add(g.rows.at(i + r)) };
+        let per_group = m / g.groups;
+        for group in 0..g.groups {
+            // SAFETY: `gemm` checked that `packed` holds all groups.
+            let packed = unsafe { g.packed.as_ptr().add(group * g.panels.len()) };
+            let (mut i0, end) = (group * per_group, (group + 1) * per_group);
+            while i0 < end {
+                let i1 = min(i0 + block, end);
+                let mut j = 0;
+                while j < n {
+                    let cols = min(width, n - j);
+                    let vectors = cols.div_ceil(V::LANES);
+                    // SAFETY: panels before this one are full, and `gemm` checked the length.
+                    let panel = unsafe { packed.add((g.first + j) / width * panel_len) };
+                    let max_rows = V::MAX_ROWS[vectors - 1];
+                    // Tiles of nearly equal height: an odd remainder of one row would run at a fraction of the speed.
+                    let tiles = (i1 - i0).div_ceil(max_rows);
+                    let (height, taller) = ((i1 - i0) / tiles, (i1 - i0) % tiles);
+                    let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
+                    loop {
+                        let mut i = i0;
+                        for t in 0..tiles {
+                            let rows = height + (t < taller) as usize;
+                            let mut tile = Tile {
+                                a: g.a.as_ptr(),
+                                rows: [0; MAX_ROWS],
+                                taps: &g.taps[piece.tap..piece.tap + piece.taps],
+                                start: piece.start,
+                                depth: piece.depth,
+                                bias: (piece.before == 0).then_some(panel),
+                                // SAFETY: the panel has a row of biases and `depth` rows of weights.
+                                weights: unsafe { panel.add((1 + piece.before) * vectors * V::LANES) },
+                                // SAFETY: row `i` and column `j` lie inside the view.
+                                y: unsafe { y.as_mut_ptr().add(i * stride + j) },
+                                stride,
+                                cols,
+                                last: piece.is_last(g),
+                                shortcut: g.epilogue.shortcut.map(|s| s[i * stride + j..].as_ptr()),
+                                relu: g.epilogue.relu,
+                            };
+                            g.rows.offsets(i, &mut tile.rows[..rows]);
+                            // SAFETY: the tile's rows, panel and view were checked by `gemm`.
+                            unsafe { tile.call::<V>(rows, vectors) };
+                            i += rows;
                         }
-                        // SAFETY: the tile's rows, panel and view were checked by `gemm`.
-                        unsafe { tile.call::<V>(rows, vectors) };
-                        i += rows;
+                        if piece.is_last(g) {
+                            break;
+                        }
+                        piece.advance(g);
                     }
-                    if piece.is_last(g) {
-                        break;
-                    }
-                    piece.advance(g);
+                    j += width;
                 }
-                j += width;
+                i0 = i1;
             }
-            i0 = i1;
         }
     }
 }
@@ -262,7 +285,9 @@ const MAX_ROWS: usize = 14;
 
 /// A register tile: up to [`MAX_ROWS`] pixels by one or two vectors of output channels.
 struct Tile<'a> {
-    rows: [*const f32; MAX_ROWS],
+    a: *const f32,
+    /// offsets into `a`
+    rows: [usize; MAX_ROWS],
     taps: &'a [usize],
     start: usize,
     depth: usize,
@@ -282,7 +307,7 @@ impl Tile<'_> {
     /// Enters the instance for this many rows and vectors.
     ///
     /// # Safety
-    /// `rows` pointers are readable at all `tap + c`, `weights` is a panel of this width, `y` and
+    /// `a` is readable at all `rows + tap + c`, `weights` is a panel of this width, `y` and
     /// `shortcut` are valid for `rows` rows of `cols` elements.
     #[inline(always)]
     unsafe fn call<V: Vector>(&self, rows: usize, vectors: usize) {
@@ -313,21 +338,6 @@ const UNROLL: usize = 4;
 
 struct Sized<'t, const MR: usize, const NV: usize>(&'t Tile<'t>);
 
-/// Repeats the body for `$i` in `0..$n`, `$n <= MAX_ROWS`, without a loop: accumulators only stay in registers
-/// when every index is a constant, and LLVM does not unroll every loop this needs.
-macro_rules! unroll {
-    ($i:ident < $n:expr => $body:block) => {
-        unroll!(@ $i $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
-    };
-    (@ $i:ident $n:expr, $body:block, $($k:literal)*) => {
-        $(if $k < $n {
-            #[allow(non_upper_case_globals)]
-            const $i: usize = $k;
-            $body
-        })*
-    };
-}
-
 impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
@@ -335,7 +345,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
         // SAFETY: `Tile::call`'s promise covers every pointer below: rows at tap + c, a panel of
         // depth + 1 rows of NV vectors, and MR rows of `cols` elements of y and shortcut.
         unsafe {
-            let rows: [*const f32; MR] = core::array::from_fn(|i| t.rows[i]);
+            let rows: [*const f32; MR] = core::array::from_fn(|i| t.a.add(t.rows[i]));
             let mut w = t.weights;
             let valid = t.cols - (NV - 1) * V::LANES;
             let mut acc = [[V::splat(0.0); NV]; MR];

@@ -18,6 +18,7 @@ mod portable;
 mod team;
 mod vector;
 mod view;
+pub(crate) mod winograd;
 
 #[cfg(feature = "alloc")]
 pub use buffer::Buffer;
@@ -29,3 +30,4 @@ pub use pool::{average_pool, max_pool};
 #[cfg(feature = "parallel")]
 pub use team::Team;
 pub use view::{MatMut, Parts, Rect};
+pub use winograd::Tile;

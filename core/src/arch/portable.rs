@@ -54,6 +54,10 @@ impl Vector for Portable {
         Portable(self.0 + b.0)
     }
     #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Portable(self.0 - b.0)
+    }
+    #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         Portable(self.0 * b.0)
     }

@@ -40,6 +40,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     /// Lane-wise sum.
     unsafe fn add(self, b: Self) -> Self;
+    /// Lane-wise difference.
+    unsafe fn sub(self, b: Self) -> Self;
     /// Lane-wise product.
     unsafe fn mul(self, b: Self) -> Self;
     /// Lane-wise maximum; a NaN in `b` comes through.
@@ -55,6 +57,22 @@ pub(crate) trait Op {
     /// The CPU has `V`'s instruction set, and whatever the implementation asks of its fields holds.
     unsafe fn run<V: Vector>(self);
 }
+
+/// Repeats the body for `$i` in `0..$n`, `$n <= 14`, without a loop: accumulators only stay in registers
+/// when every index is a constant, and LLVM does not unroll every loop this needs.
+macro_rules! unroll {
+    ($i:ident < $n:expr => $body:block) => {
+        unroll!(@ $i $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $i:ident $n:expr, $body:block, $($k:literal)*) => {
+        $(if $k < $n {
+            #[allow(non_upper_case_globals)]
+            const $i: usize = $k;
+            $body
+        })*
+    };
+}
+pub(super) use unroll;
 
 /// Runs `op` with the vectors of `isa`.
 ///
