@@ -50,6 +50,11 @@ pub use self::{
     pretrained::{Given, Pretrained},
 };
 
+/// Work to time for the machine's limits: multiply-adds and reads.
+pub mod peak {
+    pub use residual_core::arch::{fma_burst, read_burst};
+}
+
 /// The instruction set that `RESIDUAL_ISA` names, or the best this CPU has.
 ///
 /// # Errors

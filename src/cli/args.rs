@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::anyhow;
+use clap::error::ErrorKind;
 use residual::{
     Error, Given, Preprocessing, Pretrained,
     import::{WeightFile, check, spec_from},
@@ -28,7 +29,7 @@ pub struct Model {
 #[derive(clap::Args)]
 pub struct Network {
     /// Architecture; enough without weights
-    #[arg(long, value_name = "NAME", required_unless_present = "weights")]
+    #[arg(long, value_name = "NAME")]
     pub arch: Option<ResNet>,
     /// safetensors or PyTorch file (.pth, .pt, .th)
     #[arg(long, value_name = "FILE")]
@@ -39,7 +40,11 @@ impl Network {
     /// The network, and the weights if a file was given; they fit each other.
     pub fn open(&self) -> anyhow::Result<(ResNet, Option<WeightFile>)> {
         let Some(file) = &self.weights else {
-            return Ok((self.arch.ok_or_else(|| anyhow!("pass --arch or --weights"))?, None));
+            let missing = "pass --arch NAME or --weights FILE";
+            return match self.arch {
+                Some(arch) => Ok((arch, None)),
+                None => Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, missing).into()),
+            };
         };
         let weights = WeightFile::open(file)?;
         let mut spec = spec_from(&weights, self.arch.map(|arch| arch.to_string()).as_deref())?;

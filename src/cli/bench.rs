@@ -15,12 +15,12 @@ use residual::{
 use serde_json::{Value, json};
 
 use super::{
-    args, cold,
+    args, cold, peak,
     stats::Stats,
     table::{Table, bytes, grouped},
 };
 
-/// Measure latency and GFLOP/s, per layer with --profile, or the cold start with --cold
+/// Measure latency and GFLOP/s, layers (--profile), the cold start (--cold) or the machine's limits (--peak)
 ///
 /// A multiply-add counts as two floating-point operations. Without --weights the weights are generated; they do not
 /// change the time.
@@ -30,6 +30,7 @@ Examples:
   residual bench --arch resnet50 --threads 1
   residual bench --arch resnet20-cifar --batch 16 --json
   residual bench --weights resnet50.safetensors --profile
+  residual bench --peak --threads 1          multiply-adds on registers, reads from memory
   residual bench --arch resnet50 --cold      process start to first result, peak memory, size of the binary")]
 pub struct Args {
     #[command(flatten)]
@@ -42,12 +43,15 @@ pub struct Args {
     /// Time to measure for
     #[arg(long, value_name = "S", default_value = "3", value_parser = args::seconds)]
     seconds: f64,
-    /// A row for each layer: shape, kernel, time, GFLOP/s
+    /// A row for each layer: shape, kernel, time, GFLOP/s, share of the peak measured in the same run
     #[arg(long, conflicts_with = "cold")]
     profile: bool,
     /// Measure from the start of a process to its first result
     #[arg(long)]
     cold: bool,
+    /// Measure the machine's limits instead of a network
+    #[arg(long, conflicts_with_all = ["cold", "profile"])]
+    peak: bool,
     /// What --cold starts
     #[arg(long, hide = true)]
     first_result: bool,
@@ -62,6 +66,9 @@ const LEAST_RUNS: usize = 5;
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     if args.first_result {
         return cold::first_result(args, out);
+    }
+    if args.peak {
+        return peak::run(args, out);
     }
     if args.cold {
         return cold::run(args, out);
@@ -85,14 +92,16 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 
     let mut layers = vec![Vec::new(); session.plan().steps().len()];
     let times = measure(args, &mut session, &input, &mut layers)?;
-    let report = Report { spec, session: &session, prepare_ms, times: Stats::new(times) };
+    let peak = if args.profile { peak::fma_gflops(options.isa, options.threads) } else { 0.0 };
+    let report = Report { spec, session: &session, prepare_ms, times: Stats::new(times), peak };
     let layers: Vec<Stats> = layers.into_iter().map(Stats::new).collect();
     if args.json {
         writeln!(out, "{:#}", report.json(args.profile.then_some(&layers)))?;
     } else {
         if args.profile {
             report.profile(&layers).write(out)?;
-            writeln!(out)?;
+            let threads = options.threads;
+            writeln!(out, "\npeak {:.1} GFLOP/s: multiply-adds on registers, {threads} threads", report.peak)?;
         }
         report.write(out)?;
     }
@@ -141,6 +150,8 @@ struct Report<'s> {
     session: &'s Session,
     prepare_ms: f64,
     times: Stats,
+    /// GFLOP/s of multiply-adds on registers, all threads; measured for a profile only
+    peak: f64,
 }
 
 impl Report<'_> {
@@ -170,16 +181,19 @@ impl Report<'_> {
         });
         if let Some(layers) = layers {
             let rows = plan.steps().iter().zip(layers).map(|(step, times)| {
+                let gflops = gflops(step.macs() * options.batch as u64, times.median());
                 json!({
                     "name": step.name.as_str(),
                     "shape": shape(step),
                     "kernel": step.kernel_name().as_str(),
                     "ms": times.median(),
-                    "gflops": gflops(step.macs() * options.batch as u64, times.median()),
-                    "share": times.median() / self.times.median().max(1e-9),
+                    "gflops": gflops,
+                    "share_of_time": times.median() / self.times.median().max(1e-9),
+                    "share_of_peak": gflops / self.peak,
                 })
             });
             object["layers"] = rows.collect();
+            object["peak_gflops"] = json!(self.peak);
         }
         object
     }
@@ -187,21 +201,18 @@ impl Report<'_> {
     /// A row for each layer.
     fn profile(&self, layers: &[Stats]) -> Table {
         let plan = self.session.plan();
-        let mut table = Table::new(&["layer", "shape", "kernel", "ms", "% of time", "GFLOP/s"]);
+        let mut table = Table::new(&["layer", "shape", "kernel", "ms", "% of time", "GFLOP/s", "% of peak"]);
         for (step, times) in plan.steps().iter().zip(layers) {
             let ms = times.median();
-            let speed = match step.macs() * plan.options().batch as u64 {
-                0 => "-".to_owned(),
-                macs => format!("{:.1}", gflops(macs, ms)),
+            let (speed, share) = match step.macs() * plan.options().batch as u64 {
+                0 => ("-".to_owned(), "-".to_owned()),
+                macs => {
+                    let gflops = gflops(macs, ms);
+                    (format!("{gflops:.1}"), format!("{:.0}", 100.0 * gflops / self.peak))
+                }
             };
-            table.row(&[
-                &step.name,
-                &shape(step),
-                &step.kernel_name(),
-                &format!("{ms:.3}"),
-                &format!("{:.1}", 100.0 * ms / self.times.median().max(1e-9)),
-                &speed,
-            ]);
+            let of_time = format!("{:.1}", 100.0 * ms / self.times.median().max(1e-9));
+            table.row(&[&step.name, &shape(step), &step.kernel_name(), &format!("{ms:.3}"), &of_time, &speed, &share]);
         }
         table
     }

@@ -7,6 +7,7 @@ mod convert;
 mod demo;
 mod eval;
 mod inspect;
+mod peak;
 mod predict;
 mod progress;
 mod stats;
@@ -70,10 +71,13 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // `residual inspect ... | head` is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            Some(error) => usage(error),
+            None => {
+                complain(&error.to_string());
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

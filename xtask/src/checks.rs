@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::Write,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -26,10 +26,13 @@ pub fn run() -> Result<()> {
 
     report.part("formatting", &mut cargo(&["fmt", "--all", "--check"]));
     report.part("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
-    for features in ["", "alloc", "std", "parallel"] {
+    // Its tests need the standard library.
+    for (features, targets) in
+        [("", "--lib"), ("alloc", "--lib"), ("std", "--all-targets"), ("parallel", "--all-targets")]
+    {
         let name = if features.is_empty() { "none" } else { features };
-        let args = ["clippy", "-p", "residual-core", "--no-default-features", "--features", features];
-        let args = [&args[..], &["--all-targets", "--", "-D", "warnings"]].concat();
+        let args = ["clippy", "-p", "residual-core", "--no-default-features", "--features", features, targets];
+        let args = [&args[..], &["--", "-D", "warnings"]].concat();
         report.part(&format!("lints of residual-core with features: {name}"), &mut cargo(&args));
     }
     let library = ["clippy", "-p", "residual", "--no-default-features", "--lib", "--", "-D", "warnings"];
@@ -116,6 +119,7 @@ fn fuzz(report: &mut Report, root: &Path) {
         // Seeds that tests use too lie with those tests.
         let seeds = match target.as_str() {
             "torch" => root.join("std-train/tests/fixtures"),
+            "image" => root.join("std-train/tests/data"),
             _ => folder.join("seeds").join(target),
         };
         if let Err(error) = fs::create_dir_all(&corpus) {
@@ -140,8 +144,10 @@ struct Report {
 impl Report {
     /// Runs one part and says how it went: all it printed if it failed, only what it skipped otherwise.
     fn part(&mut self, name: &str, command: &mut Command) -> bool {
-        print!("..   {name}\r");
-        let _ = std::io::stdout().flush();
+        if std::io::stdout().is_terminal() {
+            print!("..   {name}\r");
+            let _ = std::io::stdout().flush();
+        }
         let begin = Instant::now();
         let output = command.current_dir(root()).stdin(Stdio::null()).output();
         let seconds = begin.elapsed().as_secs_f64();

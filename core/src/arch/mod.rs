@@ -1,7 +1,7 @@
 //! The only place that names CPU features or holds intrinsics.
 //!
-//! Hot code is written once, generic over the private [`Vector`], and instantiated here for each
-//! instruction set inside a `#[target_feature]` function: implement [`Op`], call [`dispatch`].
+//! Hot code is written once, generic over the private `Vector`, and instantiated here for each
+//! instruction set inside a `#[target_feature]` function: implement `Op`, call `dispatch`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
