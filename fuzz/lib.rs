@@ -1,6 +1,12 @@
 //! What the fuzz targets of the weights import have in common.
 
+use std::alloc::System;
+
 use residual_train::import::{WeightFile, check, spec_from};
+
+/// No input of at most 64 KiB may need more: asking for it ends the run as a finding.
+#[global_allocator]
+static ALLOCATOR: cap::Cap<System> = cap::Cap::new(System, 64 << 20);
 
 /// Reads a file and everything a caller could read from it.
 pub fn import(bytes: &[u8]) {

@@ -12,6 +12,7 @@ pub mod elem;
 mod error;
 pub mod geom;
 pub mod kernel;
+pub mod logits;
 mod name;
 pub mod net;
 #[cfg(feature = "alloc")]

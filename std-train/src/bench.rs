@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use residual_core::{Isa, net::ResNet};
+use residual_core::net::ResNet;
 
 use crate::{
-    network::{Loss, Network, StepError},
+    network::{Loss, Network, Options, StepError},
     parameters::Parameters,
     random::{Purpose, Stream},
 };
@@ -38,9 +38,10 @@ impl StepTimes {
 ///
 /// # Errors
 /// As [`Network::new`] and [`Network::step`].
-pub fn steps(spec: ResNet, batch: usize, threads: usize, isa: Isa, duration: Duration) -> Result<StepTimes, StepError> {
+pub fn steps(spec: ResNet, options: &Options, duration: Duration) -> Result<StepTimes, StepError> {
+    let batch = options.batch;
     let mut parameters = Parameters::init(spec, 0);
-    let mut network = Network::new(&parameters, batch, threads, isa)?;
+    let mut network = Network::new(&parameters, options)?;
     let mut random = Stream::new(0, Purpose::Picture, [0, 0]);
     let images: Vec<f32> = (0..batch * spec.input().elements()).map(|_| random.normal() as f32).collect();
     let labels: Vec<u32> = (0..batch).map(|_| random.below(spec.classes()) as u32).collect();

@@ -14,4 +14,5 @@ mod reference;
 mod workers;
 
 pub use atomic::write_atomic;
+pub use data::DataError;
 pub use import::ImportError;

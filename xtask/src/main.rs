@@ -1,6 +1,8 @@
-//! Everything a maintainer runs: `cargo xtask golden|...`.
+//! Everything a maintainer runs: `cargo xtask test|golden|...`.
 
+mod checks;
 mod golden;
+mod preprocess;
 
 use std::path::PathBuf;
 
@@ -15,6 +17,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run every check: formatting, lints, documentation, tests on every instruction set, reference values, fuzzing
+    Test,
     /// Check every network in DIR/logits.json and every pair of pictures in DIR/preprocess
     Golden {
         /// folder with the reference values
@@ -24,6 +28,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Test => checks::run(),
         Command::Golden { dir } => golden::run(&dir),
     }
 }

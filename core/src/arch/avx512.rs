@@ -22,9 +22,9 @@ fn mask(n: usize) -> __mmask16 {
 // SAFETY (all blocks below): the trait's contract gives AVX-512F and valid pointers.
 impl Vector for F32x16 {
     const LANES: usize = 16;
-    const PANEL: usize = 2;
+    const PANEL: usize = 4;
     // 14 x 2 accumulators, 2 weights, 1 broadcast: 31 of 32 registers.
-    const MAX_ROWS: [usize; 2] = [28, 14];
+    const MAX_ROWS: [usize; 4] = [14, 12, 9, 6];
 
     #[inline(always)]
     unsafe fn invoke<O: Op>(op: O) {
@@ -47,6 +47,11 @@ impl Vector for F32x16 {
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) }
+    }
+    #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
         // SAFETY: as above; masked-out lanes are not read.
         F32x16(unsafe { _mm512_maskz_loadu_ps(mask(n), p) })
@@ -65,6 +70,11 @@ impl Vector for F32x16 {
     unsafe fn add(self, b: Self) -> Self {
         // SAFETY: as above.
         F32x16(unsafe { _mm512_add_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x16(unsafe { _mm512_sub_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {

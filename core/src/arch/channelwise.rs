@@ -344,6 +344,7 @@ impl Pass for Moments<'_> {
     }
 }
 
+#[allow(clippy::large_enum_variant)] // lives on the stack of one call
 enum RawGate<'a> {
     Open,
     Map(*const f32),

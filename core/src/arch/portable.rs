@@ -11,7 +11,7 @@ pub(super) struct Portable(f32x8);
 impl Vector for Portable {
     const LANES: usize = 8;
     const PANEL: usize = 1;
-    const MAX_ROWS: [usize; 2] = [6, 6];
+    const MAX_ROWS: [usize; 4] = [6, 0, 0, 0];
 
     unsafe fn invoke<O: Op>(op: O) {
         // SAFETY: the baseline instruction set is always there; the rest is the caller's.
@@ -52,6 +52,10 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
         Portable(self.0 + b.0)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Portable(self.0 - b.0)
     }
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {

@@ -9,7 +9,7 @@
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch, load_all},
+    vector::{Op, Vector, dispatch, load_all, unroll},
 };
 
 /// How pixels are walked: images, rows, columns.
@@ -145,7 +145,6 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let t = self.0;
-        let valid = |j: usize| (t.lanes - j * V::LANES).min(V::LANES);
         // SAFETY: `Tile::call`'s promise covers every pointer below.
         unsafe {
             let mut acc = [[V::splat(0.0); NV]; MR];
@@ -156,30 +155,27 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                     let mut dy = t.dy.add(image * dy_step[0] + row * dy_step[1]);
                     for _ in 0..columns {
                         let xv: [V; NV] = load_all(x);
-                        for i in 0..MR {
+                        unroll!(i < MR => {
                             let g = V::splat(*dy.add(i));
-                            for j in 0..NV {
-                                acc[i][j] = g.mul_add(xv[j], acc[i][j]);
-                            }
-                        }
+                            unroll!(j < NV => { acc[i][j] = g.mul_add(xv[j], acc[i][j]); });
+                        });
                         // The last step may leave the slice.
                         x = x.wrapping_add(x_step[2]);
                         dy = dy.wrapping_add(dy_step[2]);
                     }
                 }
             }
-            // A copy: sums indexed by a loop that is not unrolled would live in memory all along.
-            let sums = acc;
-            for (i, row) in sums.iter().enumerate() {
-                for (j, v) in row.iter().enumerate() {
+            let last = t.lanes - (NV - 1) * V::LANES;
+            unroll!(i < MR => {
+                unroll!(j < NV => {
                     let to = t.dw.add(i * t.stride + j * V::LANES);
-                    if valid(j) == V::LANES {
-                        v.add(V::load(to)).store(to);
+                    if j + 1 < NV || last == V::LANES {
+                        acc[i][j].add(V::load(to)).store(to);
                     } else {
-                        v.add(V::load_first(to, valid(j))).store_first(to, valid(j));
+                        acc[i][j].add(V::load_first(to, last)).store_first(to, last);
                     }
-                }
-            }
+                });
+            });
         }
     }
 }

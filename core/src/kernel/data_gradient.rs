@@ -32,11 +32,15 @@ pub struct DataGradient {
 const MAX_SIDE: usize = 3;
 
 impl DataGradient {
-    /// For a convolution of this shape.
+    /// For a convolution of this shape; `choose` picks the kernel for the equivalent convolution.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when no kernel fits.
-    pub fn new(isa: Isa, geom: ConvGeom) -> Result<Self, Error> {
+    /// [`Error::Unsupported`] when no kernel fits, or what `choose` reports.
+    pub fn new(
+        isa: Isa,
+        geom: ConvGeom,
+        choose: impl FnOnce(&ConvGeom) -> Result<Kernel, Error>,
+    ) -> Result<Self, Error> {
         let unsupported = Error::Unsupported(geom);
         if geom.pad >= geom.kernel || geom.stride == 0 {
             return Err(unsupported);
@@ -52,7 +56,7 @@ impl DataGradient {
             stride: 1,
             pad: geom.kernel - 1 - geom.pad,
         };
-        let kernel = Kernel::all(isa).into_iter().find(|kernel| kernel.supports(&turned)).ok_or(unsupported)?;
+        let kernel = choose(&turned)?;
         Ok(DataGradient { isa, geom, forward: Some((kernel, turned)) })
     }
 
@@ -166,6 +170,7 @@ impl DataGradient {
             depth: out.c,
             panels,
             packed,
+            groups: 1,
             first: 0,
             epilogue: arch::Epilogue { shortcut: shortcut.map(|s| &s[at..]), relu: false },
             block: usize::MAX / 2,

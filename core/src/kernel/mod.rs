@@ -13,6 +13,7 @@ mod tests;
 #[cfg(test)]
 mod training_tests;
 mod weight_gradient;
+mod winograd;
 
 use core::ops::{Deref, Range};
 
@@ -21,10 +22,11 @@ pub use direct::Direct;
 pub use elementwise::subsample;
 pub use pointwise::Pointwise;
 pub use weight_gradient::WeightGradient;
+pub use winograd::Winograd;
 
 use crate::{
     Error, Name,
-    arch::{Isa, MatMut},
+    arch::{Isa, MatMut, Tile},
     elem::Elem,
     geom::ConvGeom,
 };
@@ -65,7 +67,7 @@ impl Band {
     }
 
     /// The rows of each image the band touches: `(image, rows within it)`.
-    pub(crate) fn images(&self, h_out: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    pub(crate) fn images(&self, h_out: usize) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
         let Range { start, end } = self.rows;
         (start / h_out..end.div_ceil(h_out)).map(move |image| {
             let first = image * h_out;
@@ -115,12 +117,19 @@ pub enum Kernel {
     Pointwise(Pointwise),
     /// any side and stride
     Direct(Direct),
+    /// 3x3, stride 1
+    Winograd(Winograd),
 }
 
 impl Kernel {
-    /// The kernels of `isa`, best first for the shapes they support.
-    pub const fn all(isa: Isa) -> [Kernel; 2] {
-        [Kernel::Pointwise(Pointwise(isa)), Kernel::Direct(Direct(isa))]
+    /// The kernels of `isa`, those that round least first.
+    pub const fn all(isa: Isa) -> [Kernel; 4] {
+        [
+            Kernel::Pointwise(Pointwise(isa)),
+            Kernel::Direct(Direct(isa)),
+            Kernel::Winograd(Winograd { isa, tile: Tile::Four }),
+            Kernel::Winograd(Winograd { isa, tile: Tile::Two }),
+        ]
     }
 }
 
@@ -131,6 +140,7 @@ impl Deref for Kernel {
         match self {
             Kernel::Pointwise(kernel) => kernel,
             Kernel::Direct(kernel) => kernel,
+            Kernel::Winograd(kernel) => kernel,
         }
     }
 }

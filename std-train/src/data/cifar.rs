@@ -1,7 +1,7 @@
 //! The binary version of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009).
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -176,7 +176,7 @@ impl Cifar {
         let dir = dir.as_ref();
         let read = |name: &&str| {
             let path = dir.join(name);
-            let bytes = fs::read(&path).map_err(|source| DataError::Io { path: path.clone(), source })?;
+            let bytes = read_file(&path).map_err(|source| DataError::Io { path: path.clone(), source })?;
             CifarFile::new(kind, path, bytes)
         };
         let files = kind.files(split).iter().map(read).collect::<Result<_, _>>()?;
@@ -226,11 +226,19 @@ impl Dataset for Cifar {
     }
 }
 
+/// A whole file; a device or pipe, which may never end, is refused.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::metadata(path)?.is_file() {
+        true => fs::read(path),
+        false => Err(io::Error::other("not a regular file")),
+    }
+}
+
 fn class_names(dir: &Path, kind: CifarKind) -> Result<Vec<String>, DataError> {
     let path = dir.join(kind.names_file());
-    let text = match fs::read(&path) {
+    let text = match read_file(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return Ok((0..kind.classes()).map(|label| label.to_string()).collect());
         }
         Err(source) => return Err(DataError::Io { path, source }),

@@ -1,10 +1,17 @@
 //! Picture files to [`Image`]s.
 
-use std::{fs, io::Cursor, path::Path};
+use std::{
+    fs::File,
+    io::{self, Cursor, Read},
+    path::Path,
+};
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::{DataError, Image};
+
+/// Longest picture file, in bytes: 128 megapixels do not need more.
+const MAX_FILE: u64 = 512 << 20;
 
 /// How large a picture may be before it is refused.
 ///
@@ -32,7 +39,7 @@ impl Image {
     /// [`DataError::Io`], [`DataError::Decode`] or [`DataError::TooLarge`], naming the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|source| DataError::Io { path: path.into(), source })?;
+        let bytes = read(path).map_err(|source| DataError::Io { path: path.into(), source })?;
         Image::decode_with(&bytes, &path.display().to_string(), DecodeLimits::default())
     }
 
@@ -101,6 +108,18 @@ impl Image {
         picture.apply_orientation(orientation);
         let (w, h) = (picture.width() as usize, picture.height() as usize);
         Image::new(w, h, picture.into_rgb8().into_raw())
+    }
+}
+
+/// A whole file, if it is at most [`MAX_FILE`] long: a device or pipe may never end.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let mut bytes = Vec::with_capacity(len.min(MAX_FILE) as usize);
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_FILE {
+        true => Err(io::Error::other(format!("more than {MAX_FILE} bytes are no picture"))),
+        false => Ok(bytes),
     }
 }
 

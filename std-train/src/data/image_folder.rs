@@ -132,8 +132,12 @@ fn class_folders(dir: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-/// All pictures below `dir`: folders in the order of their paths, names in order within each.
-fn pictures_below(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
+/// All pictures below `dir`, told by their extension: folders in the order of their paths, names in order within
+/// each. Links are followed.
+///
+/// # Errors
+/// [`DataError::Io`] for a folder that cannot be read, naming it.
+pub fn pictures_below(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut found = Vec::new();
     for entry in WalkDir::new(dir).follow_links(true) {
         let entry = entry.map_err(|e| DataError::Io {

@@ -19,7 +19,7 @@ pub use self::{
     decode::DecodeLimits,
     error::DataError,
     image::Image,
-    image_folder::ImageFolder,
+    image_folder::{ImageFolder, pictures_below},
     preprocessing::{Interpolation, Preprocessing},
 };
 

@@ -13,10 +13,14 @@ use residual_core::{
     geom::ConvGeom,
     kernel::{Band, ConvWeights, DataGradient, Epilogue, Kernel, WeightGradient},
     net::ConvSpec,
+    plan::fastest,
 };
 
 use super::batch_norm::{BatchNorm, Statistics, image_moments};
-use crate::parameters::{Entry, Parameters};
+use crate::{
+    network::Options,
+    parameters::{Entry, Parameters},
+};
 
 /// Weights above this many elements are not summed per task but in one pass over all images.
 const MANY_WEIGHTS: usize = 128 * 1024;
@@ -50,7 +54,8 @@ pub(crate) struct ConvTape {
 }
 
 impl Conv {
-    pub(crate) fn new(spec: ConvSpec, parameters: &Parameters, isa: Isa, first: bool) -> Result<Self, Error> {
+    pub(crate) fn new(spec: ConvSpec, parameters: &Parameters, options: &Options, first: bool) -> Result<Self, Error> {
+        let &Options { isa, winograd, .. } = options;
         let geom = spec.geom;
         let unsupported = Error::Unsupported(geom);
         let [weight, gamma, beta, mean, var] = spec.tensors().map(|t| parameters.entry(&t.name).map(range));
@@ -62,8 +67,8 @@ impl Conv {
             spec,
             weight,
             norm: BatchNorm { gamma, beta, mean, var },
-            forward: Kernel::all(isa).into_iter().find(|k| k.supports(&geom)).ok_or(unsupported)?,
-            data: if first { None } else { Some(DataGradient::new(isa, geom)?) },
+            forward: fastest(&geom, isa, winograd)?,
+            data: if first { None } else { Some(DataGradient::new(isa, geom, |g| fastest(g, isa, winograd))?) },
             gradient: WeightGradient::new(isa, geom).ok_or(unsupported)?,
         })
     }

@@ -13,6 +13,7 @@ use residual_core::{
     geom::{ConvGeom, Shape},
     kernel::{Band, ConvWeights, DataGradient, Epilogue, Kernel, WeightGradient},
     net::HeadSpec,
+    plan::fastest,
 };
 
 use crate::parameters::Parameters;
@@ -36,8 +37,8 @@ impl Linear {
             geom,
             weight: range(weight.name)?,
             bias: range(bias.name)?,
-            forward: Kernel::all(isa).into_iter().find(|k| k.supports(&geom)).ok_or(Error::Unsupported(geom))?,
-            data: DataGradient::new(isa, geom)?,
+            forward: fastest(&geom, isa, false)?,
+            data: DataGradient::new(isa, geom, |g| fastest(g, isa, false))?,
             gradient: WeightGradient::new(isa, geom).ok_or(Error::Unsupported(geom))?,
         })
     }

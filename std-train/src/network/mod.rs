@@ -45,6 +45,19 @@ pub struct Network {
     spec: ResNet,
 }
 
+/// What a [`Network`] is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// the most images of a step
+    pub batch: usize,
+    /// threads that share the work; results do not depend on it
+    pub threads: usize,
+    /// instruction set
+    pub isa: Isa,
+    /// allow Winograd's convolutions: faster, and they round more
+    pub winograd: bool,
+}
+
 /// How the loss is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
@@ -119,16 +132,17 @@ struct Tape {
 }
 
 impl Network {
-    /// Plans training `spec` on batches of up to `batch` images with `threads` threads.
+    /// Plans training the network of `parameters`.
     ///
     /// # Errors
     /// [`Error::Threads`], [`Error::Unsupported`], or [`Error::InvalidNetwork`] for an empty batch.
-    pub fn new(parameters: &Parameters, batch: usize, threads: usize, isa: Isa) -> Result<Self, Error> {
+    pub fn new(parameters: &Parameters, options: &Options) -> Result<Self, Error> {
+        let &Options { batch, threads, .. } = options;
         let spec = *parameters.spec();
         if batch == 0 {
             return Err(Error::InvalidNetwork { reason: "a batch needs at least one image" });
         }
-        let layers = Layers::new(&spec, parameters, isa)?;
+        let layers = Layers::new(&spec, parameters, options)?;
         if layers.slot.checked_mul(batch).is_none_or(|n| n > isize::MAX as usize / 64) {
             return Err(Error::InvalidNetwork { reason: "a batch's activations do not fit the address space" });
         }
@@ -198,19 +212,19 @@ impl Network {
 }
 
 impl Layers {
-    fn new(spec: &ResNet, parameters: &Parameters, isa: Isa) -> Result<Self, Error> {
+    fn new(spec: &ResNet, parameters: &Parameters, options: &Options) -> Result<Self, Error> {
         let stem = spec.stem();
-        let mut convs = vec![Conv::new(stem.conv, parameters, isa, true)?];
+        let mut convs = vec![Conv::new(stem.conv, parameters, options, true)?];
         let mut blocks = Vec::new();
         for block in spec.blocks() {
             let first = convs.len();
             for conv in block.convs() {
-                convs.push(Conv::new(*conv, parameters, isa, false)?);
+                convs.push(Conv::new(*conv, parameters, options, false)?);
             }
             let last = convs.len() - 1;
             let projection = match block.shortcut {
                 ShortcutSpec::Project(conv) => {
-                    convs.push(Conv::new(conv, parameters, isa, false)?);
+                    convs.push(Conv::new(conv, parameters, options, false)?);
                     Some(convs.len() - 1)
                 }
                 _ => None,
@@ -221,8 +235,17 @@ impl Layers {
         let head = spec.head();
         let maps = convs.iter().flat_map(|c| [c.geom().input, c.geom().output()]);
         let slot = padded(maps.map(Shape::elements).max().unwrap_or(0));
-        let linear = Linear::new(&head, parameters, isa)?;
-        Ok(Layers { isa, input: spec.input(), convs, pool: stem.pool, blocks, head_input: head.input, linear, slot })
+        let linear = Linear::new(&head, parameters, options.isa)?;
+        Ok(Layers {
+            isa: options.isa,
+            input: spec.input(),
+            convs,
+            pool: stem.pool,
+            blocks,
+            head_input: head.input,
+            linear,
+            slot,
+        })
     }
 
     fn tape(&self, batch: usize) -> Tape {

@@ -2,7 +2,7 @@
 
 use residual_core::{Isa, net::ResNet};
 
-use super::{Loss, Network};
+use super::{Loss, Network, Options};
 use crate::{
     parameters::Parameters,
     random::{Purpose, Stream},
@@ -28,6 +28,10 @@ fn batch(spec: &ResNet, n: usize) -> (Vec<f32>, Vec<u32>) {
     let mut random = Stream::new(5, Purpose::Picture, [0, 0]);
     let images = (0..n * spec.input().elements()).map(|_| random.normal() as f32).collect();
     (images, (0..n as u32).map(|i| i % 5).collect())
+}
+
+fn options(batch: usize, threads: usize, isa: Isa, winograd: bool) -> Options {
+    Options { batch, threads, isa, winograd }
 }
 
 fn networks() -> Vec<ResNet> {
@@ -83,12 +87,12 @@ fn a_step_matches_the_reference_on_every_isa() {
         let (images, labels) = batch(&spec, n);
         let wide: Vec<f64> = images.iter().map(|&v| f64::from(v)).collect();
         let (loss, want) = Reference::new(&parameters).step(&wide, &labels, 0.1, true);
-        for isa in Isa::available() {
-            let mut network = Network::new(&parameters, n + 2, 1, isa).unwrap();
+        for (isa, winograd) in Isa::available().flat_map(|isa| [(isa, false), (isa, true)]) {
+            let mut network = Network::new(&parameters, &options(n + 2, 1, isa, winograd)).unwrap();
             let mut stepped = parameters.clone();
             let mut gradients = vec![0.0; want.len()];
-            let options = Loss { smoothing: 0.1, count: n };
-            let score = network.step(&mut stepped, &images, &labels, options, &mut gradients).unwrap();
+            let mean = Loss { smoothing: 0.1, count: n };
+            let score = network.step(&mut stepped, &images, &labels, mean, &mut gradients).unwrap();
             assert!((score.mean_loss() / loss - 1.0).abs() < 1e-5, "{isa} {spec}: {} for {loss}", score.mean_loss());
             for entry in parameters.entries().iter().filter(|e| e.tensor.learned) {
                 let (got, want) = (&gradients[entry.range.clone()], &want[entry.range.clone()]);
@@ -107,7 +111,7 @@ fn a_step_gives_the_same_bits_for_any_number_of_threads() {
         let (images, labels) = batch(&spec, 19);
         let run = |threads| {
             let mut parameters = start.clone();
-            let mut network = Network::new(&parameters, 20, threads, Isa::best()).unwrap();
+            let mut network = Network::new(&parameters, &options(20, threads, Isa::best(), true)).unwrap();
             let mut gradients = vec![0.0; parameters.values().len()];
             let loss = Loss { smoothing: 0.0, count: 19 };
             let score = network.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap();
@@ -126,7 +130,7 @@ fn running_statistics_are_those_of_pytorch() {
     let mut parameters = parameters(spec);
     let before = parameters.clone();
     let (images, labels) = batch(&spec, 4);
-    let mut network = Network::new(&parameters, 4, 1, Isa::best()).unwrap();
+    let mut network = Network::new(&parameters, &options(4, 1, Isa::best(), true)).unwrap();
     let mut gradients = vec![0.0; parameters.values().len()];
     let loss = Loss { smoothing: 0.0, count: 4 };
     network.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap();
@@ -154,7 +158,7 @@ fn a_nan_is_named_by_its_layer() {
     let at = parameters.entry("layer2.0.conv2.weight").unwrap().range.start;
     parameters.values_mut()[at] = f32::NAN;
     let (images, labels) = batch(&spec, 4);
-    let mut network = Network::new(&parameters, 4, 2, Isa::best()).unwrap();
+    let mut network = Network::new(&parameters, &options(4, 2, Isa::best(), true)).unwrap();
     let mut gradients = vec![0.0; parameters.values().len()];
     let loss = Loss { smoothing: 0.0, count: 4 };
     let error = network.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap_err();
