@@ -90,4 +90,12 @@ impl Vector for F32x8 {
         // SAFETY: as above; MAXPS returns its second operand when either is NaN.
         F32x8(unsafe { _mm256_max_ps(self.0, b.0) })
     }
+    #[inline(always)]
+    unsafe fn where_positive(self, by: Self) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(by.0, _mm256_setzero_ps());
+            F32x8(_mm256_and_ps(positive, self.0))
+        }
+    }
 }

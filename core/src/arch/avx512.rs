@@ -86,4 +86,12 @@ impl Vector for F32x16 {
         // SAFETY: as above; MAXPS returns its second operand when either is NaN.
         F32x16(unsafe { _mm512_max_ps(self.0, b.0) })
     }
+    #[inline(always)]
+    unsafe fn where_positive(self, by: Self) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(by.0, _mm512_setzero_ps());
+            F32x16(_mm512_maskz_mov_ps(positive, self.0))
+        }
+    }
 }

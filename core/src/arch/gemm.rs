@@ -258,7 +258,8 @@ struct Piece {
 
 impl Piece {
     fn first(g: &Gemm<'_>, limit: usize) -> Self {
-        let taps = (limit / g.depth.max(1)).clamp(1, g.taps.len());
+        // No taps at all make an empty sum: the bias alone.
+        let taps = min((limit / g.depth.max(1)).max(1), g.taps.len());
         let parts = g.depth.div_ceil(limit).max(1);
         let limit = g.depth.div_ceil(parts);
         Piece { tap: 0, taps, start: 0, depth: limit, before: 0, limit }

@@ -9,6 +9,7 @@ mod avx2;
 mod avx512;
 #[cfg(feature = "alloc")]
 mod buffer;
+mod channelwise;
 mod gemm;
 mod isa;
 mod peak;
@@ -18,10 +19,12 @@ mod portable;
 mod team;
 mod vector;
 mod view;
+mod weight_gradient;
 pub(crate) mod winograd;
 
 #[cfg(feature = "alloc")]
 pub use buffer::Buffer;
+pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
 pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
 pub use isa::Isa;
 pub use peak::{fma_burst, read_burst};
@@ -30,4 +33,5 @@ pub use pool::{average_pool, max_pool};
 #[cfg(feature = "parallel")]
 pub use team::Team;
 pub use view::{MatMut, Parts, Rect};
+pub(crate) use weight_gradient::{OuterSum, Pixels, SLACK, outer_sum};
 pub use winograd::Tile;

@@ -67,4 +67,9 @@ impl Vector for Portable {
         let (a, b) = (self.0.to_array(), b.0.to_array());
         Portable(f32x8::from(core::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })))
     }
+    #[inline(always)]
+    unsafe fn where_positive(self, by: Self) -> Self {
+        let (a, by) = (self.0.to_array(), by.0.to_array());
+        Portable(f32x8::from(core::array::from_fn(|i| if by[i] > 0.0 { a[i] } else { 0.0 })))
+    }
 }

@@ -46,6 +46,27 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul(self, b: Self) -> Self;
     /// Lane-wise maximum; a NaN in `b` comes through.
     unsafe fn max(self, b: Self) -> Self;
+    /// `self` in the lanes where `by > 0`, zero in the others and where `by` is NaN.
+    unsafe fn where_positive(self, by: Self) -> Self;
+}
+
+/// Reads `NV` vectors one after the other.
+///
+/// A loop, because a closure (as `array::from_fn` takes) is compiled without the instruction set of the
+/// function around it, and it is up to the optimiser's mood whether the loads in it are inlined again.
+///
+/// # Safety
+/// As [`Vector::load`], for `NV * LANES` elements.
+#[inline(always)]
+pub(super) unsafe fn load_all<V: Vector, const NV: usize>(p: *const f32) -> [V; NV] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut vectors = [V::splat(0.0); NV];
+        for (j, v) in vectors.iter_mut().enumerate() {
+            *v = V::load(p.add(j * V::LANES));
+        }
+        vectors
+    }
 }
 
 /// Code generic over [`Vector`]. `run` must be `#[inline(always)]`, so that it is compiled inside

@@ -3,19 +3,25 @@
 //! A kernel sees one [`Band`] of the output at a time. Bands are disjoint, so threads split the
 //! work from outside and kernels know none.
 
+mod data_gradient;
 mod direct;
 mod elementwise;
 mod pointwise;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod training_tests;
+mod weight_gradient;
 mod winograd;
 
 use core::ops::{Deref, Range};
 
+pub use data_gradient::DataGradient;
 pub use direct::Direct;
 pub use elementwise::subsample;
 pub use pointwise::Pointwise;
+pub use weight_gradient::WeightGradient;
 pub use winograd::Winograd;
 
 use crate::{

@@ -7,7 +7,7 @@ use crate::{
     testing::Uniform,
 };
 
-fn shapes() -> Vec<ConvGeom> {
+pub(super) fn shapes() -> Vec<ConvGeom> {
     let mut shapes = Vec::new();
     for (kernel, stride, pad) in [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3), (5, 3, 0)] {
         for (h, w, c_in, c_out) in [
@@ -31,7 +31,7 @@ fn shapes() -> Vec<ConvGeom> {
 /// Every kernel computes `n` products and `n + 2` additions one after another at worst, so by
 /// Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1, the error is at most
 /// `gamma(n + 4) * sum of magnitudes`, the scale's rounding included.
-fn direct_bound(g: &ConvGeom, magnitude: f64) -> f64 {
+pub(super) fn direct_bound(g: &ConvGeom, magnitude: f64) -> f64 {
     let n = (g.input.c * g.kernel * g.kernel + 4) as f64;
     let u = f64::from(f32::EPSILON) / 2.0;
     n * u / (1.0 - n * u) * magnitude

@@ -28,6 +28,7 @@ use core::ops::Range;
 
 pub use arena::{Life, place};
 pub use executor::{Executor, Serial};
+pub use select::fastest;
 
 use crate::{
     Error, Isa, Name,

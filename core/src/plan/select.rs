@@ -5,8 +5,11 @@
 
 use crate::{Error, Isa, arch::Tile, geom::ConvGeom, kernel::Kernel};
 
-/// The kernel with the lowest estimate.
-pub(super) fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> {
+/// The kernel with the lowest estimate, with Winograd's among them or not.
+///
+/// # Errors
+/// [`Error::Unsupported`] when no kernel can compute `g`.
+pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> {
     let allowed = |kernel: &Kernel| winograd || !matches!(kernel, Kernel::Winograd(_));
     Kernel::all(isa)
         .into_iter()
