@@ -204,6 +204,9 @@ impl Op for Loops<'_, '_, '_, '_> {
                     let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
                     loop {
                         let mut i = i0;
+                        // SAFETY: the panel has a row of biases and `depth` rows of weights.
+                        let weights = unsafe { panel.add((1 + piece.before) * vectors * V::LANES) };
+                        let mut ahead = Ahead::new(weights, piece.taps * piece.depth, vectors * V::LANES, tiles);
                         for t in 0..tiles {
                             let rows = height + (t < taller) as usize;
                             let mut tile = Tile {
@@ -213,8 +216,8 @@ impl Op for Loops<'_, '_, '_, '_> {
                                 start: piece.start,
                                 depth: piece.depth,
                                 bias: (piece.before == 0).then_some(panel),
-                                // SAFETY: the panel has a row of biases and `depth` rows of weights.
-                                weights: unsafe { panel.add((1 + piece.before) * vectors * V::LANES) },
+                                weights,
+                                ahead: ahead.tile(piece.taps * (piece.depth / UNROLL)),
                                 // SAFETY: row `i` and column `j` lie inside the view.
                                 y: unsafe { y.as_mut_ptr().add(i * stride + j) },
                                 stride,
@@ -281,6 +284,45 @@ impl Piece {
     }
 }
 
+/// Weights to ask for: reading them only when they are due would add the time memory needs to that of the
+/// multiply-adds. So while the tiles pass over one piece of the weights, they fetch what lies behind it (the
+/// next piece, panel or layer), each a share.
+struct Ahead {
+    next: *const f32,
+    end: *const f32,
+    /// cache lines per turn of the inner loop
+    lines: usize,
+}
+
+/// What one tile asks for.
+#[derive(Clone, Copy)]
+struct Fetch {
+    from: *const f32,
+    /// cache lines per turn of the inner loop
+    lines: usize,
+}
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+impl Ahead {
+    /// For a piece of `depth` rows of `width` weights and a number of tiles.
+    fn new(weights: *const f32, depth: usize, width: usize, tiles: usize) -> Self {
+        // A single tile streams through the weights: it must stay near itself, by the latency of memory.
+        let distance = if tiles > 1 { depth * width } else { NEAR * width };
+        let next = weights.wrapping_add(distance);
+        let lines = (UNROLL * width).div_ceil(LINE).div_ceil(tiles);
+        Ahead { next, end: next.wrapping_add(depth * width), lines }
+    }
+
+    /// The share of the next tile, which makes `turns`.
+    fn tile(&mut self, turns: usize) -> Fetch {
+        let from = self.next;
+        self.next = from.wrapping_add(turns * self.lines * LINE);
+        Fetch { from, lines: if from < self.end { self.lines } else { 0 } }
+    }
+}
+
 /// Most rows a tile has on any instruction set.
 const MAX_ROWS: usize = 14;
 
@@ -295,6 +337,7 @@ struct Tile<'a> {
     /// where the sum begins; without it, at what `y` holds
     bias: Option<*const f32>,
     weights: *const f32,
+    ahead: Fetch,
     y: *mut f32,
     stride: usize,
     cols: usize,
@@ -331,8 +374,8 @@ impl Tile<'_> {
     }
 }
 
-/// Rows of weights asked for ahead of their use: a few hundred cycles, the latency of L3.
-const AHEAD: usize = 24;
+/// Rows of weights a single tile asks for ahead of their use: a few hundred cycles.
+const NEAR: usize = 48;
 
 /// Channels per turn of the inner loop: counters and branches compete with multiply-adds for ports.
 const UNROLL: usize = 4;
@@ -348,7 +391,19 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
         unsafe {
             let rows: [*const f32; MR] = core::array::from_fn(|i| t.a.add(t.rows[i]));
             let mut w = t.weights;
+            let mut ahead = t.ahead.from;
             let valid = t.cols - (NV - 1) * V::LANES;
+            // Results and shortcuts are often beyond L2: asked for now, they are at hand when the sums are done.
+            if t.last {
+                unroll!(i < MR => { unroll!(j < NV => {
+                    V::prefetch(t.y.wrapping_add(i * t.stride + j * V::LANES));
+                }); });
+                if let Some(shortcut) = t.shortcut {
+                    unroll!(i < MR => { unroll!(j < NV => {
+                        V::prefetch(shortcut.wrapping_add(i * t.stride + j * V::LANES));
+                    }); });
+                }
+            }
             let mut acc = [[V::splat(0.0); NV]; MR];
             if let Some(bias) = t.bias {
                 let bias: [V; NV] = core::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
@@ -362,10 +417,13 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
             for &tap in t.taps {
                 let (mut c, end) = (tap + t.start, tap + t.start + t.depth);
                 while c + UNROLL <= end {
+                    for _ in 0..t.ahead.lines {
+                        V::prefetch(ahead);
+                        ahead = ahead.wrapping_add(LINE);
+                    }
                     unroll!(u < UNROLL => {
                         let at = w.add(u * NV * V::LANES);
                         let wv: [V; NV] = core::array::from_fn(|j| V::load(at.add(j * V::LANES)));
-                        unroll!(j < NV => { V::prefetch(at.wrapping_add((AHEAD * NV + j) * V::LANES)); });
                         unroll!(i < MR => {
                             let a = V::splat(*rows[i].add(c + u));
                             unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });

@@ -161,16 +161,6 @@ fn check_prepack<T: Elem>(g: &ConvGeom, w: &ConvWeights<'_, T>, packed: usize, n
     Ok(())
 }
 
-/// Distance between pixels of a scratch copy: 2 KB multiples would put a tile's rows into one or two
-/// sets of the L1 cache, so those get one cache line more.
-fn unaliased(c: usize) -> usize {
-    if aliases(c) { c + 16 } else { c }
-}
-
-fn aliases(c: usize) -> bool {
-    c.is_multiple_of(512)
-}
-
 /// Pixels all panels should pass over before the next ones are read: a quarter of L1 where the weights
 /// stay in L2, and a good part of L2 where they do not, so that they are read from beyond it seldom.
 fn block_pixels(c_in: usize, packed_len: usize) -> usize {
