@@ -2,7 +2,7 @@
 //!
 //! A [`net::ResNet`] describes a network of the paper; walking it yields every layer with its
 //! torchvision name. With feature `alloc` it is folded into a [`net::Net`], a flat list of ops.
-#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -16,6 +16,7 @@ pub mod format;
 pub mod geom;
 #[cfg(feature = "alloc")]
 pub mod kernel;
+pub mod logits;
 mod name;
 pub mod net;
 #[cfg(feature = "alloc")]

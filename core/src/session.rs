@@ -156,3 +156,25 @@ impl Executor for Alone<'_> {
         (0..n).for_each(|i| band(i, scratch.as_mut_slice()));
     }
 }
+
+#[cfg(all(test, feature = "parallel"))]
+mod tests {
+    use super::Session;
+    use crate::{net::fold_batch_norm, plan::Options, testing::Generated};
+
+    /// Ends if no run loses a helper or a band, whatever the moment at which helpers come and go.
+    #[test]
+    fn many_short_runs_on_more_threads_than_cores_end_with_the_same_bits() {
+        let weights = Generated::new("resnet8-cifar-w4".parse().unwrap());
+        let net = fold_batch_norm(weights.spec(), &weights).unwrap();
+        let image = Generated::signed("input", 32 * 32 * 3);
+        let mut alone = Session::new(&net, &Options::default()).unwrap();
+        let want = alone.run(&image).unwrap().to_vec();
+        for threads in [2, 5] {
+            let mut session = Session::new(&net, &Options { threads, ..Options::default() }).unwrap();
+            for _ in 0..500 {
+                assert_eq!(session.run(&image).unwrap(), want);
+            }
+        }
+    }
+}

@@ -1,1 +1,18 @@
-//! Weights, data sets and image transforms for the networks of [`residual_core`].
+//! Weights, data sets, image transforms and training for the networks of [`residual_core`].
+#![deny(unsafe_code)]
+
+mod atomic;
+pub mod bench;
+pub mod data;
+pub mod import;
+pub mod layer;
+pub mod network;
+pub mod parameters;
+pub mod random;
+#[cfg(test)]
+mod reference;
+mod workers;
+
+pub use atomic::write_atomic;
+pub use data::DataError;
+pub use import::ImportError;

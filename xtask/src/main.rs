@@ -1,7 +1,9 @@
-//! Everything a maintainer runs: `cargo xtask golden|mcu|...`.
+//! Everything a maintainer runs: `cargo xtask test|golden|mcu`.
 
+mod checks;
 mod golden;
 mod mcu;
+mod preprocess;
 
 use std::path::PathBuf;
 
@@ -16,6 +18,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run every check: formatting, lints, documentation, tests on every instruction set, reference values, fuzzing
+    Test,
     /// Check every network in DIR/logits.json and every pair of pictures in DIR/preprocess
     Golden {
         /// folder with the reference values
@@ -27,6 +31,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Test => checks::run(),
         Command::Golden { dir } => golden::run(&dir),
         Command::Mcu(args) => mcu::run(&args),
     }

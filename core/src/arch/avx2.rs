@@ -28,7 +28,7 @@ impl Vector for F32x8 {
     const LANES: usize = 8;
     const PANEL: usize = 2;
     // 6 x 2 accumulators, 2 weights, 1 broadcast: 15 of 16 registers.
-    const MAX_ROWS: [usize; 2] = [12, 6];
+    const MAX_ROWS: [usize; 4] = [12, 6, 0, 0];
 
     #[inline(always)]
     unsafe fn invoke<O: Op>(op: O) {
@@ -51,6 +51,11 @@ impl Vector for F32x8 {
         unsafe { _mm256_storeu_ps(p, self.0) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) }
+    }
+    #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
         // SAFETY: as above; masked-out lanes are not read.
         F32x8(unsafe { _mm256_maskload_ps(p, mask(n)) })
@@ -71,6 +76,11 @@ impl Vector for F32x8 {
         F32x8(unsafe { _mm256_add_ps(self.0, b.0) })
     }
     #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x8(unsafe { _mm256_sub_ps(self.0, b.0) })
+    }
+    #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         // SAFETY: as above.
         F32x8(unsafe { _mm256_mul_ps(self.0, b.0) })
@@ -79,5 +89,13 @@ impl Vector for F32x8 {
     unsafe fn max(self, b: Self) -> Self {
         // SAFETY: as above; MAXPS returns its second operand when either is NaN.
         F32x8(unsafe { _mm256_max_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, by: Self) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(by.0, _mm256_setzero_ps());
+            F32x8(_mm256_and_ps(positive, self.0))
+        }
     }
 }

@@ -22,9 +22,9 @@ fn mask(n: usize) -> __mmask16 {
 // SAFETY (all blocks below): the trait's contract gives AVX-512F and valid pointers.
 impl Vector for F32x16 {
     const LANES: usize = 16;
-    const PANEL: usize = 2;
+    const PANEL: usize = 4;
     // 14 x 2 accumulators, 2 weights, 1 broadcast: 31 of 32 registers.
-    const MAX_ROWS: [usize; 2] = [28, 14];
+    const MAX_ROWS: [usize; 4] = [14, 12, 9, 6];
 
     #[inline(always)]
     unsafe fn invoke<O: Op>(op: O) {
@@ -47,6 +47,11 @@ impl Vector for F32x16 {
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) }
+    }
+    #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
         // SAFETY: as above; masked-out lanes are not read.
         F32x16(unsafe { _mm512_maskz_loadu_ps(mask(n), p) })
@@ -67,6 +72,11 @@ impl Vector for F32x16 {
         F32x16(unsafe { _mm512_add_ps(self.0, b.0) })
     }
     #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: as above.
+        F32x16(unsafe { _mm512_sub_ps(self.0, b.0) })
+    }
+    #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         // SAFETY: as above.
         F32x16(unsafe { _mm512_mul_ps(self.0, b.0) })
@@ -75,5 +85,13 @@ impl Vector for F32x16 {
     unsafe fn max(self, b: Self) -> Self {
         // SAFETY: as above; MAXPS returns its second operand when either is NaN.
         F32x16(unsafe { _mm512_max_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, by: Self) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(by.0, _mm512_setzero_ps());
+            F32x16(_mm512_maskz_mov_ps(positive, self.0))
+        }
     }
 }

@@ -14,7 +14,7 @@ use core::cmp::min;
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch, tile_of},
+    vector::{Op, Vector, dispatch, tile_of, unroll},
     view::MatMut,
 };
 
@@ -34,8 +34,18 @@ impl RowMap {
         RowMap { start: 0, per_row: usize::MAX, row: 0, pixel }
     }
 
-    fn at(&self, i: usize) -> usize {
-        self.start + i / self.per_row * self.row + i % self.per_row * self.pixel
+    /// Writes the offsets of pixels `first..`, one for each of `to`. One division: they cost as much as
+    /// a small tile's work.
+    #[inline(always)]
+    fn offsets(&self, first: usize, to: &mut [usize]) {
+        let (mut line, mut column) = (first / self.per_row, first % self.per_row);
+        for to in to {
+            *to = self.start + line * self.row + column * self.pixel;
+            column += 1;
+            if column == self.per_row {
+                (line, column) = (line + 1, 0);
+            }
+        }
     }
 
     /// The largest offset of the first `n` pixels.
@@ -88,6 +98,13 @@ impl Panels {
         self.width
     }
 
+    /// Where weight `d` of `channel` lies.
+    pub(crate) fn index(&self, channel: usize, d: usize) -> usize {
+        let first = channel / self.width * self.width;
+        let width = min(self.width, self.n.next_multiple_of(self.lanes) - first);
+        first * (self.depth + 1) + (d + 1) * width + channel - first
+    }
+
     /// Fills `packed` from `weight(channel, depth index)` and `bias(channel)`; channels past the
     /// last are zero.
     pub(crate) fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize) -> f32, bias: impl Fn(usize) -> f32) {
@@ -118,6 +135,8 @@ pub(crate) struct Gemm<'a> {
     pub depth: usize,
     pub panels: Panels,
     pub packed: &'a [f32],
+    /// equal parts of the pixels, each with panels of its own, one after the other in `packed`
+    pub groups: usize,
     /// first output channel; a multiple of [`Panels::width`]
     pub first: usize,
     pub epilogue: Epilogue<'a>,
@@ -140,7 +159,8 @@ pub(crate) fn gemm(isa: Isa, g: &Gemm<'_>, y: &mut MatMut<'_, f32>) {
         "input too short"
     );
     assert_eq!(g.taps.len() * g.depth, g.panels.depth);
-    assert!(g.packed.len() >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
+    assert!(g.groups > 0 && m.is_multiple_of(g.groups));
+    assert!(g.packed.len() / g.groups >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
     assert!(g.first.is_multiple_of(g.panels.width) && (g.panels.lanes, g.panels.width, g.panels.rows) == tile_of(isa));
     assert!(n.is_multiple_of(g.panels.lanes) || g.first + n == g.panels.n, "a channel range ends inside a vector");
     if let Some(shortcut) = g.epilogue.shortcut {
@@ -163,61 +183,123 @@ impl Op for Loops<'_, '_, '_, '_> {
         let (m, n, stride) = (y.rows(), y.cols(), y.stride());
         let width = V::LANES * V::PANEL;
         let panel_len = (g.panels.depth + 1) * width;
-        let block = g.block.next_multiple_of(V::MAX_ROWS[1]);
-        let mut i0 = 0;
-        while i0 < m {
-            let i1 = min(i0 + block, m);
-            let mut j = 0;
-            while j < n {
-                let cols = min(width, n - j);
-                let vectors = cols.div_ceil(V::LANES);
-                let max_rows = if vectors == 1 { V::MAX_ROWS[0] } else { V::MAX_ROWS[1] };
-                // Tiles of nearly equal height: an odd remainder of one row would run at a fraction of the speed.
-                let tiles = (i1 - i0).div_ceil(max_rows);
-                let (height, taller) = ((i1 - i0) / tiles, (i1 - i0) % tiles);
-                let mut i = i0;
-                for t in 0..tiles {
-                    let rows = height + (t < taller) as usize;
-                    let mut tile = Tile {
-                        rows: [g.a.as_ptr(); MAX_ROWS],
-                        taps: g.taps,
-                        depth: g.depth,
-                        // SAFETY: panels before this one are full, and `gemm` checked the length.
-                        weights: unsafe { g.packed.as_ptr().add((g.first + j) / width * panel_len) },
-                        // SAFETY: row `i` and column `j` lie inside the view.
-                        y: unsafe { y.as_mut_ptr().add(i * stride + j) },
-                        stride,
-                        cols,
-                        shortcut: g.epilogue.shortcut.map(|s| s[i * stride + j..].as_ptr()),
-                        relu: g.epilogue.relu,
-                    };
-                    for (r, p) in tile.rows[..rows].iter_mut().enumerate() {
-                        // SAFETY: `gemm` checked the largest of these offsets.
-                        *p = unsafe { p.add(g.rows.at(i + r)) };
+        let block = g.block.next_multiple_of(V::MAX_ROWS[V::PANEL - 1]);
+        let per_group = m / g.groups;
+        for group in 0..g.groups {
+            // SAFETY: `gemm` checked that `packed` holds all groups.
+            let packed = unsafe { g.packed.as_ptr().add(group * g.panels.len()) };
+            let (mut i0, end) = (group * per_group, (group + 1) * per_group);
+            while i0 < end {
+                let i1 = min(i0 + block, end);
+                let mut j = 0;
+                while j < n {
+                    let cols = min(width, n - j);
+                    let vectors = cols.div_ceil(V::LANES);
+                    // SAFETY: panels before this one are full, and `gemm` checked the length.
+                    let panel = unsafe { packed.add((g.first + j) / width * panel_len) };
+                    let max_rows = V::MAX_ROWS[vectors - 1];
+                    // Tiles of nearly equal height: an odd remainder of one row would run at a fraction of the speed.
+                    let tiles = (i1 - i0).div_ceil(max_rows);
+                    let (height, taller) = ((i1 - i0) / tiles, (i1 - i0) % tiles);
+                    let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
+                    loop {
+                        let mut i = i0;
+                        for t in 0..tiles {
+                            let rows = height + (t < taller) as usize;
+                            let mut tile = Tile {
+                                a: g.a.as_ptr(),
+                                rows: [0; MAX_ROWS],
+                                taps: &g.taps[piece.tap..piece.tap + piece.taps],
+                                start: piece.start,
+                                depth: piece.depth,
+                                bias: (piece.before == 0).then_some(panel),
+                                // SAFETY: the panel has a row of biases and `depth` rows of weights.
+                                weights: unsafe { panel.add((1 + piece.before) * vectors * V::LANES) },
+                                // SAFETY: row `i` and column `j` lie inside the view.
+                                y: unsafe { y.as_mut_ptr().add(i * stride + j) },
+                                stride,
+                                cols,
+                                last: piece.is_last(g),
+                                shortcut: g.epilogue.shortcut.map(|s| s[i * stride + j..].as_ptr()),
+                                relu: g.epilogue.relu,
+                            };
+                            g.rows.offsets(i, &mut tile.rows[..rows]);
+                            // SAFETY: the tile's rows, panel and view were checked by `gemm`.
+                            unsafe { tile.call::<V>(rows, vectors) };
+                            i += rows;
+                        }
+                        if piece.is_last(g) {
+                            break;
+                        }
+                        piece.advance(g);
                     }
-                    // SAFETY: the tile's rows, panel and view were checked by `gemm`.
-                    unsafe { tile.call::<V>(rows, vectors) };
-                    i += rows;
+                    j += width;
                 }
-                j += width;
+                i0 = i1;
             }
-            i0 = i1;
         }
     }
 }
 
+/// Weights (in elements) that all tiles pass over before the next ones: they stay in L2 with room to spare.
+const PIECE: usize = 64 * 1024;
+
+/// A part of the sum: whole taps, or a part of one. Sums continue from `y`, so pieces change no bits.
+struct Piece {
+    tap: usize,
+    taps: usize,
+    /// first product within the tap
+    start: usize,
+    depth: usize,
+    /// products before this piece
+    before: usize,
+    limit: usize,
+}
+
+impl Piece {
+    fn first(g: &Gemm<'_>, limit: usize) -> Self {
+        // No taps at all make an empty sum: the bias alone.
+        let taps = min((limit / g.depth.max(1)).max(1), g.taps.len());
+        let parts = g.depth.div_ceil(limit).max(1);
+        let limit = g.depth.div_ceil(parts);
+        Piece { tap: 0, taps, start: 0, depth: limit, before: 0, limit }
+    }
+
+    fn is_last(&self, g: &Gemm<'_>) -> bool {
+        self.tap + self.taps == g.taps.len() && self.start + self.depth == g.depth
+    }
+
+    fn advance(&mut self, g: &Gemm<'_>) {
+        self.before += self.taps * self.depth;
+        self.start += self.depth;
+        if self.start == g.depth {
+            self.start = 0;
+            self.tap += self.taps;
+            self.taps = min(self.taps, g.taps.len() - self.tap);
+        }
+        self.depth = min(self.limit, g.depth - self.start);
+    }
+}
+
 /// Most rows a tile has on any instruction set.
-const MAX_ROWS: usize = 28;
+const MAX_ROWS: usize = 14;
 
 /// A register tile: up to [`MAX_ROWS`] pixels by one or two vectors of output channels.
 struct Tile<'a> {
-    rows: [*const f32; MAX_ROWS],
+    a: *const f32,
+    /// offsets into `a`
+    rows: [usize; MAX_ROWS],
     taps: &'a [usize],
+    start: usize,
     depth: usize,
+    /// where the sum begins; without it, at what `y` holds
+    bias: Option<*const f32>,
     weights: *const f32,
     y: *mut f32,
     stride: usize,
     cols: usize,
+    /// the sum is complete after this piece
+    last: bool,
     shortcut: Option<*const f32>,
     relu: bool,
 }
@@ -226,7 +308,7 @@ impl Tile<'_> {
     /// Enters the instance for this many rows and vectors.
     ///
     /// # Safety
-    /// `rows` pointers are readable at all `tap + c`, `weights` is a panel of this width, `y` and
+    /// `a` is readable at all `rows + tap + c`, `weights` is a panel of this width, `y` and
     /// `shortcut` are valid for `rows` rows of `cols` elements.
     #[inline(always)]
     unsafe fn call<V: Vector>(&self, rows: usize, vectors: usize) {
@@ -236,14 +318,24 @@ impl Tile<'_> {
                     // SAFETY: the caller's promise.
                     $(($r, 1) if $r <= V::MAX_ROWS[0] => unsafe { V::invoke(Sized::<'_, $r, 1>(self)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 2) if $r <= V::MAX_ROWS[1] && V::PANEL == 2 => unsafe { V::invoke(Sized::<'_, $r, 2>(self)) },)*
+                    $(($r, 2) if V::PANEL >= 2 && $r <= V::MAX_ROWS[1] => unsafe { V::invoke(Sized::<'_, $r, 2>(self)) },)*
+                    // SAFETY: the caller's promise.
+                    $(($r, 3) if V::PANEL >= 3 && $r <= V::MAX_ROWS[2] => unsafe { V::invoke(Sized::<'_, $r, 3>(self)) },)*
+                    // SAFETY: the caller's promise.
+                    $(($r, 4) if V::PANEL >= 4 && $r <= V::MAX_ROWS[3] => unsafe { V::invoke(Sized::<'_, $r, 4>(self)) },)*
                     _ => unreachable!("a tile of {rows} rows and {vectors} vectors"),
                 }
             };
         }
-        instances!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28)
+        instances!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
     }
 }
+
+/// Rows of weights asked for ahead of their use: a few hundred cycles, the latency of L3.
+const AHEAD: usize = 24;
+
+/// Channels per turn of the inner loop: counters and branches compete with multiply-adds for ports.
+const UNROLL: usize = 4;
 
 struct Sized<'t, const MR: usize, const NV: usize>(&'t Tile<'t>);
 
@@ -254,47 +346,65 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
         // SAFETY: `Tile::call`'s promise covers every pointer below: rows at tap + c, a panel of
         // depth + 1 rows of NV vectors, and MR rows of `cols` elements of y and shortcut.
         unsafe {
-            let rows: [*const f32; MR] = core::array::from_fn(|i| t.rows[i]);
+            let rows: [*const f32; MR] = core::array::from_fn(|i| t.a.add(t.rows[i]));
             let mut w = t.weights;
-            let bias: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
-            let mut acc = [bias; MR];
-            w = w.add(NV * V::LANES);
+            let valid = t.cols - (NV - 1) * V::LANES;
+            let mut acc = [[V::splat(0.0); NV]; MR];
+            if let Some(bias) = t.bias {
+                let bias: [V; NV] = core::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
+                unroll!(i < MR => { acc[i] = bias; });
+            } else {
+                unroll!(i < MR => { unroll!(j < NV => {
+                    let p = t.y.add(i * t.stride + j * V::LANES);
+                    acc[i][j] = if j + 1 < NV || valid == V::LANES { V::load(p) } else { V::load_first(p, valid) };
+                }); });
+            }
             for &tap in t.taps {
-                for c in tap..tap + t.depth {
+                let (mut c, end) = (tap + t.start, tap + t.start + t.depth);
+                while c + UNROLL <= end {
+                    unroll!(u < UNROLL => {
+                        let at = w.add(u * NV * V::LANES);
+                        let wv: [V; NV] = core::array::from_fn(|j| V::load(at.add(j * V::LANES)));
+                        unroll!(j < NV => { V::prefetch(at.wrapping_add((AHEAD * NV + j) * V::LANES)); });
+                        unroll!(i < MR => {
+                            let a = V::splat(*rows[i].add(c + u));
+                            unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
+                        });
+                    });
+                    w = w.add(UNROLL * NV * V::LANES);
+                    c += UNROLL;
+                }
+                while c < end {
                     let wv: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
-                    for i in 0..MR {
+                    unroll!(i < MR => {
                         let a = V::splat(*rows[i].add(c));
-                        for j in 0..NV {
-                            acc[i][j] = a.mul_add(wv[j], acc[i][j]);
-                        }
-                    }
+                        unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
+                    });
                     w = w.add(NV * V::LANES);
+                    c += 1;
                 }
             }
-            let zero = V::splat(0.0);
-            for (i, row) in acc.iter().enumerate() {
-                for (j, &v) in row.iter().enumerate() {
-                    let at = i * t.stride + j * V::LANES;
-                    let valid = min(V::LANES, t.cols - j * V::LANES);
-                    let mut v = v;
-                    if valid == V::LANES {
-                        if let Some(shortcut) = t.shortcut {
-                            v = v.add(V::load(shortcut.add(at)));
-                        }
-                        if t.relu {
-                            v = zero.max(v);
-                        }
-                        v.store(t.y.add(at));
-                    } else {
-                        if let Some(shortcut) = t.shortcut {
-                            v = v.add(V::load_first(shortcut.add(at), valid));
-                        }
-                        if t.relu {
-                            v = zero.max(v);
-                        }
-                        v.store_first(t.y.add(at), valid);
-                    }
+            let floor = V::splat(if t.relu && t.last { 0.0 } else { f32::NEG_INFINITY });
+            let shortcut = if t.last { t.shortcut } else { None };
+            if valid == V::LANES {
+                if let Some(shortcut) = shortcut {
+                    unroll!(i < MR => { unroll!(j < NV => {
+                        acc[i][j] = acc[i][j].add(V::load(shortcut.add(i * t.stride + j * V::LANES)));
+                    }); });
                 }
+                unroll!(i < MR => { unroll!(j < NV => {
+                    floor.max(acc[i][j]).store(t.y.add(i * t.stride + j * V::LANES));
+                }); });
+            } else {
+                unroll!(i < MR => { unroll!(j < NV => {
+                    let at = i * t.stride + j * V::LANES;
+                    let n = if j + 1 == NV { valid } else { V::LANES };
+                    let mut v = acc[i][j];
+                    if let Some(shortcut) = shortcut {
+                        v = v.add(V::load_first(shortcut.add(at), n));
+                    }
+                    floor.max(v).store_first(t.y.add(at), n);
+                }); });
             }
         }
     }

@@ -48,8 +48,8 @@ impl Isa {
     /// [`Error::UnavailableIsa`] when the variable names one this CPU lacks.
     #[cfg(feature = "std")]
     pub fn from_env() -> Result<Isa, Error> {
-        match std::env::var("RESIDUAL_ISA") {
-            Ok(name) if !name.is_empty() => name.parse(),
+        match std::env::var_os("RESIDUAL_ISA") {
+            Some(name) if !name.is_empty() => name.to_str().ok_or(Error::UnavailableIsa)?.parse(),
             _ => Ok(Isa::best()),
         }
     }

@@ -1,7 +1,7 @@
 //! The only place that names CPU features or holds intrinsics.
 //!
-//! Hot code is written once, generic over the private [`Vector`], and instantiated here for each
-//! instruction set inside a `#[target_feature]` function: implement [`Op`], call [`dispatch`].
+//! Hot code is written once, generic over the private `Vector`, and instantiated here for each
+//! instruction set inside a `#[target_feature]` function: implement `Op`, call `dispatch`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -9,21 +9,29 @@ mod avx2;
 mod avx512;
 #[cfg(feature = "alloc")]
 mod buffer;
+mod channelwise;
 mod gemm;
 mod isa;
+mod peak;
 mod pool;
 mod portable;
 #[cfg(feature = "parallel")]
 mod team;
 mod vector;
 mod view;
+mod weight_gradient;
+pub(crate) mod winograd;
 
 #[cfg(feature = "alloc")]
 pub use buffer::Buffer;
+pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
 pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
 pub use isa::Isa;
+pub use peak::{fma_burst, read_burst};
 pub use pool::{average_pool, max_pool};
 
 #[cfg(feature = "parallel")]
 pub use team::Team;
 pub use view::{MatMut, Parts, Rect};
+pub(crate) use weight_gradient::{OuterSum, Pixels, SLACK, outer_sum};
+pub use winograd::Tile;

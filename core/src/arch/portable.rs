@@ -11,7 +11,7 @@ pub(super) struct Portable(f32x8);
 impl Vector for Portable {
     const LANES: usize = 8;
     const PANEL: usize = 1;
-    const MAX_ROWS: [usize; 2] = [6, 6];
+    const MAX_ROWS: [usize; 4] = [6, 0, 0, 0];
 
     unsafe fn invoke<O: Op>(op: O) {
         // SAFETY: the baseline instruction set is always there; the rest is the caller's.
@@ -54,6 +54,10 @@ impl Vector for Portable {
         Portable(self.0 + b.0)
     }
     #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Portable(self.0 - b.0)
+    }
+    #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         Portable(self.0 * b.0)
     }
@@ -62,5 +66,10 @@ impl Vector for Portable {
         // `b` is kept where the comparison is false, so where it is NaN too.
         let (a, b) = (self.0.to_array(), b.0.to_array());
         Portable(f32x8::from(core::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })))
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, by: Self) -> Self {
+        let (a, by) = (self.0.to_array(), by.0.to_array());
+        Portable(f32x8::from(core::array::from_fn(|i| if by[i] > 0.0 { a[i] } else { 0.0 })))
     }
 }

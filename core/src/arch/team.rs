@@ -58,14 +58,13 @@ impl<'s> Team<'s> {
 
     /// Takes a band of the open layer and runs it.
     fn take(&self, scratch: &mut [f32]) -> bool {
-        let seen = self.ticket.load(Ordering::Acquire);
-        // Looking first keeps the counter from running over into the next field.
-        if seen == FINISHED || seen & NEXT >= bands(seen) {
-            return false;
-        }
-        let ticket = self.ticket.fetch_add(1, Ordering::AcqRel);
+        let ticket = self.ticket.load(Ordering::Acquire);
         let next = ticket & NEXT;
-        if ticket == FINISHED || next >= bands(ticket) {
+        // Not a plain addition: it could turn a ticket that has just become `FINISHED` into another.
+        if ticket == FINISHED
+            || next >= bands(ticket)
+            || self.ticket.compare_exchange(ticket, ticket + 1, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        {
             return false;
         }
         // SAFETY: this band of the open layer is ours and not done, so the leader waits in
@@ -113,10 +112,11 @@ impl Executor for Leader<'_, '_> {
         team.done.store(0, Ordering::Relaxed);
         let epoch = ((team.ticket.load(Ordering::Relaxed) >> 32) + 1) & 0x7FFF_FFFF;
         team.ticket.store((epoch << 32) | ((n as u64) << 16), Ordering::Release);
-        while team.take(scratch) {}
         let mut patience = Patience::default();
         while team.done.load(Ordering::Acquire) < n {
-            patience.wait();
+            if !team.take(scratch) {
+                patience.wait();
+            }
         }
     }
 }

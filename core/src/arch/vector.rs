@@ -18,8 +18,8 @@ pub(crate) trait Vector: Copy {
     const LANES: usize;
     /// Registers a full weight panel is wide.
     const PANEL: usize;
-    /// Rows of the largest register tile that is one vector wide, and `PANEL` vectors wide.
-    const MAX_ROWS: [usize; 2];
+    /// Rows of the largest register tile that is one, two ... vectors wide, up to `PANEL`.
+    const MAX_ROWS: [usize; 4];
 
     /// Runs `op` inside a function that has this instruction set enabled.
     unsafe fn invoke<O: Op>(op: O);
@@ -29,6 +29,9 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(p: *const f32) -> Self;
     /// Writes `LANES` elements.
     unsafe fn store(self, p: *mut f32);
+    /// Asks for the cache line at `p`, which need not be valid, where there is such an instruction.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
     /// Reads the first `n <= LANES` elements, zeros elsewhere.
     unsafe fn load_first(p: *const f32, n: usize) -> Self;
     /// Writes the first `n <= LANES` elements.
@@ -37,10 +40,33 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     /// Lane-wise sum.
     unsafe fn add(self, b: Self) -> Self;
+    /// Lane-wise difference.
+    unsafe fn sub(self, b: Self) -> Self;
     /// Lane-wise product.
     unsafe fn mul(self, b: Self) -> Self;
     /// Lane-wise maximum; a NaN in `b` comes through.
     unsafe fn max(self, b: Self) -> Self;
+    /// `self` in the lanes where `by > 0`, zero in the others and where `by` is NaN.
+    unsafe fn where_positive(self, by: Self) -> Self;
+}
+
+/// Reads `NV` vectors one after the other.
+///
+/// A loop, because a closure (as `array::from_fn` takes) is compiled without the instruction set of the
+/// function around it, and it is up to the optimiser's mood whether the loads in it are inlined again.
+///
+/// # Safety
+/// As [`Vector::load`], for `NV * LANES` elements.
+#[inline(always)]
+pub(super) unsafe fn load_all<V: Vector, const NV: usize>(p: *const f32) -> [V; NV] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut vectors = [V::splat(0.0); NV];
+        for (j, v) in vectors.iter_mut().enumerate() {
+            *v = V::load(p.add(j * V::LANES));
+        }
+        vectors
+    }
 }
 
 /// Code generic over [`Vector`]. `run` must be `#[inline(always)]`, so that it is compiled inside
@@ -52,6 +78,22 @@ pub(crate) trait Op {
     /// The CPU has `V`'s instruction set, and whatever the implementation asks of its fields holds.
     unsafe fn run<V: Vector>(self);
 }
+
+/// Repeats the body for `$i` in `0..$n`, `$n <= 14`, without a loop: accumulators only stay in registers
+/// when every index is a constant, and LLVM does not unroll every loop this needs.
+macro_rules! unroll {
+    ($i:ident < $n:expr => $body:block) => {
+        unroll!(@ $i $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $i:ident $n:expr, $body:block, $($k:literal)*) => {
+        $(if $k < $n {
+            #[allow(non_upper_case_globals)]
+            const $i: usize = $k;
+            $body
+        })*
+    };
+}
+pub(super) use unroll;
 
 /// Runs `op` with the vectors of `isa`.
 ///
@@ -73,7 +115,7 @@ pub(crate) unsafe fn dispatch<O: Op>(isa: Isa, op: O) {
 /// Lanes and widest panel (in elements) and tallest full tile of `isa`, for packing and for names.
 pub(super) const fn tile_of(isa: Isa) -> (usize, usize, usize) {
     const fn of<V: Vector>() -> (usize, usize, usize) {
-        (V::LANES, V::LANES * V::PANEL, V::MAX_ROWS[1])
+        (V::LANES, V::LANES * V::PANEL, V::MAX_ROWS[V::PANEL - 1])
     }
     match isa.kind() {
         Kind::Portable => of::<Portable>(),

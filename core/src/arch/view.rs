@@ -3,7 +3,7 @@
 use core::{
     marker::PhantomData,
     ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// A mutable matrix view: `rows` x `cols` elements, rows `stride` elements apart.
@@ -93,12 +93,15 @@ pub struct Rect {
 pub struct Parts<'a, T> {
     whole: MatMut<'a, T>,
     rects: &'a [Rect],
-    taken: [AtomicU64; Parts::<()>::MAX / 64],
+    taken: [AtomicUsize; Parts::<()>::MAX / BITS],
 }
 
 // SAFETY: `take` hands out every rectangle at most once, rectangles are disjoint, and views are
 // `Send`; nothing else is reachable.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
+
+/// Bits of a flag word: 64-bit atomics do not exist on every target.
+const BITS: usize = usize::BITS as usize;
 
 impl<T> Parts<'_, T> {
     /// Rectangles one matrix can be handed out in.
@@ -115,14 +118,14 @@ impl<'a, T> Parts<'a, T> {
         let ordered =
             |a: &Rect, b: &Rect| b.cols.start >= a.cols.end || (b.cols == a.cols && b.rows.start >= a.rows.end);
         assert!(rects.windows(2).all(|pair| ordered(&pair[0], &pair[1])), "rectangles are not ordered");
-        Parts { whole, rects, taken: [const { AtomicU64::new(0) }; Parts::<()>::MAX / 64] }
+        Parts { whole, rects, taken: [const { AtomicUsize::new(0) }; Parts::<()>::MAX / BITS] }
     }
 
     /// Rectangle `i`, or `None` when it was taken before or does not exist.
     pub fn take(&self, i: usize) -> Option<MatMut<'_, T>> {
         let Rect { rows, cols } = self.rects.get(i)?.clone();
-        let bit = 1u64 << (i % 64);
-        if self.taken[i / 64].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        let bit = 1 << (i % BITS);
+        if self.taken[i / BITS].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
             return None;
         }
         // SAFETY: `new` made sure that all rectangles are disjoint (their order by columns, then

@@ -150,6 +150,7 @@ impl ConvKernel<f32> for Direct {
                     depth,
                     panels: self.panels(g),
                     packed,
+                    groups: 1,
                     first: band.channels.start,
                     epilogue: arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu },
                     block,

@@ -3,22 +3,30 @@
 //! A kernel sees one [`Band`] of the output at a time. Bands are disjoint, so threads split the
 //! work from outside and kernels know none.
 
+mod data_gradient;
 mod direct;
 mod elementwise;
 mod pointwise;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod training_tests;
+mod weight_gradient;
+mod winograd;
 
 use core::ops::{Deref, Range};
 
+pub use data_gradient::DataGradient;
 pub use direct::Direct;
 pub use elementwise::subsample;
 pub use pointwise::Pointwise;
+pub use weight_gradient::WeightGradient;
+pub use winograd::Winograd;
 
 use crate::{
     Error, Name,
-    arch::{Isa, MatMut},
+    arch::{Isa, MatMut, Tile},
     elem::Elem,
     geom::ConvGeom,
 };
@@ -59,7 +67,7 @@ impl Band {
     }
 
     /// The rows of each image the band touches: `(image, rows within it)`.
-    pub(crate) fn images(&self, h_out: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    pub(crate) fn images(&self, h_out: usize) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
         let Range { start, end } = self.rows;
         (start / h_out..end.div_ceil(h_out)).map(move |image| {
             let first = image * h_out;
@@ -109,12 +117,19 @@ pub enum Kernel {
     Pointwise(Pointwise),
     /// any side and stride
     Direct(Direct),
+    /// 3x3, stride 1
+    Winograd(Winograd),
 }
 
 impl Kernel {
-    /// The kernels of `isa`, best first for the shapes they support.
-    pub const fn all(isa: Isa) -> [Kernel; 2] {
-        [Kernel::Pointwise(Pointwise(isa)), Kernel::Direct(Direct(isa))]
+    /// The kernels of `isa`, those that round least first.
+    pub const fn all(isa: Isa) -> [Kernel; 4] {
+        [
+            Kernel::Pointwise(Pointwise(isa)),
+            Kernel::Direct(Direct(isa)),
+            Kernel::Winograd(Winograd { isa, tile: Tile::Four }),
+            Kernel::Winograd(Winograd { isa, tile: Tile::Two }),
+        ]
     }
 }
 
@@ -125,6 +140,7 @@ impl Deref for Kernel {
         match self {
             Kernel::Pointwise(kernel) => kernel,
             Kernel::Direct(kernel) => kernel,
+            Kernel::Winograd(kernel) => kernel,
         }
     }
 }

@@ -21,12 +21,14 @@ mod arena;
 mod bands;
 mod execute;
 mod executor;
+mod select;
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 pub use arena::{Life, place};
 pub use executor::{Executor, Serial};
+pub use select::fastest;
 
 use crate::{
     Error, Isa, Name,
@@ -45,12 +47,14 @@ pub struct Options {
     pub threads: usize,
     /// instruction set
     pub isa: Isa,
+    /// allow Winograd convolutions: fewer operations, larger rounding errors (see NUMERICS.md)
+    pub winograd: bool,
 }
 
 impl Default for Options {
-    /// One image, one thread, the best instruction set.
+    /// One image, one thread, the best instruction set, Winograd allowed.
     fn default() -> Self {
-        Options { batch: 1, threads: 1, isa: Isa::best() }
+        Options { batch: 1, threads: 1, isa: Isa::best(), winograd: true }
     }
 }
 
@@ -141,7 +145,7 @@ impl Plan {
     /// [`Error::Unsupported`] where no kernel fits, [`Error::InvalidNetwork`] for a batch of zero,
     /// [`Error::Threads`] for zero threads.
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Plan, Error> {
-        let Options { batch, threads, isa } = *options;
+        let Options { batch, threads, isa, winograd } = *options;
         if batch == 0 {
             return Err(Error::InvalidNetwork { reason: "a batch needs at least 1 image" });
         }
@@ -156,7 +160,7 @@ impl Plan {
             let shape = op.output_shape();
             let (kind, granularity, weight_len) = match &op.kind {
                 OpKind::Conv { geom, shortcut, relu, .. } => {
-                    let kernel = choose(geom, isa)?;
+                    let kernel = select::fastest(geom, isa, winograd)?;
                     let len = kernel.packed_len(geom);
                     let packed = packed_len..packed_len + len;
                     packed_len = packed.end.next_multiple_of(arena::ALIGN);
@@ -251,10 +255,6 @@ impl Plan {
 
 fn check_len(what: &'static str, need: usize, got: usize) -> Result<(), Error> {
     if need == got { Ok(()) } else { Err(Error::BufferLength { what, need, got }) }
-}
-
-fn choose(geom: &ConvGeom, isa: Isa) -> Result<Kernel, Error> {
-    Kernel::all(isa).into_iter().find(|kernel| kernel.supports(geom)).ok_or(Error::Unsupported(*geom))
 }
 
 /// When every value but the input is written first and read last.

@@ -1,7 +1,7 @@
 //! The int8 definition: TFLite's int8 specification with its reference rounding.
 //!
 //! Weights are symmetric per output channel, activations asymmetric per tensor, biases and
-//! accumulators 32 bits, rescaling rounds twice ([`Requant::rescale`]). [`reference`] computes every
+//! accumulators 32 bits, rescaling rounds twice ([`Requant::rescale`]). [`mod@reference`] computes every
 //! op plainly; whatever computes the same op elsewhere must give the same bytes.
 
 mod op;

@@ -1,0 +1,346 @@
+//! The transforms of Winograd's minimal filtering F(m x m, 3x3) (Lavin & Gray 2016, section 4.1).
+//!
+//! ```text
+//! Y = A' [ (G g G') . (B' d B) ] A        d: (m+2) x (m+2) inputs, g: 3x3, Y: m x m
+//! ```
+//!
+//! Matrices follow from interpolation points (Toom-Cook): 0, 1, -1 and infinity for m = 2; for m = 4 we
+//! take 0, +-3/4, +-3/2 and infinity. Every coefficient is then an exact f32, and the points lie
+//! closer to 1 than the usual 1 and 2, which makes the error smaller at the same cost.
+
+use super::{
+    isa::Isa,
+    vector::{Op, Vector, dispatch, tile_of, unroll},
+    view::MatMut,
+};
+
+/// Output tile side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tile {
+    /// F(2x2, 3x3)
+    Two,
+    /// F(4x4, 3x3)
+    Four,
+}
+
+const A2: f64 = 9.0 / 16.0;
+const B2: f64 = 9.0 / 4.0;
+
+/// `G` for m = 4, by rows: `[1, p, p^2] / prod(p - q)`.
+const G4: [[f64; 3]; 6] = {
+    let (a, b) = (0.75, 1.5);
+    let (n0, na, nb) = (A2 * B2, 2.0 * A2 * (A2 - B2), 2.0 * B2 * (B2 - A2));
+    [
+        [1.0 / n0, 0.0, 0.0],
+        [1.0 / na, a / na, A2 / na],
+        [1.0 / na, -a / na, A2 / na],
+        [1.0 / nb, b / nb, B2 / nb],
+        [1.0 / nb, -b / nb, B2 / nb],
+        [0.0, 0.0, 1.0],
+    ]
+};
+const G2: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+
+impl Tile {
+    /// m: output rows and columns of a tile.
+    pub const fn outputs(self) -> usize {
+        match self {
+            Tile::Two => 2,
+            Tile::Four => 4,
+        }
+    }
+
+    /// m + 2: input rows and columns of a tile.
+    pub const fn inputs(self) -> usize {
+        self.outputs() + 2
+    }
+
+    /// (m + 2)^2: products of a tile.
+    pub const fn points(self) -> usize {
+        self.inputs() * self.inputs()
+    }
+
+    /// `G`, by rows.
+    pub(crate) const fn g(self) -> &'static [[f64; 3]] {
+        match self {
+            Tile::Two => &G2,
+            Tile::Four => &G4,
+        }
+    }
+
+    /// Magnitudes of `A'`, by rows: what rounding errors are multiplied by on the way out.
+    #[cfg(test)]
+    pub(crate) fn a_abs(self) -> Vec<Vec<f64>> {
+        let powers = |e: i32, points: &[f64]| points.iter().map(|p: &f64| p.powi(e)).collect::<Vec<_>>();
+        let points: &[f64] = if self == Tile::Two { &[0.0, 1.0, 1.0] } else { &[0.0, 0.75, 0.75, 1.5, 1.5] };
+        let m = self.outputs();
+        (0..m).map(|e| [powers(e as i32, points), vec![f64::from(u8::from(e + 1 == m))]].concat()).collect()
+    }
+
+    /// Magnitudes of `B'`, by rows: what they are multiplied by on the way in.
+    #[cfg(test)]
+    pub(crate) fn b_abs(self) -> Vec<Vec<f64>> {
+        let row = |v: &[f64]| v.to_vec();
+        match self {
+            Tile::Two => [[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]
+                .iter()
+                .map(|r| row(r))
+                .collect(),
+            Tile::Four => {
+                let (p, s, a, b) = (A2 * B2, A2 + B2, 0.75, 1.5);
+                let (at_a, at_b) = ([0.0, a * B2, B2, a, 1.0, 0.0], [0.0, b * A2, A2, b, 1.0, 0.0]);
+                [[p, 0.0, s, 0.0, 1.0, 0.0], at_a, at_a, at_b, at_b, [0.0, p, 0.0, s, 0.0, 1.0]]
+                    .iter()
+                    .map(|r| row(r))
+                    .collect()
+            }
+        }
+    }
+
+    /// `G g G'` of `L` kernels at once: `g[k][l]` is element `k` of kernel `l`. Calls `emit(p, values)`
+    /// for each of the [`Tile::points`].
+    pub(crate) fn weights<const L: usize>(self, kernels: &[[f64; L]; 9], mut emit: impl FnMut(usize, [f64; L])) {
+        let combine = |g: &[f64; 3], k: [&[f64; L]; 3]| -> [f64; L] {
+            core::array::from_fn(|l| g[0] * k[0][l] + g[1] * k[1][l] + g[2] * k[2][l])
+        };
+        for (i, gi) in self.g().iter().enumerate() {
+            let row: [[f64; L]; 3] =
+                core::array::from_fn(|c| combine(gi, [&kernels[c], &kernels[3 + c], &kernels[6 + c]]));
+            for (j, gj) in self.g().iter().enumerate() {
+                emit(i * self.inputs() + j, combine(gj, [&row[0], &row[1], &row[2]]));
+            }
+        }
+    }
+}
+
+/// One side's transforms on vectors of channels.
+trait Transform<const M: usize, const N: usize> {
+    /// `B' d`
+    unsafe fn input<V: Vector>(d: [V; N]) -> [V; N];
+    /// `A' m`
+    unsafe fn output<V: Vector>(m: [V; N]) -> [V; M];
+}
+
+struct F2;
+struct F4;
+
+impl Transform<2, 4> for F2 {
+    #[inline(always)]
+    unsafe fn input<V: Vector>(d: [V; 4]) -> [V; 4] {
+        // SAFETY: register operations; the caller vouches for the instruction set.
+        unsafe { [d[0].sub(d[2]), d[1].add(d[2]), d[2].sub(d[1]), d[1].sub(d[3])] }
+    }
+    #[inline(always)]
+    unsafe fn output<V: Vector>(m: [V; 4]) -> [V; 2] {
+        // SAFETY: as above.
+        unsafe { [m[0].add(m[1]).add(m[2]), m[1].sub(m[2]).sub(m[3])] }
+    }
+}
+
+impl Transform<4, 6> for F4 {
+    #[inline(always)]
+    unsafe fn input<V: Vector>(d: [V; 6]) -> [V; 6] {
+        // SAFETY: register operations; the caller vouches for the instruction set.
+        unsafe {
+            let k = |v: f64| V::splat(v as f32);
+            let (product, sum) = (k(A2 * B2), k(-(A2 + B2)));
+            let (even_a, odd_a) = (d[2].mul_add(k(-B2), d[4]), d[1].mul_add(k(-B2), d[3]));
+            let (even_b, odd_b) = (d[2].mul_add(k(-A2), d[4]), d[1].mul_add(k(-A2), d[3]));
+            [
+                d[0].mul_add(product, d[2].mul_add(sum, d[4])),
+                odd_a.mul_add(k(0.75), even_a),
+                odd_a.mul_add(k(-0.75), even_a),
+                odd_b.mul_add(k(1.5), even_b),
+                odd_b.mul_add(k(-1.5), even_b),
+                d[1].mul_add(product, d[3].mul_add(sum, d[5])),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn output<V: Vector>(m: [V; 6]) -> [V; 4] {
+        // SAFETY: as above.
+        unsafe {
+            let k = |v: f64| V::splat(v as f32);
+            let (sum_a, diff_a) = (m[1].add(m[2]), m[1].sub(m[2]));
+            let (sum_b, diff_b) = (m[3].add(m[4]), m[3].sub(m[4]));
+            [
+                m[0].add(sum_a).add(sum_b),
+                diff_b.mul_add(k(1.5), diff_a.mul(k(0.75))),
+                sum_b.mul_add(k(B2), sum_a.mul(k(A2))),
+                diff_b.mul_add(k(1.5 * B2), diff_a.mul_add(k(0.75 * A2), m[5])),
+            ]
+        }
+    }
+}
+
+/// Transforms one row of tiles: `B' d B` for each, and scatters point `p` of tile `t` to
+/// `v[(p * tiles + first + t) * channels ..]`.
+pub(crate) struct Input<'a> {
+    pub tile: Tile,
+    /// padded input rows, `row` elements apart, pixels `pixel` elements apart
+    pub strip: &'a [f32],
+    pub row: usize,
+    pub pixel: usize,
+    /// tiles in this row
+    pub count: usize,
+    /// a multiple of every vector's lanes, at most `pixel`
+    pub channels: usize,
+    pub v: &'a mut [f32],
+    /// elements between tiles in `v`
+    pub stride: usize,
+    /// tiles in `v`, and the first of this row
+    pub tiles: usize,
+    pub first: usize,
+}
+
+/// # Panics
+/// When a slice is too short for what the other fields say.
+pub(crate) fn input(isa: Isa, t: Input<'_>) {
+    let (m, n) = (t.tile.outputs(), t.tile.inputs());
+    if t.count == 0 {
+        return;
+    }
+    let last = (n - 1) * t.row + ((t.count - 1) * m + n - 1) * t.pixel + t.channels;
+    assert!(t.strip.len() >= last && t.channels <= t.stride && t.channels.is_multiple_of(16));
+    assert!(t.first + t.count <= t.tiles && t.v.len() >= t.tile.points() * t.tiles * t.stride);
+    // SAFETY: reads end at `last`, writes at `points * tiles * stride`.
+    unsafe { dispatch(isa, t) }
+}
+
+impl Op for Input<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: `input` checked both slices.
+        unsafe {
+            match self.tile {
+                Tile::Two => self.each::<V, F2, 2, 4>(),
+                Tile::Four => self.each::<V, F4, 4, 6>(),
+            }
+        }
+    }
+}
+
+impl Input<'_> {
+    #[inline(always)]
+    unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
+        for t in 0..self.count {
+            for c in (0..self.channels).step_by(V::LANES) {
+                // SAFETY: the tile's inputs lie in the strip and its points in `v`: see `input`.
+                unsafe {
+                    let from = self.strip.as_ptr().add(t * M * self.pixel + c);
+                    let to = self.v.as_ptr().cast_mut().add((self.first + t) * self.stride + c);
+                    let mut d = [[V::splat(0.0); N]; N];
+                    unroll!(x < N => {
+                        let mut column = [V::splat(0.0); N];
+                        unroll!(y < N => { column[y] = V::load(from.add(y * self.row + x * self.pixel)); });
+                        let column = F::input(column);
+                        unroll!(y < N => { d[y][x] = column[y]; });
+                    });
+                    unroll!(y < N => {
+                        let row = F::input(d[y]);
+                        unroll!(x < N => { row[x].store(to.add((y * N + x) * self.tiles * self.stride)); });
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Transforms one row of tiles back, adds bias and shortcut, applies ReLU and stores what lies inside
+/// the map.
+pub(crate) struct Output<'a, 'y, 'v> {
+    pub tile: Tile,
+    /// point `p` of tile `t` at `(p * tiles + first + t) * stride`
+    pub m: &'a [f32],
+    pub stride: usize,
+    pub tiles: usize,
+    pub first: usize,
+    /// one per column of `y`, padded to whole vectors
+    pub bias: &'a [f32],
+    /// laid out as `y`
+    pub shortcut: Option<&'a [f32]>,
+    pub relu: bool,
+    /// the rows of pixels this row of tiles covers, clipped to the map
+    pub y: &'y mut MatMut<'v, f32>,
+    /// pixels in a row
+    pub width: usize,
+}
+
+/// # Panics
+/// When a slice is too short for what the other fields say.
+pub(crate) fn output(isa: Isa, t: Output<'_, '_, '_>) {
+    let (rows, cols) = (t.y.rows(), t.y.cols());
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    let count = t.width.div_ceil(t.tile.outputs());
+    let padded = cols.next_multiple_of(tile_of(isa).0);
+    assert!(rows.is_multiple_of(t.width) && rows / t.width <= t.tile.outputs());
+    assert!(t.first + count <= t.tiles && padded <= t.stride && t.bias.len() >= padded);
+    assert!(t.m.len() >= t.tile.points() * t.tiles * t.stride);
+    assert!(t.shortcut.is_none_or(|s| s.len() >= (rows - 1) * t.y.stride() + cols));
+    // SAFETY: whole vectors of `m` and `bias` exist up to `padded`; writes are clipped to `y`.
+    unsafe { dispatch(isa, t) }
+}
+
+impl Op for Output<'_, '_, '_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: `output` checked all slices.
+        unsafe {
+            match self.tile {
+                Tile::Two => self.each::<V, F2, 2, 4>(),
+                Tile::Four => self.each::<V, F4, 4, 6>(),
+            }
+        }
+    }
+}
+
+impl Output<'_, '_, '_> {
+    #[inline(always)]
+    unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
+        let (cols, ld) = (self.y.cols(), self.y.stride());
+        let (height, y) = (self.y.rows() / self.width, self.y.as_mut_ptr());
+        for t in 0..self.width.div_ceil(M) {
+            let inside = (self.width - t * M).min(M);
+            for c in (0..cols).step_by(V::LANES) {
+                let valid = (cols - c).min(V::LANES);
+                // SAFETY: the tile's points lie in `m`, pixels stored and added inside `y`: see `output`.
+                unsafe {
+                    let from = self.m.as_ptr().add((self.first + t) * self.stride + c);
+                    let floor = V::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
+                    let bias = V::load(self.bias.as_ptr().add(c));
+                    let mut d = [[V::splat(0.0); N]; M];
+                    unroll!(x < N => {
+                        let mut column = [V::splat(0.0); N];
+                        unroll!(y < N => { column[y] = V::load(from.add((y * N + x) * self.tiles * self.stride)); });
+                        let column = F::output(column);
+                        unroll!(y < M => { d[y][x] = column[y]; });
+                    });
+                    unroll!(r < M => {
+                        let row = F::output(d[r]);
+                        if r < height {
+                            unroll!(x < M => {
+                                if x < inside {
+                                    let at = (r * self.width + t * M + x) * ld + c;
+                                    let mut v = row[x].add(bias);
+                                    if valid == V::LANES {
+                                        if let Some(shortcut) = self.shortcut {
+                                            v = v.add(V::load(shortcut.as_ptr().add(at)));
+                                        }
+                                        floor.max(v).store(y.add(at));
+                                    } else {
+                                        if let Some(shortcut) = self.shortcut {
+                                            v = v.add(V::load_first(shortcut.as_ptr().add(at), valid));
+                                        }
+                                        floor.max(v).store_first(y.add(at), valid);
+                                    }
+                                }
+                            });
+                        }
+                    });
+                }
+            }
+        }
+    }
+}

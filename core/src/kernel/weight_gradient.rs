@@ -1,0 +1,141 @@
+//! The gradient of a convolution's weights.
+//!
+//! ```text
+//! dw[o, ky, kx, i] = sum over images and output pixels (oy, ox) of
+//!                    dy[oy, ox, o] * x[oy * stride + ky - pad, ox * stride + kx - pad, i]
+//! ```
+//!
+//! The input is read from a *strip*: a copy of one image with its zero padding, where a kernel row
+//! of pixels is contiguous. Several images can be summed in one call, which reads and writes `dw` once.
+
+use core::ops::Range;
+
+use crate::{
+    arch::{Addend, Isa, OuterSum, Pixels, SLACK, affine, outer_sum},
+    geom::ConvGeom,
+};
+
+/// See the module's description.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightGradient {
+    isa: Isa,
+    geom: ConvGeom,
+    /// elements between pixels and between rows of a strip
+    pixel: usize,
+    row: usize,
+}
+
+/// Largest kernel side.
+const MAX_SIDE: usize = 11;
+
+/// Elements of strip and gradient that pass at once where the weights are few: two thirds of L1.
+const BLOCK: usize = 32 * 1024 / 4;
+
+impl WeightGradient {
+    /// For a convolution of this shape, or `None` if its kernel is larger than 11x11.
+    pub fn new(isa: Isa, geom: ConvGeom) -> Option<Self> {
+        let supported = (1..=MAX_SIDE).contains(&geom.kernel) && geom.stride > 0 && geom.pad < geom.kernel.max(2);
+        let c = geom.input.c;
+        // Multiples of 512 bytes would put a column of pixels into few sets of the L1 cache.
+        let pixel = if c.is_multiple_of(128) { c + 16 } else { c };
+        supported.then(|| WeightGradient { isa, geom, pixel, row: (geom.input.w + 2 * geom.pad) * pixel })
+    }
+
+    /// Elements of one image's strip.
+    pub fn strip_len(&self) -> usize {
+        ((self.geom.input.h + 2 * self.geom.pad) * self.row + SLACK).next_multiple_of(16)
+    }
+
+    /// Elements of `dw`: `c_out` rows in the order kernel row, kernel column, input channel.
+    pub fn len(&self) -> usize {
+        self.geom.weight_len()
+    }
+
+    /// Whether there are no weights.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies one image into its strip.
+    ///
+    /// # Panics
+    /// When a slice does not fit the shape.
+    pub fn fill(&self, image: &[f32], strip: &mut [f32]) {
+        let c = self.geom.input.c;
+        self.fill_rows(image, strip, |from, to| {
+            if self.pixel == c {
+                to.copy_from_slice(from);
+            } else {
+                for (to, from) in to.chunks_mut(self.pixel).zip(from.chunks_exact(c)) {
+                    to[..c].copy_from_slice(from);
+                }
+            }
+        });
+    }
+
+    /// Fills the strip with `max(0, scale * image + shift)`: the convolution's input where that is
+    /// batch norm and ReLU of another convolution's output.
+    ///
+    /// # Panics
+    /// When a slice does not fit the shape.
+    pub fn fill_normalised(&self, image: &[f32], scale: &[f32], shift: &[f32], strip: &mut [f32]) {
+        self.fill_rows(image, strip, |from, to| {
+            affine(self.isa, from, scale, shift, Addend::None, true, to, self.pixel);
+        });
+    }
+
+    fn fill_rows(&self, image: &[f32], strip: &mut [f32], copy: impl Fn(&[f32], &mut [f32])) {
+        let ConvGeom { input, pad, .. } = self.geom;
+        assert!(image.len() == input.elements() && strip.len() == self.strip_len());
+        let (top, rest) = strip.split_at_mut(pad * self.row);
+        let (middle, bottom) = rest.split_at_mut(input.h * self.row);
+        top.fill(0.0);
+        bottom.fill(0.0);
+        let side = pad * self.pixel;
+        for (to, from) in middle.chunks_exact_mut(self.row).zip(image.chunks_exact(input.w * input.c)) {
+            to[..side].fill(0.0);
+            to[self.row - side..].fill(0.0);
+            copy(from, &mut to[side..self.row - side]);
+        }
+    }
+
+    /// Adds the gradient of output channels `channels` over `images` images to `dw`, the rows of those
+    /// channels. `strips` and `dy` hold all images, one after the other.
+    ///
+    /// # Panics
+    /// When a slice does not fit the shape.
+    pub fn accumulate(&self, strips: &[f32], dy: &[f32], images: usize, channels: Range<usize>, dw: &mut [f32]) {
+        let ConvGeom { input, kernel, stride, .. } = self.geom;
+        let out = self.geom.output();
+        assert!(strips.len() == images * self.strip_len() && dy.len() == images * out.elements());
+        assert!(channels.end <= out.c && dw.len() * out.c == channels.len() * self.len());
+        let mut taps = [0; MAX_SIDE * MAX_SIDE];
+        let (n_taps, depth) = if self.pixel == input.c {
+            taps.iter_mut().take(kernel).enumerate().for_each(|(ky, t)| *t = ky * self.row);
+            (kernel, kernel * input.c)
+        } else {
+            for (i, t) in taps.iter_mut().take(kernel * kernel).enumerate() {
+                *t = i / kernel * self.row + i % kernel * self.pixel;
+            }
+            (kernel * kernel, input.c)
+        };
+        // Many weights: read and write them once, for all pixels. Few: keep some rows in the L1 cache
+        // while all weights pass over them.
+        let per_row = out.w * (stride * stride * self.pixel + out.c);
+        let whole = self.len() > images * out.h * per_row / 2;
+        let rows = if whole { out.h } else { (BLOCK / per_row).clamp(1, out.h) };
+        let at_once = if whole || rows == out.h { images } else { 1 };
+        for image in (0..images).step_by(at_once) {
+            for row in (0..out.h).step_by(rows) {
+                let pixels = Pixels {
+                    count: [at_once, rows.min(out.h - row), out.w],
+                    x: [self.strip_len(), stride * self.row, stride * self.pixel],
+                    dy: [out.elements(), out.w * out.c, out.c],
+                };
+                let x = &strips[image * self.strip_len() + row * stride * self.row..];
+                let dy = &dy[image * out.elements() + row * out.w * out.c + channels.start..];
+                outer_sum(self.isa, &OuterSum { x, dy, pixels, taps: &taps[..n_taps], depth }, dw);
+            }
+        }
+    }
+}

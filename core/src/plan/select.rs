@@ -1,0 +1,74 @@
+//! Which kernel computes a convolution: the one a simple model of the machine expects to be fastest.
+//!
+//! The choice depends on the shape alone, not on batch, threads or timing: plans are deterministic and
+//! results the same to the bit.
+
+use crate::{Error, Isa, arch::Tile, geom::ConvGeom, kernel::Kernel};
+
+/// The kernel with the lowest estimate, with Winograd's among them or not.
+///
+/// # Errors
+/// [`Error::Unsupported`] when no kernel can compute `g`.
+pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> {
+    let allowed = |kernel: &Kernel| winograd || !matches!(kernel, Kernel::Winograd(_));
+    Kernel::all(isa)
+        .into_iter()
+        .filter(|kernel| kernel.supports(g) && allowed(kernel))
+        .min_by(|a, b| cycles(a, g).total_cmp(&cycles(b, g)))
+        .ok_or(Error::Unsupported(*g))
+}
+
+/// Multiply-adds in a cycle, two vectors of 16.
+const RATE: f64 = 32.0;
+/// Bytes in a cycle from the last-level cache, and beyond what of it one layer can hope to keep.
+const L3: f64 = 10.0;
+const L3_SHARE: f64 = 20e6;
+/// Weights up to this many bytes come from L2.
+const L2_SHARE: f64 = 1e6;
+
+/// Estimated cycles for one image: multiply-adds, transforms, and weights from beyond L2. The
+/// constants were measured on one core with AVX-512; for other instruction sets all terms grow alike.
+fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
+    let (c_in, c_out, out) = (g.input.c as f64, g.c_out as f64, g.output());
+    let efficiency = match g.c_out {
+        0..=16 => 0.45,
+        17..=32 => 0.8,
+        _ => 0.92,
+    };
+    let (products, transforms) = match kernel {
+        Kernel::Winograd(w) => {
+            let m = w.tile().outputs();
+            let tiles = (out.h.div_ceil(m) * out.w.div_ceil(m)) as f64;
+            let per_vector = match w.tile() {
+                Tile::Two => 45.0,
+                Tile::Four => 110.0,
+            };
+            let vectors = (g.input.c.div_ceil(16) + g.c_out.div_ceil(16)) as f64;
+            (tiles * w.tile().points() as f64 * c_in * c_out, tiles * vectors * per_vector)
+        }
+        Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
+    };
+    let bytes = 4.0 * kernel.packed_len(g) as f64;
+    let stream = if bytes > L2_SHARE { bytes / L3 + (bytes - L3_SHARE).max(0.0) / L3 } else { 0.0 };
+    products / RATE / efficiency + transforms + stream
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fastest;
+    use crate::{
+        Isa,
+        geom::{ConvGeom, Shape},
+    };
+
+    #[test]
+    fn winograd_is_chosen_where_it_pays_and_never_where_it_is_forbidden() {
+        let conv = |side, c| ConvGeom { input: Shape::new(side, side, c), c_out: c, kernel: 3, stride: 1, pad: 1 };
+        let name = |g: &ConvGeom, winograd| fastest(g, Isa::PORTABLE, winograd).unwrap().name();
+        assert!(name(&conv(56, 64), true).starts_with("winograd4"));
+        assert!(name(&conv(7, 512), true).starts_with("winograd2"));
+        assert!(name(&conv(56, 64), false).starts_with("direct"));
+        let strided = ConvGeom { stride: 2, ..conv(56, 64) };
+        assert!(name(&strided, true).starts_with("direct"));
+    }
+}

@@ -1,0 +1,198 @@
+//! From a weights file to the most probable classes of a picture.
+
+use std::path::Path;
+
+use residual_core::{
+    logits::{softmax, top_k},
+    net::ResNet,
+    plan::Options,
+    session::Session,
+};
+use residual_train::data::{Image, Preprocessing};
+
+use crate::{Error, Given, Pretrained};
+
+/// A class and how probable it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// the output's number
+    pub class: usize,
+    /// its name, or the number where names are not known
+    pub name: String,
+    /// by softmax over all outputs
+    pub probability: f32,
+}
+
+/// A network ready to classify pictures. It owns all its memory: the weights file is closed.
+///
+/// ```no_run
+/// use residual::{Classifier, Image};
+///
+/// let mut classifier = Classifier::builder()
+///     .arch("resnet20-cifar-Ac".parse()?)
+///     .normalisation([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+///     .threads(2)
+///     .open("resnet20.th")?;
+/// let best = &classifier.classify(&Image::open("photo.jpg")?, 1)?[0];
+/// println!("{} ({:.1}%)", best.name, 100.0 * best.probability);
+/// # Ok::<(), residual::Error>(())
+/// ```
+pub struct Classifier {
+    session: Session,
+    preprocessing: Preprocessing,
+    names: Vec<String>,
+    input: Vec<f32>,
+}
+
+impl Classifier {
+    /// From a weights file that says everything in its metadata, on all threads.
+    ///
+    /// # Errors
+    /// As [`Pretrained::open`]; [`Error::Isa`] for a bad `RESIDUAL_ISA`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Classifier::builder().open(path)
+    }
+
+    /// To say more than the file does, or how to run.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The `k` most probable classes of a picture of any size, best first.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when the picture cannot be brought to the network's size.
+    pub fn classify(&mut self, image: &Image, k: usize) -> Result<Vec<Prediction>, Error> {
+        Ok(self.classify_batch(std::slice::from_ref(image), k)?.pop().unwrap_or_default())
+    }
+
+    /// [`Classifier::classify`] for several pictures, [`Builder::batch`] of them at once.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`], for the first picture that fails.
+    pub fn classify_batch(&mut self, images: &[Image], k: usize) -> Result<Vec<Vec<Prediction>>, Error> {
+        let names = &self.names;
+        let mut predictions = Vec::with_capacity(images.len());
+        each_logits(&mut self.session, &self.preprocessing, &mut self.input, images, |logits| {
+            let probabilities = softmax(logits);
+            let predict = |class: usize| Prediction {
+                class,
+                name: names.get(class).cloned().unwrap_or_default(),
+                probability: probabilities[class],
+            };
+            predictions.push(top_k(logits, k).into_iter().map(predict).collect());
+        })?;
+        Ok(predictions)
+    }
+
+    /// The logits of several pictures, one row each.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`], for the first picture that fails.
+    pub fn logits(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>, Error> {
+        let mut rows = Vec::with_capacity(images.len());
+        each_logits(&mut self.session, &self.preprocessing, &mut self.input, images, |row| rows.push(row.to_vec()))?;
+        Ok(rows)
+    }
+
+    /// Class names in the order of the outputs; numbers where names are not known.
+    pub fn class_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// What happens to a picture first.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// The planned network.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+}
+
+/// Calls `row` with the logits of every picture, in order.
+fn each_logits(
+    session: &mut Session,
+    preprocessing: &Preprocessing,
+    input: &mut [f32],
+    images: &[Image],
+    mut row: impl FnMut(&[f32]),
+) -> Result<(), Error> {
+    let batch = session.plan().options().batch;
+    let classes = session.plan().output_len() / batch;
+    for images in images.chunks(batch) {
+        // A last, smaller batch computes leftovers too, which nobody reads.
+        for (image, out) in images.iter().zip(input.chunks_exact_mut(session.plan().input_shape().elements())) {
+            preprocessing.apply(image, out)?;
+        }
+        session.run(input)?.chunks_exact(classes).take(images.len()).for_each(&mut row);
+    }
+    Ok(())
+}
+
+/// How a [`Classifier`] is made.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    given: Given,
+    threads: Option<usize>,
+    batch: Option<usize>,
+}
+
+impl Builder {
+    /// The network, for a file whose metadata does not name it.
+    pub fn arch(mut self, arch: ResNet) -> Self {
+        self.given.arch = Some(arch);
+        self
+    }
+
+    /// Mean and standard deviation of R, G, B in `[0, 1]`.
+    pub fn normalisation(mut self, mean: [f32; 3], std: [f32; 3]) -> Self {
+        self.given.normalisation = Some((mean, std));
+        self
+    }
+
+    /// Class names in the order of the outputs.
+    pub fn class_names(mut self, names: Vec<String>) -> Self {
+        self.given.class_names = Some(names);
+        self
+    }
+
+    /// Threads that share the layers of a picture (feature `parallel`; all available unless said). Results do not
+    /// depend on it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Pictures run at once by [`Classifier::classify_batch`] (1 unless said). Results do not depend on it.
+    pub fn batch(mut self, batch: usize) -> Self {
+        self.batch = Some(batch);
+        self
+    }
+
+    /// Loads the weights file.
+    ///
+    /// # Errors
+    /// As [`Pretrained::open`]; [`Error::Network`] for zero threads or a batch of zero; [`Error::Isa`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Classifier, Error> {
+        self.build(&Pretrained::open(path, &self.given)?)
+    }
+
+    /// From weights that are loaded already; only threads and batch of the builder count.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn build(&self, model: &Pretrained) -> Result<Classifier, Error> {
+        let options = Options {
+            batch: self.batch.unwrap_or(1),
+            threads: self.threads.unwrap_or_else(crate::available_threads),
+            isa: crate::isa()?,
+            ..Options::default()
+        };
+        let session = Session::new(&model.net()?, &options)?;
+        let input = vec![0.0; session.plan().input_len()];
+        let names = (0..model.spec().classes()).map(|class| model.class_name(class)).collect();
+        Ok(Classifier { session, preprocessing: *model.preprocessing(), names, input })
+    }
+}

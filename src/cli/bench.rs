@@ -1,0 +1,262 @@
+//! `residual bench`: latency of a network, whole and layer by layer.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use residual::{
+    geom::Shape,
+    net::{ResNet, fold_batch_norm},
+    plan::Step,
+    session::Session,
+    testing::{Generated, Uniform},
+};
+use serde_json::{Value, json};
+
+use super::{
+    args, cold, peak,
+    stats::Stats,
+    table::{Table, bytes, grouped},
+};
+
+/// Measure latency and GFLOP/s, layers (--profile), the cold start (--cold) or the machine's limits (--peak)
+///
+/// A multiply-add counts as two floating-point operations. Without --weights the weights are generated; they do not
+/// change the time.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  residual bench --arch resnet50 --threads 1
+  residual bench --arch resnet20-cifar --batch 16 --json
+  residual bench --weights resnet50.safetensors --profile
+  residual bench --peak --threads 1          multiply-adds on registers, reads from memory
+  residual bench --arch resnet50 --cold      process start to first result, peak memory, size of the binary")]
+pub struct Args {
+    #[command(flatten)]
+    pub network: args::Network,
+    /// Pictures run at once
+    #[arg(long, alias = "batch-size", value_name = "N", default_value = "1", value_parser = args::batch)]
+    pub batch: usize,
+    #[command(flatten)]
+    pub threads: args::Threads,
+    /// Time to measure for
+    #[arg(long, value_name = "S", default_value = "3", value_parser = args::seconds)]
+    seconds: f64,
+    /// A row for each layer: shape, kernel, time, GFLOP/s, share of the peak measured in the same run
+    #[arg(long, conflicts_with = "cold")]
+    profile: bool,
+    /// Measure from the start of a process to its first result
+    #[arg(long)]
+    cold: bool,
+    /// Measure the machine's limits instead of a network
+    #[arg(long, conflicts_with_all = ["cold", "profile"])]
+    peak: bool,
+    /// What --cold starts
+    #[arg(long, hide = true)]
+    first_result: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Fewest runs to take percentiles of.
+const LEAST_RUNS: usize = 5;
+
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.first_result {
+        return cold::first_result(args, out);
+    }
+    if args.peak {
+        return peak::run(args, out);
+    }
+    if args.cold {
+        return cold::run(args, out);
+    }
+    let (spec, weights) = args.network.open()?;
+    let options = args::options(args.batch, args.threads.get())?;
+    let begin;
+    let mut session = match weights {
+        Some(weights) => {
+            begin = Instant::now();
+            Session::new(&fold_batch_norm(&spec, &weights)?, &options)?
+        }
+        None => {
+            let weights = Generated::new(spec);
+            begin = Instant::now();
+            Session::new(&fold_batch_norm(&spec, &weights)?, &options)?
+        }
+    };
+    let prepare_ms = ms(begin.elapsed());
+    let input = Uniform::new(1).vec(session.plan().input_len());
+
+    let mut layers = vec![Vec::new(); session.plan().steps().len()];
+    let times = measure(args, &mut session, &input, &mut layers)?;
+    let peak = if args.profile { peak::fma_gflops(options.isa, options.threads) } else { 0.0 };
+    let report = Report { spec, session: &session, prepare_ms, times: Stats::new(times), peak };
+    let layers: Vec<Stats> = layers.into_iter().map(Stats::new).collect();
+    if args.json {
+        writeln!(out, "{:#}", report.json(args.profile.then_some(&layers)))?;
+    } else {
+        if args.profile {
+            report.profile(&layers).write(out)?;
+            let threads = options.threads;
+            writeln!(out, "\npeak {:.1} GFLOP/s: multiply-adds on registers, {threads} threads", report.peak)?;
+        }
+        report.write(out)?;
+    }
+    Ok(())
+}
+
+/// Milliseconds of every run; of every layer, too, where a profile is asked for.
+fn measure(args: &Args, session: &mut Session, input: &[f32], layers: &mut [Vec<f64>]) -> anyhow::Result<Vec<f64>> {
+    // The first run touches all memory, the second warms the caches.
+    for _ in 0..2 {
+        session.run(input)?;
+    }
+    let mut times = Vec::new();
+    let begin = Instant::now();
+    while times.len() < LEAST_RUNS || begin.elapsed().as_secs_f64() < args.seconds {
+        let start = Instant::now();
+        if args.profile {
+            let (mut last, mut layer) = (start, layers.iter_mut());
+            session.run_with(input, |_, _| {
+                let now = Instant::now();
+                if let Some(times) = layer.next() {
+                    times.push(ms(now - last));
+                }
+                last = now;
+            })?;
+        } else {
+            session.run(input)?;
+        }
+        times.push(ms(start.elapsed()));
+    }
+    Ok(times)
+}
+
+pub fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Two operations a multiply-add.
+fn gflops(macs: u64, ms: f64) -> f64 {
+    2.0 * macs as f64 / (ms.max(1e-9) * 1e6)
+}
+
+/// What was measured.
+struct Report<'s> {
+    spec: ResNet,
+    session: &'s Session,
+    prepare_ms: f64,
+    times: Stats,
+    /// GFLOP/s of multiply-adds on registers, all threads; measured for a profile only
+    peak: f64,
+}
+
+impl Report<'_> {
+    fn macs(&self) -> u64 {
+        self.spec.macs() * self.session.plan().options().batch as u64
+    }
+
+    fn json(&self, layers: Option<&Vec<Stats>>) -> Value {
+        let (plan, times) = (self.session.plan(), &self.times);
+        let options = plan.options();
+        let mut object = json!({
+            "arch": self.spec.to_string(),
+            "batch": options.batch,
+            "threads": options.threads,
+            "isa": options.isa.name(),
+            "runs": times.len(),
+            "median_ms": times.median(),
+            "min_ms": times.min(),
+            "p90_ms": times.percentile(90.0),
+            "p99_ms": times.percentile(99.0),
+            "gflops": gflops(self.macs(), times.median()),
+            "images_per_second": options.batch as f64 * 1e3 / times.median().max(1e-9),
+            "prepare_ms": self.prepare_ms,
+            "arena_bytes": 4 * plan.arena_len(),
+            "packed_bytes": 4 * plan.packed_len(),
+            "scratch_bytes": 4 * plan.scratch_len() * options.threads,
+        });
+        if let Some(layers) = layers {
+            let rows = plan.steps().iter().zip(layers).map(|(step, times)| {
+                let gflops = gflops(step.macs() * options.batch as u64, times.median());
+                json!({
+                    "name": step.name.as_str(),
+                    "shape": shape(step),
+                    "kernel": step.kernel_name().as_str(),
+                    "ms": times.median(),
+                    "gflops": gflops,
+                    "share_of_time": times.median() / self.times.median().max(1e-9),
+                    "share_of_peak": gflops / self.peak,
+                })
+            });
+            object["layers"] = rows.collect();
+            object["peak_gflops"] = json!(self.peak);
+        }
+        object
+    }
+
+    /// A row for each layer.
+    fn profile(&self, layers: &[Stats]) -> Table {
+        let plan = self.session.plan();
+        let mut table = Table::new(&["layer", "shape", "kernel", "ms", "% of time", "GFLOP/s", "% of peak"]);
+        for (step, times) in plan.steps().iter().zip(layers) {
+            let ms = times.median();
+            let (speed, share) = match step.macs() * plan.options().batch as u64 {
+                0 => ("-".to_owned(), "-".to_owned()),
+                macs => {
+                    let gflops = gflops(macs, ms);
+                    (format!("{gflops:.1}"), format!("{:.0}", 100.0 * gflops / self.peak))
+                }
+            };
+            let of_time = format!("{:.1}", 100.0 * ms / self.times.median().max(1e-9));
+            table.row(&[&step.name, &shape(step), &step.kernel_name(), &format!("{ms:.3}"), &of_time, &speed, &share]);
+        }
+        table
+    }
+
+    fn write(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let (plan, times) = (self.session.plan(), &self.times);
+        let options = plan.options();
+        let Shape { h, w, c } = plan.input_shape();
+        writeln!(
+            out,
+            "{}: batch {} of {h}x{w}x{c}, {} threads, {}",
+            self.spec, options.batch, options.threads, options.isa
+        )?;
+        writeln!(
+            out,
+            "median {:.3} ms, min {:.3}, p90 {:.3}, p99 {:.3} ({} runs)",
+            times.median(),
+            times.min(),
+            times.percentile(90.0),
+            times.percentile(99.0),
+            times.len()
+        )?;
+        writeln!(
+            out,
+            "{:.1} GFLOP/s, {:.1} pictures/s, {} multiply-adds a run",
+            gflops(self.macs(), times.median()),
+            options.batch as f64 * 1e3 / times.median().max(1e-9),
+            grouped(self.macs())
+        )?;
+        writeln!(
+            out,
+            "arena {}, packed weights {}, prepared in {:.0} ms",
+            bytes(4 * plan.arena_len() as u64),
+            bytes(4 * plan.packed_len() as u64),
+            self.prepare_ms
+        )?;
+        Ok(())
+    }
+}
+
+/// `56x56x64 3x3/1 56x56x64`, or the output alone of a pass.
+fn shape(step: &Step) -> String {
+    match step.conv() {
+        Some(g) => format!("{} {}x{}/{} {}", g.input, g.kernel, g.kernel, g.stride, step.output_shape()),
+        None => step.output_shape().to_string(),
+    }
+}

@@ -1,0 +1,75 @@
+//! `residual convert`: weights to safetensors that say everything about themselves.
+
+use std::{collections::BTreeMap, io::Write, path::PathBuf};
+
+use residual::{
+    import::{describe, keys, save},
+    net::{Net, OpKind},
+    weights::Tensor,
+};
+
+use super::{args, table::bytes};
+
+/// Write weights as safetensors, with network, preprocessing and class names in the metadata
+///
+/// The other commands then need nothing but the file.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  residual convert --weights resnet50.pth --arch resnet50 --class-names imagenet.txt -o resnet50.safetensors
+  residual convert --weights resnet20.th --arch resnet20-cifar-Ac --mean 0.485,0.456,0.406 \\
+      --std 0.229,0.224,0.225 --license BSD-2-Clause --fold -o resnet20.safetensors")]
+pub struct Args {
+    #[command(flatten)]
+    model: args::Model,
+    /// The file to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Fold batch norm into the convolutions
+    #[arg(long)]
+    fold: bool,
+    /// Licence of the weights (an SPDX expression), for the metadata
+    #[arg(long, value_name = "SPDX")]
+    license: Option<String>,
+    /// Where the weights come from, for the metadata
+    #[arg(long, value_name = "TEXT")]
+    source: Option<String>,
+}
+
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    let model = args.model.open()?;
+    // What the file said and nobody overrides stays.
+    let mut metadata = model.weights().metadata().clone();
+    metadata.extend(describe(model.spec(), model.class_names()));
+    metadata.extend(model.preprocessing().to_metadata());
+    let given = [(keys::LICENSE, &args.license), (keys::SOURCE, &args.source)];
+    metadata.extend(given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
+
+    if args.fold {
+        metadata.insert(keys::FOLDED.into(), "true".into());
+        let tensors = folded(&model.net()?);
+        let tensors = tensors.iter().map(|(name, (shape, data))| (name.as_str(), Tensor { shape, data }));
+        save(&args.output, tensors, &metadata)?;
+    } else {
+        save(&args.output, model.weights().tensors(), &metadata)?;
+    }
+    let written = std::fs::metadata(&args.output).map(|m| bytes(m.len())).unwrap_or_default();
+    writeln!(out, "{}: {}, {written}", args.output.display(), model.spec())?;
+    Ok(())
+}
+
+/// Every convolution and the classifier as a weight and a bias.
+fn folded(net: &Net<'_>) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let mut tensors = BTreeMap::new();
+    let classifier = net.spec().head().name;
+    for op in net.ops() {
+        let OpKind::Conv { geom, weights, .. } = &op.kind else { continue };
+        let mut shape = vec![geom.c_out, geom.input.c, geom.kernel, geom.kernel];
+        if op.name == classifier {
+            shape.truncate(2);
+        }
+        tensors.insert(op.name.dot("weight").to_string(), (shape, weights.scaled()));
+        tensors.insert(op.name.dot("bias").to_string(), (vec![geom.c_out], weights.bias.clone()));
+    }
+    tensors
+}

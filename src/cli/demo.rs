@@ -1,0 +1,140 @@
+//! `residual demo`: everything at once, with nothing downloaded.
+
+use std::{fs, io::Write, path::PathBuf, time::Instant};
+
+use anyhow::ensure;
+use residual::{
+    Classifier, Given, Image, Isa, Preprocessing, Pretrained,
+    net::{ResNet, fold_batch_norm},
+    plan::{Options, Plan},
+    session::Session,
+    testing::Generated,
+};
+
+use super::{
+    args,
+    bench::ms,
+    stats::Stats,
+    table::{bytes, grouped},
+};
+
+/// See it work: inspect, run and check a network on a drawn picture
+#[derive(clap::Args)]
+pub struct Args {
+    /// Architecture to show
+    #[arg(long, value_name = "NAME", default_value = "resnet50")]
+    arch: ResNet,
+    #[command(flatten)]
+    threads: args::Threads,
+}
+
+/// Weights this project ships, if it does.
+const MODELS: &str = "models";
+
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    let options = args::options(1, args.threads.get())?;
+    network(&args.arch, &options, out)?;
+    trained(&options, out)
+}
+
+/// Generated weights: everything but the meaning of the answer is real.
+fn network(spec: &ResNet, options: &Options, out: &mut dyn Write) -> anyhow::Result<()> {
+    writeln!(out, "{spec}, as in \"Deep Residual Learning for Image Recognition\", with generated weights")?;
+    writeln!(
+        out,
+        "  {} layers, {} parameters, {} multiply-adds a picture",
+        spec.depth(),
+        grouped(spec.params()),
+        grouped(spec.macs())
+    )?;
+    let weights = Generated::new(*spec);
+    let net = fold_batch_norm(spec, &weights)?;
+    let plan = Plan::new(&net, options)?;
+    let activations: usize = plan.steps().iter().map(|step| step.output_range().len()).sum();
+    writeln!(
+        out,
+        "  {} ops share an arena of {} ({} if none shared)",
+        plan.steps().len(),
+        bytes(4 * plan.arena_len() as u64),
+        bytes(4 * activations as u64)
+    )?;
+
+    let picture = drawn(640, 480)?;
+    let side = spec.input().h;
+    let preprocessing = Preprocessing { resize: Some(side * 8 / 7), crop: Some(side), ..Preprocessing::imagenet() };
+    let mut input = vec![0.0; plan.input_len()];
+    let begin = Instant::now();
+    preprocessing.apply(&picture, &mut input)?;
+    writeln!(out, "a drawn picture of 640x480, resized, cropped and normalised in {:.1} ms", ms(begin.elapsed()))?;
+    out.flush()?;
+
+    let mut first: Option<Vec<f32>> = None;
+    for isa in Isa::available().filter(|&isa| isa <= options.isa) {
+        for threads in if options.threads == 1 { vec![1, 2] } else { vec![1, options.threads] } {
+            let mut session = Session::new(&net, &Options { isa, threads, ..*options })?;
+            session.run(&input)?;
+            let mut times = Vec::new();
+            for _ in 0..5 {
+                let begin = Instant::now();
+                session.run(&input)?;
+                times.push(ms(begin.elapsed()));
+            }
+            let logits = session.run(&input)?;
+            let verdict = match (&first, threads) {
+                (Some(one), n) if n > 1 => {
+                    ensure!(one == logits, "{isa}: {n} threads give other bits than 1");
+                    "the same bits as on 1 thread"
+                }
+                _ => "",
+            };
+            if threads == 1 {
+                first = Some(logits.to_vec());
+            }
+            let line = format!("  {isa:8} {threads:2} threads  {:8.2} ms  {verdict}", Stats::new(times).median());
+            writeln!(out, "{}", line.trim_end())?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// The weights in `models`, if there are any: an answer that means something.
+fn trained(options: &Options, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(MODELS).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+    files.retain(|file| file.extension().is_some_and(|e| e == "safetensors"));
+    files.sort();
+    let Some(file) = files.first() else {
+        writeln!(out, "for classes that mean something, give `residual predict` trained weights: see its --help")?;
+        return Ok(());
+    };
+    let model = Pretrained::open(file, &Given::default())?;
+    let mut classifier = Classifier::builder().threads(options.threads).build(&model)?;
+    writeln!(out, "{}, a trained {}, on the drawn picture:", file.display(), model.spec())?;
+    for prediction in classifier.classify(&drawn(640, 480)?, 3)? {
+        writeln!(out, "  {:6.2}%  {}", 100.0 * prediction.probability, prediction.name)?;
+    }
+    Ok(())
+}
+
+/// A scene: sky over ground, a sun and its glow.
+fn drawn(width: usize, height: usize) -> anyhow::Result<Image> {
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            let (u, v) = (x as f32 / width as f32, y as f32 / height as f32);
+            let distance = ((u - 0.7).powi(2) + (v - 0.3).powi(2)).sqrt();
+            let rgb = if v > 0.65 + 0.05 * (u * 9.0).sin() {
+                [70.0 + 60.0 * u, 110.0 - 50.0 * (v - 0.65), 50.0]
+            } else if distance < 0.08 {
+                [255.0, 240.0, 170.0]
+            } else {
+                let glow = 90.0 * (-6.0 * distance).exp();
+                [110.0 + 80.0 * v + glow, 160.0 + 40.0 * v + glow, 230.0]
+            };
+            // Saturating: `as` clamps.
+            pixels.extend(rgb.map(|c| c as u8));
+        }
+    }
+    Ok(Image::new(width, height, pixels)?)
+}

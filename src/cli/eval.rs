@@ -1,0 +1,127 @@
+//! `residual eval`: accuracy on a data set.
+
+use std::{io::Write, path::PathBuf};
+
+use residual::{
+    Evaluation, Pictures, Pretrained,
+    data::{self, Split},
+    evaluate,
+};
+use serde_json::json;
+
+use super::{args, note, progress, table::Table};
+
+/// Measure top-1 and top-5 accuracy on a data set
+///
+/// The data set is a folder of CIFAR-10 or CIFAR-100 binary files, or a tree with one folder of pictures for each
+/// class; where it holds `train` beside `test` or `val`, --split chooses.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  residual eval --weights resnet50.safetensors --data-path imagenet/val
+  residual eval --weights resnet50.pth --arch resnet50 --data-path imagenet --json
+  residual eval --weights resnet20.th --arch resnet20-cifar-Ac --data-path cifar-10-batches-bin \\
+      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225")]
+pub struct Args {
+    #[command(flatten)]
+    model: args::Model,
+    /// Folder of the data set
+    #[arg(long, value_name = "DIR")]
+    data_path: PathBuf,
+    /// Which part of the data set
+    #[arg(long, value_enum, default_value = "test")]
+    split: Part,
+    #[command(flatten)]
+    threads: args::Threads,
+    /// Pictures a thread runs at once
+    #[arg(long, alias = "batch", value_name = "N", default_value = "8", value_parser = args::batch)]
+    batch_size: usize,
+    /// Count pictures that cannot be read instead of stopping at the first
+    #[arg(long)]
+    skip_unreadable: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Part {
+    Train,
+    Test,
+}
+
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    let how = Pictures {
+        threads: args.threads.get(),
+        batch: args.batch_size,
+        isa: residual::isa()?,
+        skip_unreadable: args.skip_unreadable,
+    };
+    let model = args.model.open()?;
+    let (split, split_name) = match args.split {
+        Part::Train => (Split::Train, "train"),
+        Part::Test => (Split::Test, "test"),
+    };
+    let data = data::open(&args.data_path, split)?;
+
+    let bar = progress::pictures(data.len());
+    let result = evaluate(&model, data.as_ref(), &how, |n| bar.inc(n as u64));
+    bar.finish_and_clear();
+    let result = result.map_err(|error| match error {
+        error @ residual::Error::Classes { .. } => anyhow::anyhow!("{}: {error}", args.data_path.display()),
+        error => error.into(),
+    })?;
+    for unreadable in &result.unreadable {
+        note(&format!("skipped {unreadable}"));
+    }
+
+    let images_per_second = result.images as f64 / result.seconds.max(f64::MIN_POSITIVE);
+    if args.json {
+        let classes = result.classes.iter();
+        let classes = classes.map(|c| json!({ "name": c.name, "images": c.images, "top1": c.top1, "top5": c.top5 }));
+        let object = json!({
+            "arch": model.spec().to_string(),
+            "top1": result.top1,
+            "top5": result.top5,
+            "images": result.images,
+            "images_per_second": images_per_second,
+            "seconds": result.seconds,
+            "unreadable": result.unreadable.len(),
+            "split": split_name,
+            "threads": how.threads,
+            "batch_size": how.batch,
+            "isa": how.isa.name(),
+            "classes": classes.collect::<Vec<_>>(),
+        });
+        writeln!(out, "{object:#}")?;
+        return Ok(());
+    }
+    show(&result, &model, out)?;
+    writeln!(out, "{images_per_second:.0} pictures/s on {} threads, {}", how.threads, how.isa)?;
+    Ok(())
+}
+
+fn show(result: &Evaluation, model: &Pretrained, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut table = Table::new(&["class", "pictures", "top-1 %", "top-5 %"]);
+    let percent = |n: usize, of: usize| match of {
+        0 => "-".to_owned(),
+        _ => format!("{:.2}", 100.0 * n as f64 / of as f64),
+    };
+    for class in &result.classes {
+        table.row(&[
+            &class.name,
+            &class.images,
+            &percent(class.top1, class.images),
+            &percent(class.top5, class.images),
+        ]);
+    }
+    table.write(out)?;
+    writeln!(out)?;
+    let (images, unreadable) = (result.images, result.unreadable.len());
+    write!(out, "{}: top-1 {:.2}%, top-5 {:.2}% of {images} pictures", model.spec(), result.top1, result.top5)?;
+    match unreadable {
+        0 => writeln!(out)?,
+        n => writeln!(out, "; {n} could not be read")?,
+    }
+    Ok(())
+}

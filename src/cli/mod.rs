@@ -1,0 +1,118 @@
+//! Parsing the command line, and saying in one line what went wrong.
+
+mod args;
+mod bench;
+mod cold;
+mod convert;
+mod demo;
+mod eval;
+mod inspect;
+mod peak;
+mod predict;
+mod progress;
+mod stats;
+mod table;
+
+use std::{
+    io::{self, BufWriter, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+/// Deep residual networks on CPUs: inspect, classify, measure.
+#[derive(Parser)]
+#[command(
+    name = "residual",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Begin with:
+  residual demo                                     see it work; needs nothing
+  residual inspect --arch resnet50                  what a network of the paper is made of
+  residual convert --weights resnet18.pth --arch resnet18 -o resnet18.safetensors
+  residual predict --weights resnet18.safetensors photo.jpg
+  residual eval --weights resnet18.safetensors --data-path imagenet
+
+Architectures: resnet18 resnet34 resnet50 resnet101 resnet152 plain18 plain34, resnet20-cifar plain20-cifar
+(any 6n+2 layers); suffixes -A -Ac -B -C choose shortcuts, -v1 the paper's stride placement, -wN the width.
+RESIDUAL_ISA=portable|avx2|avx512 forces an instruction set."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Inspect(inspect::Args),
+    Predict(predict::Args),
+    Eval(eval::Args),
+    Convert(convert::Args),
+    Bench(bench::Args),
+    Demo(demo::Args),
+}
+
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = match &cli.command {
+        Command::Inspect(args) => inspect::run(args, &mut out),
+        Command::Predict(args) => predict::run(args, &mut out),
+        Command::Eval(args) => eval::run(args, &mut out),
+        Command::Convert(args) => convert::run(args, &mut out),
+        Command::Bench(args) => bench::run(args, &mut out),
+        Command::Demo(args) => demo::run(args, &mut out),
+    };
+    match done.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `residual inspect ... | head` is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            Some(error) => usage(error),
+            None => {
+                complain(&error.to_string());
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Help goes to standard output; anything else becomes one line and exit code 2.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A closed pipe is no failure here either.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        _ => {
+            let text = error.to_string();
+            let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+            let kept: Vec<_> = lines.filter(|l| !l.is_empty() && !l.starts_with("For more information")).collect();
+            complain(kept.join(" ").trim_start_matches("error: "));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn complain(message: &str) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "error: {}", message.split_whitespace().collect::<Vec<_>>().join(" "));
+}
+
+/// Something the user should know that is no failure.
+fn note(message: &str) {
+    let _ = writeln!(io::stderr(), "note: {message}");
+}

@@ -1,0 +1,9 @@
+//! A progress bar on standard error, hidden where that is no terminal.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub fn pictures(count: usize) -> ProgressBar {
+    let bar = ProgressBar::new(count as u64);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pictures, {per_sec}, {eta} left");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,77 @@
+//! The one error type of this crate.
+
+use residual_core::{Isa, net::ResNet};
+use residual_train::{DataError, ImportError};
+
+/// Why a picture could not be classified. Every message is one line that names what is to blame.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The weights file could not be read, or does not fit the network.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A picture or a data set could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The network could not be folded, planned or run.
+    #[error(transparent)]
+    Network(#[from] residual_core::Error),
+    /// The preprocessing in a weights file cannot be used.
+    #[error("{file}: {source}")]
+    Preprocessing {
+        /// the weights file
+        file: String,
+        /// what is wrong
+        source: DataError,
+    },
+    /// Neither the weights file nor the caller says how pictures are normalised, and there is no convention.
+    #[error("{file} does not say how pictures are normalised for {network}; pass --mean R,G,B and --std R,G,B")]
+    NoNormalisation {
+        /// the weights file
+        file: String,
+        /// its network
+        network: ResNet,
+    },
+    /// The classes of a data set are not those of the network.
+    #[error("the data set has {found} classes, the network {classes}, and the names do not match")]
+    Classes {
+        /// classes of the data set
+        found: usize,
+        /// outputs of the network
+        classes: usize,
+    },
+    /// Another number of names than classes.
+    #[error("{names} class names for a network of {classes} classes")]
+    ClassNames {
+        /// names given
+        names: usize,
+        /// outputs of the network
+        classes: usize,
+    },
+    /// Not one picture of a data set could be read.
+    #[error("none of the {pictures} pictures could be read; the first: {first}")]
+    AllUnreadable {
+        /// pictures tried
+        pictures: usize,
+        /// what was wrong with the first
+        first: DataError,
+    },
+    /// `RESIDUAL_ISA` names an instruction set that does not exist or that this CPU lacks.
+    #[error("RESIDUAL_ISA={asked}: no such instruction set here; this CPU has {}", offered())]
+    Isa {
+        /// the name asked for
+        asked: String,
+    },
+    /// A thread could not be started.
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        /// threads asked for
+        threads: usize,
+        /// what the operating system said
+        source: std::io::Error,
+    },
+}
+
+fn offered() -> String {
+    Isa::available().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,76 @@
+//! Deep residual networks (He, Zhang, Ren, Sun, CVPR 2016) on CPUs: trained weights in, classified pictures out.
+//!
+//! * [`Classifier`] does the whole way: weights file, picture, the most probable classes.
+//! * [`Pretrained`] is a weights file with its network and preprocessing; [`evaluate()`] measures it on a
+//!   [`data::Dataset`], [`map_pictures`] runs it over any number of pictures on all threads.
+//! * [`net`], [`plan`] and [`session`] are the network, its plan and its runs (crate [`residual_core`], which
+//!   needs neither the standard library nor, for describing networks, an allocator).
+//! * [`import`] reads and writes weights; [`data`] reads pictures and data sets (crate [`residual_train`]).
+//!
+//! ```
+//! use residual::{Isa, net::{ResNet, fold_batch_norm}, plan::Options, session::Session, testing::Generated};
+//!
+//! // A network of the paper, by name; generated weights stand in for trained ones.
+//! let spec: ResNet = "resnet20-cifar".parse()?;
+//! assert_eq!((spec.params(), spec.macs()), (269_722, 40_551_040));
+//! let weights = Generated::new(spec);
+//! let net = fold_batch_norm(&spec, &weights)?;
+//! let mut session = Session::new(&net, &Options { isa: Isa::best(), ..Options::default() })?;
+//! let logits = session.run(&vec![0.0; spec.input().elements()])?;
+//! assert_eq!(logits.len(), 10);
+//! # Ok::<(), residual::Error>(())
+//! ```
+//!
+//! # Features
+//! * `cli` (default): the command `residual`. Libraries turn it off with `default-features = false`.
+//! * `parallel` (part of `cli`): the layers of one picture on several threads.
+//!
+//! # Environment
+//! `RESIDUAL_ISA` set to `portable`, `avx2` or `avx512` forces that instruction set; see [`isa`].
+#![forbid(unsafe_code)]
+
+mod classifier;
+mod error;
+mod evaluate;
+mod pictures;
+mod pretrained;
+
+pub use residual_core::{Error as CoreError, Isa, geom, logits, net, plan, session, testing, weights};
+pub use residual_train::{
+    DataError, ImportError, data,
+    data::{Image, Preprocessing},
+    import, write_atomic,
+};
+
+pub use self::{
+    classifier::{Builder, Classifier, Prediction},
+    error::Error,
+    evaluate::{ClassResult, Evaluation, evaluate},
+    pictures::{Pictures, map_pictures},
+    pretrained::{Given, Pretrained},
+};
+
+/// Work to time for the machine's limits: multiply-adds and reads.
+pub mod peak {
+    pub use residual_core::arch::{fma_burst, read_burst};
+}
+
+/// The instruction set that `RESIDUAL_ISA` names, or the best this CPU has.
+///
+/// # Errors
+/// [`Error::Isa`] when the variable names one that does not exist or that this CPU lacks.
+pub fn isa() -> Result<Isa, Error> {
+    Isa::from_env().map_err(|_| Error::Isa {
+        asked: std::env::var_os("RESIDUAL_ISA").unwrap_or_default().to_string_lossy().escape_debug().to_string(),
+    })
+}
+
+/// Threads this process may run at once: the machine's, less what affinity and quotas take away.
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The README's quickstart is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,320 @@
+//! From a picture to a network's input.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+
+use super::{
+    DataError, Image,
+    transform::{centre_offset, shorter_side},
+};
+
+/// How a picture is resampled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Interpolation {
+    /// Triangle filter scaled by the reduction, as Pillow's and torchvision's `BILINEAR`.
+    #[default]
+    Bilinear,
+}
+
+impl Interpolation {
+    /// The name in model metadata.
+    pub fn name(self) -> &'static str {
+        match self {
+            Interpolation::Bilinear => "bilinear",
+        }
+    }
+}
+
+/// What happens to a picture before a network sees it: resize the shorter side, crop the centre,
+/// scale to `[0, 1]`, subtract the mean and divide by the standard deviation of every channel.
+///
+/// It belongs to the weights, not to the program: other values cost accuracy silently. Model
+/// files carry it as string metadata ([`Preprocessing::to_metadata`]).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Preprocessing {
+    /// pixels of the shorter side after resizing; `None` keeps the picture's size
+    pub resize: Option<usize>,
+    /// pixels of the square cut from the middle, which is the network's input; `None` keeps all
+    /// (a network applied fully convolutionally)
+    pub crop: Option<usize>,
+    /// R, G, B means of pixels in `[0, 1]`
+    pub mean: [f32; 3],
+    /// R, G, B standard deviations of pixels in `[0, 1]`
+    pub std: [f32; 3],
+    /// how the picture is resized
+    pub interpolation: Interpolation,
+}
+
+/// Metadata keys; a reader of one name must find what the writer of that name wrote.
+const RESIZE: &str = "resize";
+const CROP: &str = "crop";
+const MEAN: &str = "mean";
+const STD: &str = "std";
+const INTERPOLATION: &str = "interpolation";
+
+impl Preprocessing {
+    /// torchvision's for its ImageNet weights: shorter side 256, centre 224.
+    pub fn imagenet() -> Self {
+        Preprocessing {
+            resize: Some(256),
+            crop: Some(224),
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+            interpolation: Interpolation::Bilinear,
+        }
+    }
+
+    /// For the 32 x 32 networks. CIFAR's own pictures pass at their size; any other is resized to
+    /// a shorter side of 32 and its centre cropped.
+    pub fn cifar(mean: [f32; 3], std: [f32; 3]) -> Self {
+        Preprocessing { resize: Some(32), crop: Some(32), mean, std, interpolation: Interpolation::Bilinear }
+    }
+
+    /// The network's input size in pixels a side, where all pictures come out alike.
+    pub fn input_size(&self) -> Option<usize> {
+        self.crop
+    }
+
+    /// Width and height a picture of `width x height` comes out with.
+    pub fn output_size(&self, width: usize, height: usize) -> (usize, usize) {
+        match self.crop {
+            Some(side) => (side, side),
+            None => self.resize.map_or((width, height), |side| shorter_side(width, height, side)),
+        }
+    }
+
+    /// Resizes, crops and normalises one picture into `out`, NHWC: `height * width * 3` values of
+    /// [`Preprocessing::output_size`].
+    ///
+    /// # Errors
+    /// [`DataError::BufferLength`] if `out` has another length, [`DataError::Geometry`] if a side
+    /// of the result would be 0 or beyond [`Image::MAX_SIDE`].
+    pub fn apply(&self, image: &Image, out: &mut [f32]) -> Result<(), DataError> {
+        let (width, height) = self.output_size(image.width(), image.height());
+        check_len(width, height, out.len())?;
+        self.normalise(&*self.resize_and_crop(image)?, out)
+    }
+
+    /// The part of [`Preprocessing::apply`] that is still a picture.
+    ///
+    /// # Errors
+    /// [`DataError::Geometry`] if a side of the result would be 0 or beyond [`Image::MAX_SIDE`].
+    pub fn resize_and_crop<'i>(&self, image: &'i Image) -> Result<Cow<'i, Image>, DataError> {
+        let (width, height) = match self.resize {
+            Some(side) => shorter_side(image.width(), image.height(), side),
+            None => (image.width(), image.height()),
+        };
+        let crop = self.crop.map_or((width, height), |side| (side, side));
+        if (width, height) == (image.width(), image.height()) && crop == (width, height) {
+            return Ok(Cow::Borrowed(image));
+        }
+        // Only what the crop keeps is computed.
+        let (columns, rows) = (kept(width, crop.0), kept(height, crop.1));
+        let resized = image.resize_window((width, height), columns, rows)?;
+        if (resized.width(), resized.height()) == crop {
+            return Ok(Cow::Owned(resized));
+        }
+        resized.centre_crop(crop.0, crop.1).map(Cow::Owned)
+    }
+
+    /// `(v / 255 - mean) / std` for every pixel, each step rounded to f32 as PyTorch does; `out` is
+    /// NHWC.
+    ///
+    /// # Errors
+    /// [`DataError::BufferLength`] if `out` does not hold `height * width * 3` values.
+    pub fn normalise(&self, image: &Image, out: &mut [f32]) -> Result<(), DataError> {
+        check_len(image.width(), image.height(), out.len())?;
+        let table = self.table();
+        let (pixels, _) = image.pixels().as_chunks::<3>();
+        let (out, _) = out.as_chunks_mut::<3>();
+        for (out, p) in out.iter_mut().zip(pixels) {
+            for c in 0..3 {
+                out[c] = table[c][usize::from(p[c])];
+            }
+        }
+        Ok(())
+    }
+
+    /// The normalised value of every channel and sample.
+    fn table(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - self.mean[c]) / self.std[c]))
+    }
+
+    /// As string metadata of a model file: `resize`, `crop`, `mean`, `std`, `interpolation`.
+    pub fn to_metadata(&self) -> BTreeMap<String, String> {
+        let list = |v: [f32; 3]| {
+            let mut text = String::new();
+            for (i, x) in v.iter().enumerate() {
+                // Writing to a string cannot fail; `{x}` is the shortest text that reads back as x.
+                let _ = write!(text, "{}{x}", if i > 0 { "," } else { "" });
+            }
+            text
+        };
+        let mut map = BTreeMap::new();
+        let mut put = |key: &str, value: String| map.insert(key.to_owned(), value);
+        if let Some(side) = self.resize {
+            put(RESIZE, side.to_string());
+        }
+        if let Some(side) = self.crop {
+            put(CROP, side.to_string());
+        }
+        put(MEAN, list(self.mean));
+        put(STD, list(self.std));
+        put(INTERPOLATION, self.interpolation.name().to_owned());
+        map
+    }
+
+    /// What [`Preprocessing::to_metadata`] wrote, among any other entries; `None` if there is none
+    /// of its keys. `mean` and `std` are then required, `interpolation` defaults to `bilinear`.
+    ///
+    /// # Errors
+    /// [`DataError::Preprocessing`] for a missing or unusable value, naming its key.
+    pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Option<Self>, DataError> {
+        let keys = [RESIZE, CROP, MEAN, STD, INTERPOLATION];
+        if !keys.iter().any(|key| metadata.contains_key(*key)) {
+            return Ok(None);
+        }
+        let interpolation = match metadata.get(INTERPOLATION).map(String::as_str) {
+            None | Some("bilinear") => Interpolation::Bilinear,
+            Some(other) => return Err(bad(INTERPOLATION, other, "only `bilinear` is known")),
+        };
+        let preprocessing = Preprocessing {
+            resize: side(metadata, RESIZE)?,
+            crop: side(metadata, CROP)?,
+            mean: triple(metadata, MEAN)?,
+            std: triple(metadata, STD)?,
+            interpolation,
+        };
+        preprocessing.check()?;
+        Ok(Some(preprocessing))
+    }
+
+    /// Whether every value is usable, as [`Preprocessing::from_metadata`] requires.
+    ///
+    /// # Errors
+    /// [`DataError::Preprocessing`] for a side of 0 or beyond [`Image::MAX_SIDE`], a mean that is not
+    /// finite, or a standard deviation that is not a positive normal number.
+    pub fn check(&self) -> Result<(), DataError> {
+        for (key, side) in [(RESIZE, self.resize), (CROP, self.crop)] {
+            if let Some(side) = side.filter(|side| !(1..=Image::MAX_SIDE).contains(side)) {
+                return Err(bad(key, &side.to_string(), "must be 1 to 65535 pixels"));
+            }
+        }
+        if let Some(x) = self.mean.iter().find(|x| !x.is_finite()) {
+            return Err(bad(MEAN, &x.to_string(), "must be finite"));
+        }
+        if let Some(x) = self.std.iter().find(|x| !x.is_normal() || **x < 0.0) {
+            return Err(bad(STD, &x.to_string(), "must be finite and above 0"));
+        }
+        Ok(())
+    }
+}
+
+/// The part of an axis of `len` inside a centre crop of `crop`.
+fn kept(len: usize, crop: usize) -> std::ops::Range<usize> {
+    match usize::try_from(centre_offset(len, crop)) {
+        Ok(start) if crop <= len => start..start + crop,
+        _ => 0..len,
+    }
+}
+
+fn check_len(width: usize, height: usize, got: usize) -> Result<(), DataError> {
+    let need = width.saturating_mul(height).saturating_mul(3);
+    match need == got {
+        true => Ok(()),
+        false => Err(DataError::BufferLength { what: "a network input", need, got }),
+    }
+}
+
+fn bad(key: &'static str, value: &str, reason: &'static str) -> DataError {
+    DataError::Preprocessing { key, value: value.escape_debug().to_string(), reason }
+}
+
+fn side(metadata: &BTreeMap<String, String>, key: &'static str) -> Result<Option<usize>, DataError> {
+    let parse = |text: &String| text.trim().parse().map_err(|_| bad(key, text, "must be a number of pixels"));
+    metadata.get(key).map(parse).transpose()
+}
+
+fn triple(metadata: &BTreeMap<String, String>, key: &'static str) -> Result<[f32; 3], DataError> {
+    let text = metadata.get(key).ok_or_else(|| bad(key, "", "is missing"))?;
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+    numbers
+        .ok()
+        .and_then(|n| n.try_into().ok())
+        .ok_or_else(|| bad(key, text, "must be three numbers with commas between"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_round_trips() {
+        let odd = Preprocessing {
+            resize: None,
+            crop: Some(33),
+            mean: [0.1, -1e-20, 0.333_333_34],
+            std: [f32::MIN_POSITIVE, 3.0, 1.0 / 255.0],
+            interpolation: Interpolation::Bilinear,
+        };
+        for p in [Preprocessing::imagenet(), Preprocessing::cifar([0.5; 3], [0.25; 3]), odd] {
+            let mut map = p.to_metadata();
+            map.insert("architecture".into(), "resnet18".into());
+            assert_eq!(Preprocessing::from_metadata(&map).unwrap(), Some(p));
+        }
+        let other = BTreeMap::from([("architecture".to_owned(), "resnet18".to_owned())]);
+        assert_eq!(Preprocessing::from_metadata(&other).unwrap(), None);
+    }
+
+    #[test]
+    fn unusable_metadata_is_named() {
+        let cases = [
+            ("std", Some("0.2,0,0.2"), "preprocessing `std` = `0`: must be finite and above 0"),
+            ("std", Some("0.2,-0.1,0.2"), "preprocessing `std` = `-0.1`: must be finite and above 0"),
+            ("std", Some("0.2,NaN,0.2"), "preprocessing `std` = `NaN`: must be finite and above 0"),
+            ("std", Some("0.2,1e-42,0.2"), "above 0"),
+            ("mean", Some("0.2,inf,0.2"), "preprocessing `mean` = `inf`: must be finite"),
+            ("mean", Some("0.2,0.2"), "preprocessing `mean` = `0.2,0.2`: must be three numbers"),
+            ("mean", Some("a\nb"), r"preprocessing `mean` = `a\nb`: must be three numbers"),
+            ("mean", None, "preprocessing `mean` = ``: is missing"),
+            ("resize", Some("-1"), "preprocessing `resize` = `-1`: must be a number of pixels"),
+            ("crop", Some("0"), "preprocessing `crop` = `0`: must be 1 to 65535 pixels"),
+            ("crop", Some("65536"), "preprocessing `crop` = `65536`: must be 1 to 65535 pixels"),
+            ("interpolation", Some("bicubic"), "preprocessing `interpolation` = `bicubic`: only `bilinear`"),
+        ];
+        for (key, value, message) in cases {
+            let mut map = Preprocessing::imagenet().to_metadata();
+            match value {
+                Some(value) => map.insert(key.into(), value.into()),
+                None => map.remove(key),
+            };
+            let error = Preprocessing::from_metadata(&map).unwrap_err().to_string();
+            assert!(error.contains(message) && !error.contains('\n'), "{key} {value:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn normalisation_rounds_every_step() {
+        let image = Image::new(256, 1, (0..=255).flat_map(|v| [v; 3]).collect()).unwrap();
+        let p = Preprocessing { resize: None, crop: None, ..Preprocessing::imagenet() };
+        let mut out = vec![0.0; 256 * 3];
+        p.apply(&image, &mut out).unwrap();
+        for (i, out) in out.iter().enumerate() {
+            let v: f32 = (i / 3) as f32 / 255.0;
+            let centred: f32 = v - p.mean[i % 3];
+            assert_eq!(*out, centred / p.std[i % 3], "{i}");
+        }
+        let error = p.apply(&image, &mut out[1..]).unwrap_err().to_string();
+        assert_eq!(error, "a network input needs 768 elements, the buffer has 767");
+    }
+
+    #[test]
+    fn cifar_pictures_pass_unchanged_and_others_are_resized() {
+        let p = Preprocessing::cifar([0.5; 3], [0.25; 3]);
+        let own = Image::new(32, 32, (0..3072).map(|i| (i % 251) as u8).collect()).unwrap();
+        assert_eq!(*p.resize_and_crop(&own).unwrap(), own);
+        let wide = Image::new(70, 50, (0..10500).map(|i| (i % 251) as u8).collect()).unwrap();
+        let want = wide.resize_shorter(32).unwrap().centre_crop(32, 32).unwrap();
+        assert_eq!(*p.resize_and_crop(&wide).unwrap(), want);
+    }
+}

@@ -1,0 +1,26 @@
+//! Keys of the string-to-string metadata in a safetensors file.
+//!
+//! Everything needed to classify an image travels with the weights.
+
+/// The network, as [`residual_core::net::ResNet`] displays it: `resnet50`.
+pub const ARCHITECTURE: &str = "architecture";
+/// Number of classes, in decimal.
+pub const CLASSES: &str = "classes";
+/// Class names, a JSON array of strings in the order of the outputs.
+pub const CLASS_NAMES: &str = "class_names";
+/// Per-channel mean of inputs in \[0, 1\], `r,g,b`.
+pub const MEAN: &str = "mean";
+/// Per-channel standard deviation of inputs in \[0, 1\], `r,g,b`.
+pub const STD: &str = "std";
+/// Length in pixels of the shorter side after resizing.
+pub const RESIZE: &str = "resize";
+/// Side in pixels of the centre crop.
+pub const CROP: &str = "crop";
+/// Resampling filter of the resize.
+pub const INTERPOLATION: &str = "interpolation";
+/// Licence of the weights, an SPDX expression.
+pub const LICENSE: &str = "license";
+/// Where the weights come from.
+pub const SOURCE: &str = "source";
+/// `true` if batch norms are folded into the convolutions.
+pub const FOLDED: &str = "folded";

@@ -1,0 +1,218 @@
+//! Trained weights from safetensors and PyTorch files.
+//!
+//! [`WeightFile`] is a collection of named f32 tensors; [`spec_from`] finds out which network it holds and
+//! [`check`] compares the two, reporting everything that disagrees at once. [`save`] writes safetensors.
+//!
+//! PyTorch files are read without Python and without running anything: a small interpreter understands
+//! what rebuilding tensors needs and refuses every other object by name.
+
+mod check;
+mod error;
+pub mod keys;
+mod map;
+mod safetensors;
+mod store;
+mod torch;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use residual_core::weights::{Tensor, Weights};
+
+pub use self::{
+    check::{Mismatch, check, describe, spec_from, with_classes},
+    error::ImportError,
+    safetensors::save,
+};
+use self::{
+    error::clean,
+    map::Bytes,
+    store::{Collector, Data, Entry},
+};
+
+/// The format of a weights file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// safetensors
+    SafeTensors,
+    /// `torch.save` since PyTorch 1.6
+    TorchZip,
+    /// `torch.save` before PyTorch 1.6
+    TorchLegacy,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Format::SafeTensors => "safetensors",
+            Format::TorchZip => "PyTorch",
+            Format::TorchLegacy => "legacy PyTorch",
+        })
+    }
+}
+
+/// Named f32 tensors from a file.
+///
+/// Aligned little-endian f32 tensors in C order are borrowed from the file (mapped, if it was opened by
+/// path); half, bfloat16 and double precision, views with strides and unaligned tensors are converted when
+/// the file is opened. Conversions take at most 4 times the length of the file.
+///
+/// Names are torchvision's: the prefixes `module.` (`DataParallel`) and `_orig_mod.` (`torch.compile`) are
+/// dropped, `linear.*` is called `fc.*` and `.shortcut.` is called `.downsample.`. The counters
+/// `num_batches_tracked` are left out.
+#[derive(Debug)]
+pub struct WeightFile {
+    path: PathBuf,
+    format: Format,
+    bytes: Bytes,
+    tensors: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
+    state_dict_key: Option<&'static str>,
+}
+
+impl WeightFile {
+    /// Opens a safetensors or PyTorch file; its content tells which, not its extension.
+    ///
+    /// The file is mapped: it must not be changed or cut short while it is open (replacing it by renaming,
+    /// as [`save`] does, is fine). Where that cannot be promised, use [`WeightFile::from_bytes`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ImportError> {
+        let path = path.as_ref();
+        match Bytes::map(path) {
+            Ok(bytes) => Self::read(path.into(), bytes),
+            Err(source) => Err(ImportError::Io { file: path.display().to_string(), source }),
+        }
+    }
+
+    /// Reads a file that is in memory; `name` is what errors call it.
+    pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, ImportError> {
+        Self::read(name.into(), Bytes::Memory(bytes))
+    }
+
+    fn read(path: PathBuf, mut bytes: Bytes) -> Result<Self, ImportError> {
+        let file = path.display().to_string();
+        let format = match detect(&bytes) {
+            Ok(format) => format,
+            Err(reason) => return Err(ImportError::UnknownFormat { file, reason }),
+        };
+        let mut out = Collector::new(&bytes);
+        let (mut metadata, mut state_dict_key) = Default::default();
+        let result = match format {
+            Format::SafeTensors => safetensors::read(&bytes, &mut out).map(|map| metadata = map),
+            Format::TorchZip => torch::read_zip(&bytes, &mut out).map(|key| state_dict_key = key),
+            Format::TorchLegacy => torch::read_legacy(&bytes, &mut out).map(|key| state_dict_key = key),
+        };
+        if let Err(fault) = result {
+            return Err(fault.at(file, format));
+        }
+        let tensors = out.tensors;
+        if tensors.values().all(|t| matches!(t.data, Data::Owned(_))) {
+            bytes = Bytes::Memory(Vec::new());
+        }
+        Ok(WeightFile { path, format, bytes, tensors, metadata, state_dict_key })
+    }
+
+    /// The path it was opened by, or the name it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The string-to-string metadata of a safetensors file, see [`keys`]; empty for PyTorch files.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// For a PyTorch checkpoint, the entry the tensors were found in (`state_dict`, or else `model`, `net`
+    /// or `state_dict_ema`); `None` if the file itself is a state dict.
+    pub fn state_dict_key(&self) -> Option<&'static str> {
+        self.state_dict_key
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Extents of the tensor called `name`, outermost first.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|t| t.shape.as_slice())
+    }
+
+    /// Names and tensors, sorted by name, as [`save`] takes them.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, Tensor<'_>)> {
+        self.tensors.iter().filter_map(|(name, entry)| Some((name.as_str(), self.view(entry)?)))
+    }
+
+    /// The class names in its metadata, if there are any.
+    ///
+    /// # Errors
+    /// The entry is not a JSON array of strings, or their number is not that of the outputs.
+    pub fn class_names(&self) -> Result<Option<Vec<String>>, ImportError> {
+        let Some(value) = self.metadata.get(keys::CLASS_NAMES) else { return Ok(None) };
+        let refuse = |reason: String| self.bad_metadata(keys::CLASS_NAMES, value, reason);
+        let names: Vec<String> = serde_json::from_str(value)
+            .map_err(|e| refuse(format!("is not a JSON array of strings: {}", clean(&e.to_string()))))?;
+        match self.classes() {
+            Some(classes) if classes != names.len() => {
+                Err(refuse(format!("holds {} names, but fc.weight has {classes} outputs", names.len())))
+            }
+            _ => Ok(Some(names)),
+        }
+    }
+
+    /// Outputs of the classifier, from the shape of `fc.weight`.
+    fn classes(&self) -> Option<usize> {
+        match self.shape("fc.weight") {
+            Some(&[classes, _]) => Some(classes),
+            _ => None,
+        }
+    }
+
+    fn file(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn bad_metadata(&self, key: &'static str, value: &str, reason: String) -> ImportError {
+        ImportError::Metadata { file: self.file(), key, value: clean(value), reason }
+    }
+
+    fn view<'w>(&'w self, entry: &'w Entry) -> Option<Tensor<'w>> {
+        let data = match &entry.data {
+            Data::Owned(data) => data,
+            Data::Mapped(range) => bytemuck::try_cast_slice(self.bytes.get(range.clone())?).ok()?,
+        };
+        Some(Tensor { shape: &entry.shape, data })
+    }
+}
+
+impl Weights for WeightFile {
+    fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        self.view(self.tensors.get(name)?)
+    }
+}
+
+/// The format, or how the file begins instead.
+fn detect(bytes: &[u8]) -> Result<Format, String> {
+    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
+        Ok(Format::TorchZip)
+    } else if torch::is_legacy(bytes) {
+        Ok(Format::TorchLegacy)
+    } else if bytes.get(8) == Some(&b'{') {
+        Ok(Format::SafeTensors)
+    } else if bytes.is_empty() {
+        Err("it is empty".into())
+    } else {
+        let start = &bytes[..bytes.len().min(8)];
+        Err(format!("it begins with the bytes {start:02x?}"))
+    }
+}

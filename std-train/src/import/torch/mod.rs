@@ -1,0 +1,191 @@
+//! Files of `torch.save`: the zip archive of PyTorch 1.6 and the stream of pickles before it.
+
+mod archive;
+mod call;
+mod machine;
+mod pickle;
+
+use std::{collections::HashMap, ops::Range};
+
+use self::{
+    archive::Archive,
+    pickle::{Node, Pickle, Ref, Storage},
+};
+use super::{
+    error::{Fault, clean},
+    store::{Collector, View},
+};
+
+/// 0x1950a86a20f9469cfc6c, which the first pickle of a legacy file holds.
+const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// Version of the legacy format; there has been one.
+const PROTOCOL: i64 = 1001;
+/// Where checkpoints keep the state dict, most specific first.
+const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model", "net", "state_dict_ema"];
+
+/// Does the file begin with the magic number of the legacy format?
+pub(super) fn is_legacy(bytes: &[u8]) -> bool {
+    // Protocol 4 puts a frame before the number.
+    bytes.first() == Some(&0x80)
+        && bytes.get(2..32).unwrap_or_else(|| bytes.get(2..).unwrap_or_default()).windows(10).any(|w| w == MAGIC)
+}
+
+/// Reads a zip archive; returns the checkpoint's key of the state dict.
+pub(super) fn read_zip(bytes: &[u8], out: &mut Collector<'_>) -> Result<Option<&'static str>, Fault> {
+    let mut archive = Archive::new(bytes)?;
+    if let Some(order) = archive.find("byteorder")? {
+        match &bytes[order] {
+            b"little" => {}
+            b"big" => return Err(Fault::format("it was written by a big-endian machine, which is not supported")),
+            _ => return Err(Fault::format("its byte order is neither little nor big")),
+        }
+    }
+    let range = archive.find("data.pkl")?.ok_or_else(|| Fault::format("the archive has no data.pkl"))?;
+    let pickle = machine::run(&bytes[range])?;
+    collect(&pickle, out, |storage| {
+        let name = format!("data/{}", storage.key);
+        archive.find(&name)?.ok_or_else(|| Fault::format(format!("the archive has no entry {}", clean(&name))))
+    })
+}
+
+/// Reads the legacy format: the pickles of magic number, version, system, object and storage keys, then for
+/// each key its number of elements (8 bytes) and the elements.
+pub(super) fn read_legacy(bytes: &[u8], out: &mut Collector<'_>) -> Result<Option<&'static str>, Fault> {
+    let mut at = 0;
+    let mut next = || {
+        let pickle = machine::run(&bytes[at..])?;
+        at += pickle.len;
+        Ok::<_, Fault>(pickle)
+    };
+    let magic = next()?;
+    if !matches!(magic.get(magic.root), Node::Long(number) if **number == MAGIC) {
+        return Err(Fault::format("its magic number is not that of torch.save"));
+    }
+    let version = next()?;
+    match version.get(version.root) {
+        Node::Int(PROTOCOL) => {}
+        other => {
+            let found = clean(&format!("{other:?}"));
+            return Err(Fault::format(format!("its format version is {found}, not {PROTOCOL}")));
+        }
+    }
+    let system = next()?;
+    let mut flags = system.entries(system.root).into_iter().flatten();
+    if let Some((_, flag)) = flags.find(|(key, _)| *key == "little_endian")
+        && !matches!(system.get(flag), Node::Bool(true))
+    {
+        return Err(Fault::format("it was written by a big-endian machine, which is not supported"));
+    }
+    let object = next()?;
+    let keys = next()?;
+    let Some(order) = keys.items(keys.root) else {
+        return Err(Fault::format("its storage keys are not a list"));
+    };
+
+    let mut sizes = HashMap::new();
+    for storage in &object.storages {
+        let size = *sizes.entry(storage.key).or_insert(storage.dtype.size());
+        if size != storage.dtype.size() {
+            return Err(Fault::format(format!("storage {} has two element types", clean(storage.key))));
+        }
+    }
+    let mut ranges = HashMap::new();
+    for &key in order {
+        let &Node::Str(key) = keys.get(key) else {
+            return Err(Fault::format("a storage key is not a string"));
+        };
+        let name = clean(key);
+        let size = *sizes.get(key).ok_or_else(|| Fault::format(format!("nothing refers to storage {name}")))?;
+        let short = || Fault::format(format!("the file ends within storage {name}"));
+        let (len, rest) = bytes.get(at..).and_then(|rest| rest.split_first_chunk::<8>()).ok_or_else(short)?;
+        let len = usize::try_from(i64::from_le_bytes(*len)).ok().and_then(|n| n.checked_mul(size)).ok_or_else(short)?;
+        if len > rest.len() {
+            return Err(short());
+        }
+        at += 8;
+        if ranges.insert(key, at..at + len).is_some() {
+            return Err(Fault::format(format!("storage {name} is there twice")));
+        }
+        at += len;
+    }
+    collect(&object, out, |storage| {
+        let found = ranges.get(storage.key).cloned();
+        found.ok_or_else(|| Fault::format(format!("storage {} is missing", clean(storage.key))))
+    })
+}
+
+/// Adds every tensor of the state dict; `find` says which bytes are a storage.
+fn collect(
+    pickle: &Pickle<'_>,
+    out: &mut Collector<'_>,
+    mut find: impl FnMut(&Storage<'_>) -> Result<Range<usize>, Fault>,
+) -> Result<Option<&'static str>, Fault> {
+    let (key, dict) = state_dict(pickle)?;
+    for (name, value) in pickle.entries(dict).into_iter().flatten() {
+        let &Node::Tensor(args) = pickle.get(value) else { continue };
+        let malformed = |what: &str| Fault::tensor(name, format!("has a malformed {what}"));
+        let Some(&[storage, offset, shape, strides, ..]) = pickle.items(args) else {
+            return Err(malformed("description"));
+        };
+        let Node::Storage(storage) = pickle.get(storage) else { return Err(malformed("storage")) };
+        let storage = pickle.storages.get(*storage as usize).ok_or_else(|| malformed("storage"))?;
+        let offset = unsigned(pickle, offset).ok_or_else(|| malformed("offset"))?;
+        let shape = unsigned_list(pickle, shape).ok_or_else(|| malformed("shape"))?;
+        let strides = unsigned_list(pickle, strides).ok_or_else(|| malformed("stride"))?;
+
+        let found = find(storage)?;
+        // Both are within the file or the pickle's own numbers: checked, as the latter may be absurd.
+        let size = storage.dtype.size();
+        let held = found.len() / size;
+        if storage.len > held {
+            let reason = format!("needs a storage of {} elements, the file holds {held}", storage.len);
+            return Err(Fault::tensor(name, reason));
+        }
+        let view = View {
+            dtype: storage.dtype,
+            storage: found.start + storage.skip * size..found.start + storage.len * size,
+            offset,
+            shape: &shape,
+            strides: Some(&strides),
+        };
+        out.add(name, &view)?;
+    }
+    Ok(key)
+}
+
+/// The dict that holds the tensors, and the checkpoint's key of it.
+fn state_dict(pickle: &Pickle<'_>) -> Result<(Option<&'static str>, Ref), Fault> {
+    let is_state_dict =
+        |at| pickle.entries(at).is_some_and(|mut e| e.any(|(_, v)| matches!(pickle.get(v), Node::Tensor(_))));
+    let Some(entries) = pickle.entries(pickle.root) else {
+        return Err(Fault::format("it holds no dict, hence no state dict"));
+    };
+    let entries: Vec<_> = entries.collect();
+    for key in STATE_DICT_KEYS {
+        let found = entries.iter().rfind(|(name, _)| *name == key);
+        if let Some(&(_, value)) = found.filter(|(_, value)| is_state_dict(*value)) {
+            return Ok((Some(key), value));
+        }
+    }
+    if is_state_dict(pickle.root) {
+        return Ok((None, pickle.root));
+    }
+    let mut names: Vec<_> = entries.iter().map(|(name, _)| *name).take(8).collect();
+    if names.is_empty() {
+        names.push("none");
+    }
+    Err(Fault::format(format!("no state dict is among its entries ({})", clean(&names.join(", ")))))
+}
+
+fn unsigned(pickle: &Pickle<'_>, at: Ref) -> Option<usize> {
+    match pickle.get(at) {
+        &Node::Int(n) => usize::try_from(n).ok(),
+        _ => None,
+    }
+}
+
+fn unsigned_list(pickle: &Pickle<'_>, at: Ref) -> Option<Vec<usize>> {
+    /// PyTorch's limit.
+    const MAX_RANK: usize = 64;
+    pickle.items(at).filter(|items| items.len() <= MAX_RANK)?.iter().map(|&item| unsigned(pickle, item)).collect()
+}

@@ -1,0 +1,74 @@
+//! Threads and their scratch.
+
+use std::sync::Mutex;
+
+use residual_core::{
+    Error,
+    arch::{Buffer, Team},
+    plan::Executor,
+};
+
+/// The calling thread and `threads - 1` helpers.
+pub(crate) struct Workers {
+    pool: Option<rayon::ThreadPool>,
+    scratch: Vec<Mutex<Buffer>>,
+}
+
+impl Workers {
+    /// # Errors
+    /// [`Error::Threads`] for none, or more than can be started.
+    pub(crate) fn new(threads: usize, scratch_len: usize) -> Result<Self, Error> {
+        let asked = Error::Threads { asked: threads };
+        // What a ticket of the team can count.
+        if !(1..=1024).contains(&threads) {
+            return Err(asked);
+        }
+        let pool = (threads > 1).then(|| {
+            let name = |i| format!("residual-train-{}", i + 1);
+            rayon::ThreadPoolBuilder::new().num_threads(threads - 1).thread_name(name).build()
+        });
+        let pool = pool.transpose().map_err(|_| asked)?;
+        Ok(Workers { pool, scratch: (0..threads).map(|_| Mutex::new(Buffer::new(scratch_len))).collect() })
+    }
+
+    /// Runs `lead` with everybody at hand.
+    pub(crate) fn run<R>(&self, lead: impl FnOnce(&dyn Executor) -> R) -> R {
+        match &self.pool {
+            Some(pool) => Team::run(pool, &self.scratch, |leader| lead(leader)),
+            None => lead(&Alone(&self.scratch)),
+        }
+    }
+}
+
+struct Alone<'s>(&'s [Mutex<Buffer>]);
+
+impl Executor for Alone<'_> {
+    fn for_each(&self, n: usize, band: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        let Some(Ok(mut scratch)) = self.0.first().map(Mutex::lock) else { return };
+        (0..n).for_each(|i| band(i, scratch.as_mut_slice()));
+    }
+}
+
+/// Calls `f(i, part, scratch)` for every part, each on some thread.
+pub(crate) fn for_each<T: Send>(executor: &dyn Executor, parts: Vec<T>, f: impl Fn(usize, &mut T, &mut [f32]) + Sync) {
+    let parts: Vec<Mutex<T>> = parts.into_iter().map(Mutex::new).collect();
+    executor.for_each(parts.len(), &|i, scratch| {
+        // Each part is visited once, so its lock is free and was never poisoned.
+        if let Ok(mut part) = parts[i].lock() {
+            f(i, &mut part, scratch);
+        }
+    });
+}
+
+/// Cuts `n` elements off the front of `scratch`, in whole cache lines.
+pub(crate) fn carve<'s>(scratch: &mut &'s mut [f32], n: usize) -> &'s mut [f32] {
+    let whole = std::mem::take(scratch);
+    let (front, rest) = whole.split_at_mut(padded(n).min(whole.len()));
+    *scratch = rest;
+    &mut front[..n]
+}
+
+/// What [`carve`] takes for `n` elements.
+pub(crate) fn padded(n: usize) -> usize {
+    n.next_multiple_of(16)
+}

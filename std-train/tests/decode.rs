@@ -1,0 +1,219 @@
+//! Decoding: colour types, orientation, damage and limits. The files in `data/` are the gradient of
+//! [`gradient`], written by Pillow.
+
+use std::io::Cursor;
+
+use image::{
+    DynamicImage, ExtendedColorType, ImageBuffer, ImageEncoder, ImageFormat,
+    codecs::{jpeg::JpegEncoder, png::PngEncoder},
+};
+use residual_train::data::{DataError, DecodeLimits, Image};
+
+const FIXTURES: [(&str, &[u8]); 5] = [
+    ("progressive.jpg", include_bytes!("data/progressive.jpg")),
+    ("restart.jpg", include_bytes!("data/restart.jpg")),
+    ("cmyk.jpg", include_bytes!("data/cmyk.jpg")),
+    ("lossy.webp", include_bytes!("data/lossy.webp")),
+    ("palette.png", include_bytes!("data/palette.png")),
+];
+
+fn gradient(w: usize, h: usize) -> Image {
+    let pixel = |i: usize| {
+        let (x, y) = (i % w, i / w);
+        [(x * 9) as u8, (y * 13) as u8, 255 - (x * 5) as u8 - (y * 4) as u8]
+    };
+    Image::new(w, h, (0..w * h).flat_map(pixel).collect()).unwrap()
+}
+
+fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    bytes
+}
+
+fn encode_rgb(image: &Image, format: ImageFormat) -> Vec<u8> {
+    let buffer = ImageBuffer::from_raw(image.width() as u32, image.height() as u32, image.pixels().to_vec());
+    encode(&DynamicImage::ImageRgb8(buffer.unwrap()), format)
+}
+
+/// EXIF holding nothing but an orientation.
+fn exif(orientation: u8) -> Vec<u8> {
+    let mut tiff = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    tiff.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    tiff
+}
+
+/// Where pixel `(x, y)` of the upright picture lies in a stored one of `w x h`.
+type Stored = fn(x: usize, y: usize, w: usize, h: usize) -> (usize, usize);
+
+#[test]
+fn every_orientation_is_undone() {
+    let stored = gradient(5, 3);
+    let (w, h) = (stored.width(), stored.height());
+    for orientation in 1..=8 {
+        // EXIF 2.3, tag 0x112: which corner the stored row 0 and column 0 belong to.
+        let (turned, source): (bool, Stored) = match orientation {
+            1 => (false, |x, y, _, _| (x, y)),
+            2 => (false, |x, y, w, _| (w - 1 - x, y)),
+            3 => (false, |x, y, w, h| (w - 1 - x, h - 1 - y)),
+            4 => (false, |x, y, _, h| (x, h - 1 - y)),
+            5 => (true, |x, y, _, _| (y, x)),
+            6 => (true, |x, y, _, h| (y, h - 1 - x)),
+            7 => (true, |x, y, w, h| (w - 1 - y, h - 1 - x)),
+            _ => (true, |x, y, w, _| (w - 1 - y, x)),
+        };
+        let mut bytes = Vec::new();
+        let mut encoder = PngEncoder::new(&mut bytes);
+        encoder.set_exif_metadata(exif(orientation)).unwrap();
+        encoder.write_image(stored.pixels(), w as u32, h as u32, ExtendedColorType::Rgb8).unwrap();
+        let got = Image::decode(&bytes).unwrap();
+        let (gw, gh) = if turned { (h, w) } else { (w, h) };
+        assert_eq!((got.width(), got.height()), (gw, gh), "orientation {orientation}");
+        for (i, pixel) in got.pixels().chunks_exact(3).enumerate() {
+            let (x, y) = source(i % gw, i / gw, w, h);
+            assert_eq!(pixel, &stored.pixels()[(y * w + x) * 3..][..3], "orientation {orientation} pixel {i}");
+        }
+
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new(&mut bytes);
+        encoder.set_exif_metadata(exif(orientation)).unwrap();
+        encoder.write_image(stored.pixels(), w as u32, h as u32, ExtendedColorType::Rgb8).unwrap();
+        let got = Image::decode(&bytes).unwrap();
+        assert_eq!((got.width(), got.height()), (gw, gh), "JPEG orientation {orientation}");
+    }
+}
+
+#[test]
+fn every_colour_type_becomes_rgb() {
+    let (w, h) = (7, 4);
+    let n = (w * h) as usize;
+    let byte = |i: usize| (i * 37 + 11) as u8;
+    let word = |i: usize| u16::from_be_bytes([byte(i), byte(i + 100)]);
+    let bytes = |c: usize| (0..n * c).map(byte).collect::<Vec<_>>();
+    let words = |c: usize| (0..n * c).map(word).collect::<Vec<_>>();
+    let raw = "the buffer fits";
+    let pictures = [
+        (1, DynamicImage::ImageLuma8(ImageBuffer::from_raw(w, h, bytes(1)).expect(raw))),
+        (2, DynamicImage::ImageLumaA8(ImageBuffer::from_raw(w, h, bytes(2)).expect(raw))),
+        (3, DynamicImage::ImageRgb8(ImageBuffer::from_raw(w, h, bytes(3)).expect(raw))),
+        (4, DynamicImage::ImageRgba8(ImageBuffer::from_raw(w, h, bytes(4)).expect(raw))),
+        (1, DynamicImage::ImageLuma16(ImageBuffer::from_raw(w, h, words(1)).expect(raw))),
+        (2, DynamicImage::ImageLumaA16(ImageBuffer::from_raw(w, h, words(2)).expect(raw))),
+        (3, DynamicImage::ImageRgb16(ImageBuffer::from_raw(w, h, words(3)).expect(raw))),
+        (4, DynamicImage::ImageRgba16(ImageBuffer::from_raw(w, h, words(4)).expect(raw))),
+    ];
+    for (channels, picture) in pictures {
+        let got = Image::decode(&encode(&picture, ImageFormat::Png)).unwrap();
+        let want: Vec<u8> = (0..n)
+            .flat_map(|i| if channels < 3 { [i * channels; 3] } else { [0, 1, 2].map(|c| i * channels + c) })
+            .map(byte)
+            .collect();
+        assert_eq!(got.pixels(), want, "{:?}", picture.color());
+    }
+    let rgb = gradient(13, 9);
+    for format in [ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Png] {
+        assert!(Image::decode(&encode_rgb(&rgb, format)).unwrap() == rgb, "{format:?}");
+    }
+}
+
+#[test]
+fn files_of_other_programs_decode() {
+    let want = gradient(27, 19);
+    for (name, bytes) in FIXTURES {
+        let got = Image::decode(bytes).unwrap();
+        assert_eq!((got.width(), got.height()), (27, 19), "{name}");
+        let error: u32 = got.pixels().iter().zip(want.pixels()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+        let mean = f64::from(error) / got.pixels().len() as f64;
+        // Quantised to 16 colours, the palette picture is the coarsest.
+        assert!(mean < if name.starts_with("palette") { 20.0 } else { 4.0 }, "{name}: mean error {mean}");
+    }
+}
+
+#[test]
+fn content_decides_the_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("really a png.jpg");
+    let rgb = gradient(6, 5);
+    std::fs::write(&path, encode_rgb(&rgb, ImageFormat::Png)).unwrap();
+    assert!(Image::open(&path).unwrap() == rgb);
+
+    let missing = Image::open(dir.path().join("missing.png")).unwrap_err();
+    assert!(matches!(&missing, DataError::Io { .. }) && missing.to_string().contains("missing.png"), "{missing}");
+}
+
+/// A cut-off file is an error, or nothing that matters was cut off.
+#[test]
+fn truncated_pictures_are_errors() {
+    let rgb = gradient(27, 19);
+    let made = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP]
+        .map(|format| (format!("{format:?}"), encode_rgb(&rgb, format)));
+    let files = FIXTURES.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).chain(made);
+    for (name, bytes) in files {
+        let whole = Image::decode(&bytes).unwrap();
+        for len in 0..bytes.len() {
+            match Image::decode_with(&bytes[..len], &name, DecodeLimits::default()) {
+                Ok(image) => {
+                    assert!(bytes.len() - len <= 16 && image == whole, "{name}: {len} of {} bytes", bytes.len());
+                }
+                Err(e) => {
+                    let message = e.to_string();
+                    assert!(message.starts_with(&name) && !message.contains('\n'), "{message}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn flipped_bytes_never_panic() {
+    for (name, bytes) in FIXTURES {
+        let mut outcomes = [0, 0];
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xFF] {
+                let mut damaged = bytes.to_vec();
+                damaged[at] ^= flip;
+                let limits = DecodeLimits { max_side: 4096, max_pixels: 1 << 20 };
+                outcomes[usize::from(Image::decode_with(&damaged, name, limits).is_ok())] += 1;
+            }
+        }
+        assert!(outcomes[0] > 0, "{name}: no damage was noticed");
+    }
+}
+
+#[test]
+fn announced_sizes_are_checked_before_memory_is_reserved() {
+    let (_, jpeg) = FIXTURES[1];
+    let mut jpeg = jpeg.to_vec();
+    let frame = jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xFF; 4]);
+    let error = Image::decode(&jpeg).unwrap_err();
+    assert!(matches!(error, DataError::TooLarge { width: 65_535, height: 65_535, max_side: 32_767, .. }), "{error}");
+
+    let mut png = encode_rgb(&gradient(27, 19), ImageFormat::Png);
+    png[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);
+    let crc = crc32fast::hash(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    let error = Image::decode(&png).unwrap_err();
+    assert!(matches!(error, DataError::TooLarge { width: 0x4000, height: 0x4000, .. }), "{error}");
+
+    let limits = DecodeLimits { max_side: 27, max_pixels: 27 * 19 };
+    let (name, bytes) = FIXTURES[0];
+    assert!(Image::decode_with(bytes, name, limits).is_ok());
+    for smaller in [DecodeLimits { max_side: 26, ..limits }, DecodeLimits { max_pixels: 27 * 19 - 1, ..limits }] {
+        let error = Image::decode_with(bytes, name, smaller).unwrap_err().to_string();
+        assert!(error.starts_with("progressive.jpg: 27 x 19 pixels are more than the limit of"), "{error}");
+    }
+}
+
+#[test]
+fn other_files_are_told_from_pictures() {
+    let cases: [(&[u8], &str); 4] = [
+        (b"", "picture: the file is empty"),
+        (b"hello", "picture: not a picture (looked for JPEG, PNG, BMP and WebP)"),
+        (b"GIF89a\x01\0\x01\0", "picture: Gif is not supported (only JPEG, PNG, BMP and WebP)"),
+        (b"\xFF\xD8\xFF\xE0", "picture: truncated JPEG: it ends before the first scan"),
+    ];
+    for (bytes, message) in cases {
+        assert_eq!(Image::decode(bytes).unwrap_err().to_string(), message);
+    }
+}

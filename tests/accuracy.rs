@@ -1,0 +1,55 @@
+//! Public weights on real photographs: the accuracy PyTorch gets.
+
+mod common;
+
+use std::{fs, path::PathBuf, process::Command};
+
+use common::json;
+
+/// CIFAR-10 as the reference data unpacks it (once), or why not.
+fn data() -> Result<PathBuf, String> {
+    let archive = common::shared().join("data");
+    let script = archive.join("unpack.sh");
+    if !script.exists() {
+        return Err(format!("no {}", script.display()));
+    }
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cifar");
+    if !dir.exists() {
+        let part = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(|e| e.to_string())?;
+        let output = Command::new("bash").arg(&script).arg(part.path()).output().map_err(|e| e.to_string())?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{}: {}", script.display(), message.lines().last().unwrap_or("failed")));
+        }
+        fs::rename(part.keep(), &dir).map_err(|e| e.to_string())?;
+    }
+    Ok(dir)
+}
+
+#[test]
+fn public_weights_reach_their_accuracy() {
+    let dir = match data() {
+        Ok(dir) => dir,
+        Err(reason) => {
+            println!("skipped: accuracy of public weights: {reason}");
+            return;
+        }
+    };
+    let weights = common::shared().join("data/weights");
+    for (file, arch, data, expected, tolerance) in [
+        ("resnet20-12fca82f.th", "resnet20-cifar-Ac", "cifar-10-batches-bin", 81.03, 0.02),
+        ("resnet32-d509ac18.th", "resnet32-cifar-Ac", "cifar-10-batches-bin", 82.56, 0.02),
+        // JPEG decoders differ.
+        ("resnet20-12fca82f.th", "resnet20-cifar-Ac", "cifarjpg", 81.03, 0.15),
+    ] {
+        let (weights, data) = (weights.join(file), dir.join(data));
+        let mut args = vec!["eval", "--arch", arch, "--json"];
+        args.extend(["--weights", weights.to_str().unwrap(), "--data-path", data.to_str().unwrap()]);
+        args.extend(["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]);
+        let object = json(&args);
+        assert_eq!(object["images"].as_u64(), Some(10_000));
+        let top1 = object["top1"].as_f64().unwrap();
+        println!("{file} on {}: top-1 {top1:.2}, {expected} +- {tolerance} expected", data.display());
+        assert!((top1 - expected).abs() <= tolerance + 1e-9, "{file}: {top1}, expected {expected} +- {tolerance}");
+    }
+}

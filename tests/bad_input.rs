@@ -1,0 +1,244 @@
+//! Bad input: one line that names the culprit, exit code not 0, never a crash.
+
+mod common;
+
+use std::fs;
+
+use common::{ARCH, Fixture, check_failure, fail, residual};
+use residual::{import::describe, net::ResNet};
+
+/// The command fails, and says all of `says`.
+fn refused(args: &[&str], says: &[&str]) -> i32 {
+    let (code, message) = fail(args);
+    for part in says {
+        assert!(message.contains(part), "{args:?} should say {part:?}: {message}");
+    }
+    code
+}
+
+/// Every command that reads weights refuses this file and names it.
+fn weights_refused(fixture: &Fixture, weights: &str, says: &[&str]) {
+    let says = [says, &[weights]].concat();
+    let (cifar, picture) = (fixture.cifar("cifar", 3), fixture.picture("photo.png", 32, 32, 1));
+    let output = fixture.arg("out.safetensors");
+    for args in [
+        vec!["inspect", "--weights", weights],
+        vec!["bench", "--weights", weights],
+        vec!["bench", "--weights", weights, "--cold"],
+        vec!["eval", "--weights", weights, "--data-path", &cifar],
+        vec!["predict", "--weights", weights, &picture],
+        vec!["convert", "--weights", weights, "-o", &output],
+    ] {
+        assert_eq!(refused(&args, &says), 1);
+    }
+    assert!(!fixture.path("out.safetensors").exists(), "a refused conversion left a file");
+}
+
+#[test]
+fn damaged_weights() {
+    let fixture = Fixture::new();
+    let good = fs::read(fixture.weights("good", ARCH)).unwrap();
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+
+    for len in [0, 1, 7, 9, header - 1, header, header + 1, good.len() - 1] {
+        let file = fixture.write("truncated", &good[..len]);
+        weights_refused(&fixture, &file, &[]);
+    }
+    weights_refused(&fixture, &fixture.write("oversized", &[&good[..], &[0; 100]].concat()), &["bytes"]);
+    weights_refused(&fixture, &fixture.write("huge-header", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}"), &[]);
+    weights_refused(&fixture, &fixture.write("text", b"just some text, not weights"), &["neither safetensors"]);
+
+    // A value that is not a number, somewhere in the middle.
+    let mut nan = good.clone();
+    let at = header + (good.len() - header) / 8 * 4;
+    nan[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    weights_refused(&fixture, &fixture.write("nan", &nan), &["NaN", "weight["]);
+}
+
+#[test]
+fn hostile_weights() {
+    let fixture = Fixture::new();
+    // Unpickling this with Python would run a command: `os.system("true")`.
+    let mut pickle = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.".to_vec();
+    pickle.extend_from_slice(b"\x80\x02M\xe9\x03.\x80\x02}.\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.");
+    weights_refused(&fixture, &fixture.write("exploit.pth", &pickle), &["os.system"]);
+    let header = br#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#;
+    let bomb = [&(header.len() as u64).to_le_bytes()[..], header].concat();
+    weights_refused(&fixture, &fixture.write("bomb.safetensors", &bomb), &[]);
+    let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[18446744073709551612,18446744073709551615]}}"#;
+    let wrap = [&(header.len() as u64).to_le_bytes()[..], header].concat();
+    weights_refused(&fixture, &fixture.write("wrap.safetensors", &wrap), &[]);
+}
+
+#[test]
+fn weights_of_another_network() {
+    let fixture = Fixture::new();
+    let spec: ResNet = ARCH.parse().unwrap();
+    let mut metadata = describe(&"resnet14-cifar".parse().unwrap(), None);
+    common::write_weights(&fixture.path("fewer"), spec, &metadata);
+    weights_refused(&fixture, &fixture.arg("fewer"), &["resnet14-cifar", "missing", "layer1.1.conv1.weight"]);
+
+    metadata = describe(&"resnet8-cifar-w24".parse().unwrap(), None);
+    common::write_weights(&fixture.path("narrower"), spec, &metadata);
+    let says = ["conv1.weight has [16, 3, 3, 3], needs [24, 3, 3, 3]"];
+    weights_refused(&fixture, &fixture.arg("narrower"), &says);
+
+    metadata = describe(&spec, None);
+    metadata.insert("architecture".into(), "vgg16".into());
+    common::write_weights(&fixture.path("foreign"), spec, &metadata);
+    weights_refused(&fixture, &fixture.arg("foreign"), &["architecture", "vgg16"]);
+
+    let good = fixture.weights("good", ARCH);
+    assert_eq!(refused(&["inspect", "--weights", &good, "--arch", "resnet50"], &[&good, "resnet50"]), 1);
+}
+
+#[test]
+fn weights_that_say_too_little() {
+    let fixture = Fixture::new();
+    let bare = fixture.bare_weights("bare", ARCH);
+    let cifar = fixture.cifar("cifar", 3);
+    let eval = ["eval", "--weights", &bare, "--data-path", &cifar];
+    refused(&eval, &[&bare, "--arch", "resnet8-cifar-Ac"]);
+    refused(&[&eval[..], &["--arch", ARCH]].concat(), &[&bare, "--mean", "--std"]);
+}
+
+#[test]
+fn unusable_metadata() {
+    let fixture = Fixture::new();
+    let spec: ResNet = ARCH.parse().unwrap();
+    let good = describe(&spec, None);
+    for (key, value) in [
+        ("std", "0,1,1"),
+        ("mean", "a"),
+        ("crop", "0"),
+        ("crop", "99999999999999999999"),
+        ("class_names", "[1]"),
+        ("class_names", "[\"only one\"]"),
+        ("classes", "11"),
+    ] {
+        let mut metadata = good.clone();
+        metadata.extend([("mean".into(), "0,0,0".into()), ("std".into(), "1,1,1".into())]);
+        metadata.insert(key.into(), value.into());
+        common::write_weights(&fixture.path("odd"), spec, &metadata);
+        let picture = fixture.picture("photo.png", 32, 32, 1);
+        let weights = fixture.arg("odd");
+        assert_eq!(refused(&["predict", "--weights", &weights, &picture], &[&weights, key]), 1);
+    }
+    // Large enough to be refused by size, small enough to parse.
+    let mut metadata = good;
+    metadata.extend([("mean", "0,0,0"), ("std", "1,1,1"), ("crop", "60000")].map(|(k, v)| (k.into(), v.into())));
+    common::write_weights(&fixture.path("large"), spec, &metadata);
+    refused(&["inspect", "--weights", &fixture.arg("large")], &["8192"]);
+}
+
+#[test]
+fn missing_files_and_folders() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("w", ARCH);
+    let (absent, folder, empty) = (fixture.arg("absent"), fixture.arg(""), fixture.path("empty"));
+    fs::create_dir(&empty).unwrap();
+    let empty = fixture.arg("empty");
+    for command in ["inspect", "bench"] {
+        refused(&[command, "--weights", &absent], &[&absent]);
+        refused(&[command, "--weights", &folder], &[&folder]);
+    }
+    refused(&["eval", "--weights", &weights, "--data-path", &absent], &[&absent]);
+    refused(&["eval", "--weights", &weights, "--data-path", &weights], &[&weights]);
+    refused(&["eval", "--weights", &weights, "--data-path", &empty], &[&empty]);
+    refused(&["predict", "--weights", &weights, &absent], &[&absent]);
+    refused(&["predict", "--weights", &weights, &empty], &[&empty, "no pictures"]);
+    refused(&["convert", "--weights", &weights, "-o", &fixture.arg("absent/out")], &["absent/out"]);
+    refused(&["predict", "--weights", &weights, "--class-names", &absent, &folder], &[&absent]);
+}
+
+#[test]
+fn unreadable_pictures() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("w", ARCH);
+    let tree = fixture.tree("tree", 10, 3);
+    // In the middle, and behind another one: the first is named whatever the threads do.
+    let broken = fixture.write("tree/dog/1.png", b"\x89PNG\r\n\x1a\n");
+    fixture.write("tree/truck/2.png", b"");
+    for threads in ["1", "2", "5"] {
+        let eval = ["eval", "--weights", &weights, "--data-path", &tree, "--threads", threads, "--batch-size", "2"];
+        assert_eq!(refused(&eval, &[&broken]), 1);
+        refused(&["predict", "--weights", &weights, "--threads", threads, &tree], &[&broken]);
+    }
+    let whole = fs::read(fixture.picture("photo.jpg", 64, 64, 1)).unwrap();
+    let truncated = fixture.write("truncated.jpg", &whole[..whole.len() / 2]);
+    refused(&["predict", "--weights", &weights, &truncated], &[&truncated, "truncated"]);
+    // A header of a few bytes that announces 60,000 x 60,000 pixels.
+    let mut bomb = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+    bomb.extend([60_000i32.to_le_bytes(), 60_000i32.to_le_bytes()].concat());
+    bomb.extend([1, 0, 24, 0]);
+    bomb.resize(100, 0);
+    let bomb = fixture.write("bomb.bmp", &bomb);
+    refused(&["predict", "--weights", &weights, &bomb], &[&bomb, "60000"]);
+
+    for i in 0..3 {
+        fixture.write(&format!("hopeless/{i}.png"), b"");
+    }
+    refused_with_notes(&["predict", "--weights", &weights, "--skip-unreadable", &fixture.arg("hopeless")]);
+}
+
+/// Notes may come before the error.
+fn refused_with_notes(args: &[&str]) {
+    let output = residual(args).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && message.lines().last().unwrap().starts_with("error: none"), "{message}");
+}
+
+#[test]
+fn data_sets_that_do_not_fit() {
+    let fixture = Fixture::new();
+    let weights = fixture.bare_weights("w", ARCH);
+    let known = ["--arch", ARCH, "--mean", "0,0,0", "--std", "1,1,1"];
+    let eval = |data: &str, says: &[&str]| {
+        let args = [&["eval", "--weights", &weights, "--data-path", data], &known[..]].concat();
+        assert_eq!(refused(&args, says), 1);
+    };
+    let three = fixture.tree("three", 3, 1);
+    eval(&three, &[&three, "3 classes", "10"]);
+    let cifar = fixture.cifar("cifar", 5);
+    let file = fixture.path("cifar").join("test_batch.bin");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    eval(&cifar, &[file.to_str().unwrap(), "3073"]);
+    fs::write(&file, [&[10u8], &bytes[1..]].concat()).unwrap();
+    eval(&cifar, &[file.to_str().unwrap(), "label 10"]);
+    fs::write(&file, b"").unwrap();
+    eval(&cifar, &[file.to_str().unwrap()]);
+}
+
+#[test]
+fn arguments_that_make_no_sense() {
+    let fixture = Fixture::new();
+    let (weights, cifar) = (fixture.weights("w", ARCH), fixture.cifar("cifar", 3));
+    for (args, culprit) in [
+        (vec!["bench", "--arch", "vgg16"], "vgg16"),
+        (vec!["inspect", "--arch", "resnet51"], "resnet51"),
+        (vec!["inspect", "--arch", "resnet21-cifar"], "resnet21-cifar"),
+        (vec!["bench", "--arch", ARCH, "--threads", "0"], "--threads"),
+        (vec!["bench", "--arch", ARCH, "--threads", "-1"], "-1"),
+        (vec!["bench", "--arch", ARCH, "--threads", "99999999999999999999"], "--threads"),
+        (vec!["bench", "--arch", ARCH, "--batch", "0"], "--batch"),
+        (vec!["bench", "--arch", ARCH, "--seconds", "NaN"], "--seconds"),
+        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--threads", "0"], "--threads"),
+        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "1,2,3"], "--std"),
+        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "1,2", "--std", "1,1,1"], "--mean"),
+        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "1,2,3", "--std", "1,0,1"], "--std"),
+        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--split", "both"], "--split"),
+        (vec!["predict", "--weights", &weights], "PICTURE"),
+        (vec!["inspect"], "--arch"),
+        (vec!["train-me"], "train-me"),
+        (vec!["inspect", "--arch", ARCH, "--wrong"], "--wrong"),
+    ] {
+        assert_eq!(refused(&args, &[culprit]), 2, "{args:?}");
+    }
+    // A network that fits no address space is an error, not a crash.
+    refused(&["inspect", "--arch", "resnet50", "--batch", "70000"], &["--batch"]);
+
+    let args = ["bench", "--arch", ARCH];
+    let (code, message) = check_failure(&args, residual(&args).env("RESIDUAL_ISA", "sse9"));
+    assert!(code == 1 && message.contains("RESIDUAL_ISA=sse9") && message.contains("portable"), "{message}");
+}

@@ -1,0 +1,85 @@
+//! The library as its users call it.
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{ARCH, CLASSES, Fixture};
+use residual::{
+    Classifier, DataError, Error, Given, Image, Pictures, Pretrained, data, evaluate, logits::argmax, map_pictures,
+};
+
+fn pictures(n: u8) -> Vec<Image> {
+    let pixel = |i: u8| move |at: usize| (at * usize::from(i + 3) / 5) as u8;
+    (0..n)
+        .map(|i| Image::new(40 + usize::from(i), 33, (0..(40 + usize::from(i)) * 99).map(pixel(i)).collect()).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_classifier_gives_the_same_answer_for_any_batch_and_thread_count() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("w.safetensors", ARCH);
+    let images = pictures(7);
+    let mut one = Classifier::builder().threads(1).open(&weights).unwrap();
+    let expected: Vec<_> = images.iter().map(|image| one.classify(image, 10).unwrap()).collect();
+    for prediction in &expected {
+        assert!((prediction.iter().map(|p| p.probability).sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!(prediction.iter().all(|p| p.name == CLASSES[p.class]));
+    }
+    for (threads, batch) in [(1, 3), (2, 7), (3, 16)] {
+        let mut other = Classifier::builder().threads(threads).batch(batch).open(&weights).unwrap();
+        assert_eq!(other.classify_batch(&images, 10).unwrap(), expected, "{threads} threads, batch {batch}");
+    }
+    let rows = one.logits(&images).unwrap();
+    assert!(rows.iter().zip(&expected).all(|(row, p)| argmax(row) == p[0].class));
+}
+
+#[test]
+fn pictures_come_back_in_order_whoever_ran_them() {
+    let fixture = Fixture::new();
+    let model = Pretrained::open(fixture.weights("w.safetensors", ARCH), &Given::default()).unwrap();
+    let (net, images) = (model.net().unwrap(), pictures(23));
+    let isa = residual::isa().unwrap();
+    let missing =
+        |i: usize| if i % 5 == 3 { Err(DataError::Index { index: i, len: 23 }) } else { Ok(images[i].clone()) };
+    let run = |threads, batch, skip_unreadable| {
+        let (how, done) = (Pictures { threads, batch, isa, skip_unreadable }, AtomicUsize::new(0));
+        let progress = |n| {
+            done.fetch_add(n, Ordering::Relaxed);
+        };
+        let map = |i: usize, row: &[f32]| (i, row.to_vec());
+        let results = map_pictures(&net, model.preprocessing(), &how, 23, missing, map, progress)?;
+        assert_eq!(done.into_inner(), 23);
+        Ok::<_, Error>(results.into_iter().map(|r| r.map_err(|e| e.to_string())).collect::<Vec<_>>())
+    };
+    let expected = run(1, 1, true).unwrap();
+    assert!(
+        expected.iter().enumerate().all(|(i, r)| r.as_ref().map_or(i % 5 == 3, |(n, row)| *n == i && row.len() == 10))
+    );
+    for (threads, batch) in [(1, 4), (4, 1), (3, 2), (64, 100)] {
+        assert_eq!(run(threads, batch, true).unwrap(), expected);
+        let error = run(threads, batch, false).unwrap_err();
+        assert!(matches!(error, Error::Data(DataError::Index { index: 3, .. })), "{error}");
+    }
+    assert!(matches!(run(0, 1, true), Err(Error::Network(_))) && matches!(run(1, 0, true), Err(Error::Network(_))));
+}
+
+#[test]
+fn evaluation_counts_what_a_classifier_answers() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("w.safetensors", ARCH);
+    let data = data::open(fixture.cifar("cifar", 30), data::Split::Test).unwrap();
+    let model = Pretrained::open(&weights, &Given::default()).unwrap();
+    let how = Pictures { threads: 2, batch: 4, isa: residual::isa().unwrap(), skip_unreadable: false };
+    let result = evaluate(&model, data.as_ref(), &how, |_| {}).unwrap();
+    let mut classifier = Classifier::open(&weights).unwrap();
+    let (mut top1, mut top5) = (0, 0);
+    for i in 0..data.len() {
+        let five = classifier.classify(&data.image(i).unwrap(), 5).unwrap();
+        top1 += usize::from(five[0].class == data.label(i));
+        top5 += usize::from(five.iter().any(|p| p.class == data.label(i)));
+    }
+    assert_eq!((result.top1, result.top5), (top1 as f64 / 0.3, top5 as f64 / 0.3));
+    assert_eq!(result.images, 30);
+}

@@ -1,0 +1,220 @@
+//! `cargo xtask test`: every check of the project, a line for each part.
+
+use std::{
+    env, fs,
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Result, ensure};
+use residual_core::Isa;
+
+use crate::golden;
+
+/// A Cortex-M4F without operating system or allocator.
+const THUMB: &str = "thumbv7em-none-eabihf";
+
+/// Seconds each fuzz target runs: enough to see that it does.
+const FUZZ_SECONDS: u32 = 10;
+
+/// Runs everything; an error says how much failed.
+pub fn run() -> Result<()> {
+    let mut report = Report::default();
+    let root = root();
+
+    report.part("formatting", &mut cargo(&["fmt", "--all", "--check"]));
+    report.part("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+    // Its tests need the standard library.
+    for (features, targets) in
+        [("", "--lib"), ("alloc", "--lib"), ("std", "--all-targets"), ("parallel", "--all-targets")]
+    {
+        let name = if features.is_empty() { "none" } else { features };
+        let args = ["clippy", "-p", "residual-core", "--no-default-features", "--features", features, targets];
+        let args = [&args[..], &["--", "-D", "warnings"]].concat();
+        report.part(&format!("lints of residual-core with features: {name}"), &mut cargo(&args));
+    }
+    let library = ["clippy", "-p", "residual", "--no-default-features", "--lib", "--", "-D", "warnings"];
+    report.part("lints of residual without the command", &mut cargo(&library));
+    report.part("documentation", cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"));
+
+    report.part("tests", &mut cargo(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"]));
+    instruction_sets(&mut report);
+    thumb(&mut report, &root);
+    references(&mut report);
+    fuzz(&mut report, &root);
+
+    let Report { passed, failed, skipped, .. } = report;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    ensure!(failed == 0, "{failed} checks failed");
+    Ok(())
+}
+
+/// The command and the library once for every instruction set; kernels test each by themselves.
+fn instruction_sets(report: &mut Report) {
+    let known: &[&str] = if cfg!(target_arch = "x86_64") { &["portable", "avx2", "avx512"] } else { &["portable"] };
+    for isa in known {
+        let name = format!("command and library on {isa}");
+        if isa.parse::<Isa>().is_err() {
+            report.skip(&name, "this CPU lacks it");
+            continue;
+        }
+        let args = ["test", "-p", "residual", "--test", "commands", "--test", "library", "--test", "bad_input"];
+        report.part(&name, cargo(&args).env("RESIDUAL_ISA", isa));
+    }
+}
+
+/// The core for a microcontroller: descriptions alone, and planning with an allocator.
+fn thumb(report: &mut Report, root: &Path) {
+    let rustup = output(Command::new("rustup").args(["target", "list", "--installed"]));
+    let debian = output(Command::new("apt-get").arg("--version")).is_some();
+    let mut toolchain = None;
+    if rustup.is_none_or(|targets| targets.lines().all(|line| line != THUMB)) {
+        if !debian {
+            let reason = format!("run `rustup target add {THUMB}` first");
+            return report.skip(&format!("residual-core for {THUMB}"), &reason);
+        }
+        let script = root.join("xtask/scripts/thumb-toolchain.sh");
+        if !report.part("toolchain for microcontrollers", Command::new("bash").arg(script).arg(THUMB)) {
+            return;
+        }
+        // Debian's compiler may be older than the one this workspace asks for; core itself does not mind.
+        toolchain = Some(("+thumb", "--ignore-rust-version"));
+    }
+    for features in ["", "alloc"] {
+        let name = if features.is_empty() { "without allocator" } else { "with allocator" };
+        let mut command = Command::new("cargo");
+        // Else the cargo that runs this would choose its own compiler.
+        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC").env_remove("CARGO");
+        command.args(toolchain.map(|(toolchain, _)| toolchain)).args(["build", "-p", "residual-core"]);
+        command.args(["--no-default-features", "--features", features, "--target", THUMB]);
+        command.args(toolchain.map(|(_, version)| version));
+        report.part(&format!("residual-core for {THUMB} {name}"), &mut command);
+    }
+}
+
+/// Reference values computed elsewhere, where they are at hand.
+fn references(report: &mut Report) {
+    let dir = shared().join("golden");
+    if !dir.is_dir() {
+        return report.skip("reference values", &format!("no {}", dir.display()));
+    }
+    let begin = Instant::now();
+    let result = golden::run(&dir);
+    let seconds = begin.elapsed().as_secs_f64();
+    report.done("reference values", result.is_ok(), seconds, 1);
+    if let Err(error) = result {
+        println!("     {error:#}");
+    }
+}
+
+/// Every fuzz target compiles, and runs for a moment where cargo-fuzz is installed.
+fn fuzz(report: &mut Report, root: &Path) {
+    let folder = root.join("fuzz");
+    let targets = fs::read_dir(folder.join("fuzz_targets")).map(|entries| {
+        let stem = |entry: fs::DirEntry| Some(entry.path().file_stem()?.to_str()?.to_owned());
+        entries.flatten().filter_map(stem).collect::<Vec<_>>()
+    });
+    let Ok(mut targets) = targets else { return report.skip("fuzz targets", "no fuzz folder") };
+    targets.sort();
+    if output(Command::new("cargo").args(["fuzz", "--version"])).is_none() {
+        return report.skip("fuzz targets", "run `cargo install cargo-fuzz` first");
+    }
+    for target in &targets {
+        let corpus = folder.join("corpus").join(target);
+        // Seeds that tests use too lie with those tests.
+        let seeds = match target.as_str() {
+            "torch" => root.join("std-train/tests/fixtures"),
+            "image" => root.join("std-train/tests/data"),
+            _ => folder.join("seeds").join(target),
+        };
+        if let Err(error) = fs::create_dir_all(&corpus) {
+            println!("     {}: {error}", corpus.display());
+        }
+        let mut command = cargo(&["fuzz", "run", target, "-s", "none"]);
+        command.arg(&corpus).args(seeds.is_dir().then_some(&seeds));
+        let limits = [format!("-max_total_time={FUZZ_SECONDS}"), "-max_len=65536".into(), "-rss_limit_mb=1024".into()];
+        command.arg("--").args(limits);
+        report.part(&format!("fuzz target {target}, {FUZZ_SECONDS} s"), &mut command);
+    }
+}
+
+/// What was checked so far.
+#[derive(Default)]
+struct Report {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Report {
+    /// Runs one part and says how it went: all it printed if it failed, only what it skipped otherwise.
+    fn part(&mut self, name: &str, command: &mut Command) -> bool {
+        if std::io::stdout().is_terminal() {
+            print!("..   {name}\r");
+            let _ = std::io::stdout().flush();
+        }
+        let begin = Instant::now();
+        let output = command.current_dir(root()).stdin(Stdio::null()).output();
+        let seconds = begin.elapsed().as_secs_f64();
+        let (ok, text) = match output {
+            Ok(output) => {
+                let both = [output.stdout, output.stderr].concat();
+                (output.status.success(), String::from_utf8_lossy(&both).into_owned())
+            }
+            Err(error) => (false, error.to_string()),
+        };
+        let tests = tests_passed(&text);
+        self.done(name, ok, seconds, tests.max(1));
+        if !ok {
+            println!("{text}");
+        }
+        for line in text.lines().filter(|line| line.starts_with("skipped:")) {
+            println!("skip {name}: {}", line.trim_start_matches("skipped:").trim());
+            self.skipped += 1;
+        }
+        ok
+    }
+
+    fn done(&mut self, name: &str, ok: bool, seconds: f64, checks: usize) {
+        match ok {
+            true => self.passed += checks,
+            false => self.failed += 1,
+        }
+        let counted = if checks > 1 { format!(", {checks} tests") } else { String::new() };
+        println!("{} {name} ({seconds:.0} s{counted})", if ok { "ok  " } else { "FAIL" });
+    }
+
+    fn skip(&mut self, name: &str, reason: &str) {
+        self.skipped += 1;
+        println!("skip {name}: {reason}");
+    }
+}
+
+/// The tests that the harness's closing lines count.
+fn tests_passed(text: &str) -> usize {
+    let results = text.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
+    results.filter_map(|line| line.split(' ').next()?.parse::<usize>().ok()).sum()
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args);
+    command
+}
+
+/// What a command prints if it runs at all.
+fn output(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder of reference data beside the workspace, or `RESIDUAL_SHARED`.
+fn shared() -> PathBuf {
+    env::var_os("RESIDUAL_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from)
+}
