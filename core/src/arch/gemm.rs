@@ -458,7 +458,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
             }
             unroll!(i < MR => { unroll!(j < NV => {
                 let (v, to) = (floor.max(acc[i][j]), t.y.add(i * t.stride + j * V::LANES));
-                if j + 1 < NV { v.store(to) } else { v.store_first(to, valid) }
+                if j + 1 == NV && valid < V::LANES { v.store_first(to, valid) } else { v.store(to) }
             }); });
         }
     }
@@ -471,5 +471,5 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
 #[inline(always)]
 unsafe fn load_column<V: Vector>(p: *const f32, last: bool, valid: usize) -> V {
     // SAFETY: the caller's promise.
-    unsafe { if last { V::load_first(p, valid) } else { V::load(p) } }
+    unsafe { if last && valid < V::LANES { V::load_first(p, valid) } else { V::load(p) } }
 }

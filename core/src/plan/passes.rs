@@ -20,7 +20,7 @@ pub(super) struct Pass {
 const CACHED: usize = 1 << 20;
 
 /// Multiply-adds a thread should find in one layer of a part.
-const LEAST_MACS: u64 = 4 << 20;
+const LEAST_MACS: u64 = 16 << 20;
 
 /// Cuts the network where its maps change size.
 pub(super) fn passes(ops: &[Op<'_>], batch: usize, threads: usize) -> Vec<Pass> {
