@@ -15,6 +15,8 @@ pub mod winograd;
 
 #[cfg(residual_kernels = "dsp")]
 mod dsp;
+#[cfg(residual_kernels = "mve")]
+pub mod mve;
 #[cfg(not(residual_kernels = "dsp"))]
 mod portable;
 #[cfg(not(residual_kernels = "dsp"))]

@@ -2,8 +2,6 @@
 
 use core::arch::naked_asm;
 
-use super::cpu;
-
 /// One channel, four inputs of four pixels: 11 more instructions per further four pixels.
 macro_rules! half {
     ($weights:literal, $a:literal $b:literal $c:literal $d:literal) => {

@@ -13,7 +13,6 @@ macro_rules! cpu {
         ""
     };
 }
-use cpu;
 
 mod assembly;
 mod output;
