@@ -10,7 +10,6 @@ use residual_core::{
 use crate::{
     arch::winograd,
     kernel::{ADD_TABLES, direct, winograd as tiles},
-    rows,
 };
 
 /// How a convolution is computed.
@@ -213,9 +212,6 @@ fn fit(
 /// Bytes of arena the model needs: what every op needs at least, and in fast mode up to an eighth more
 /// if that spares passes over weights.
 pub fn required(view: &View<'_>, fast: bool) -> usize {
-    if !fast && rows::is_chain(view) {
-        return rows::required(view);
-    }
     let mut need = round(view.arena_bytes());
     let mut attempts = 0;
     let mut index = 0;

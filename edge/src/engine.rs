@@ -44,7 +44,11 @@ impl Mode for Small {
 
 /// Bytes of arena `model` needs; the same on every target.
 pub fn arena_bytes<M: Mode>(model: &[u8]) -> Result<usize, Error> {
-    Ok(arena::required(&View::new_checked(model)?, M::FAST))
+    Ok(required::<M>(&View::new_checked(model)?))
+}
+
+fn required<M: Mode>(view: &View<'_>) -> usize {
+    if !M::FAST && rows::is_chain(view) { rows::required(view) } else { arena::required(view, M::FAST) }
 }
 
 /// Whether an inference is finished.
@@ -107,7 +111,7 @@ impl<'a, M: Mode> Engine<'a, M> {
     /// Checks the model and the arena's size ([`arena_bytes`]) and alignment ([`ARENA_ALIGN`]).
     pub fn new(model: &'a [u8], arena: &'a mut [u8]) -> Result<Self, Error> {
         let view = View::new_checked(model)?;
-        let (need, got) = (arena::required(&view, M::FAST), arena.len());
+        let (need, got) = (required::<M>(&view), arena.len());
         if got < need {
             return Err(Error::ArenaTooSmall { need, got });
         }
@@ -187,7 +191,7 @@ impl<'a, M: Mode> Engine<'a, M> {
         }
         let defect = Error::Defect { op: self.op };
         let len = self.arena.len();
-        self.current = Some(if self.by_rows {
+        self.current = Some(if !M::FAST && self.by_rows {
             let at = if self.op == 0 { 0 } else { self.done };
             Current::Unit(Unit::place(&self.view, self.op, at, len).map_err(|_| defect)?)
         } else {
@@ -283,7 +287,7 @@ impl<'a, M: Mode> Engine<'a, M> {
                 let rows = Rows::all(input, &conv.window);
                 let row = out.w * out.c;
                 let output = output.get_mut(self.done * row..)?.get_mut(..row)?;
-                direct::run(conv, &rows, self.done, pixels, output, work, tiles)?;
+                direct::run(conv, &rows, self.done, pixels, output, work, tiles, self.done == 0)?;
                 Some(out.h)
             }
         }

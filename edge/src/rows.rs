@@ -273,7 +273,7 @@ impl Unit {
         let output = bytemuck::cast_slice_mut(output);
         let rows = Rows { data: bytemuck::cast_slice(input), first, start, len: window.input.w * window.input.c };
         match &op {
-            Op::Conv(conv) => direct::run(conv, &rows, row, self.pixels, output, work, tiles)?,
+            Op::Conv(conv) => direct::run(conv, &rows, row, self.pixels, output, work, tiles, true)?,
             _ => pool::max_row(&window, &rows, row, output)?,
         }
         *self.done.get_mut(index - self.first)? += 1;

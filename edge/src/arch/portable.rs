@@ -1,6 +1,22 @@
 //! Products of pairs in plain Rust.
 
-use super::winograd::Rescale;
+use super::{split, unpack, winograd::Rescale};
+
+/// Writes one pixel's inputs less their zero point, `words`, into slot `p` of `pixels` in the interleaved
+/// pairs `x`; `x` starts at the first of them.
+#[inline(never)]
+pub fn interleave(words: &[u32], zero: i8, p: usize, pixels: usize, x: &mut [u32]) {
+    // Subtracting the zero point from both halves of a linear pair.
+    let offset = ((i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
+    let mut x = x.get_mut(p..).unwrap_or_default();
+    for word in words {
+        let (even, odd) = unpack(*word);
+        let Some((slots, rest)) = x.split_at_mut_checked(pixels) else { break };
+        slots.iter_mut().take(1).for_each(|slot| *slot = split(even.wrapping_sub(offset)));
+        rest.iter_mut().take(1).for_each(|slot| *slot = split(odd.wrapping_sub(offset)));
+        x = rest.get_mut(pixels..).unwrap_or_default();
+    }
+}
 
 /// `out[p] = bias + sum_k weights[k] * x[p][k]` for `P` pixels.
 ///

@@ -4,7 +4,7 @@
 use residual_core::quant::{Conv, Requant, Window};
 
 use super::{ADD_TABLES, fast_sum, is_full};
-use crate::arch::{dot, dot_store, split, unpack, winograd::Rescale};
+use crate::arch::{dot, dot_store, interleave, winograd::Rescale};
 
 /// Consecutive rows of a map in a ring.
 #[derive(Clone, Copy)]
@@ -37,22 +37,6 @@ impl<'a> Rows<'a> {
 /// pixels.
 pub fn gather_bytes(conv: &Conv<'_>) -> usize {
     if conv.window.input.c.is_multiple_of(4) { 0 } else { conv.window.taps().next_multiple_of(4) }
-}
-
-/// Writes one pixel's inputs, `words`, into slot `p` of `pixels` in the interleaved pairs `x`; `x` starts
-/// at the first of them.
-#[inline(never)]
-fn interleave(words: &[u32], zero: i8, p: usize, pixels: usize, x: &mut [u32]) {
-    // Subtracting the zero point from both halves of a linear pair.
-    let offset = ((i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
-    let mut x = x.get_mut(p..).unwrap_or_default();
-    for word in words {
-        let (even, odd) = unpack(*word);
-        let Some((slots, rest)) = x.split_at_mut_checked(pixels) else { break };
-        slots.iter_mut().take(1).for_each(|slot| *slot = split(even.wrapping_sub(offset)));
-        rest.iter_mut().take(1).for_each(|slot| *slot = split(odd.wrapping_sub(offset)));
-        x = rest.get_mut(pixels..).unwrap_or_default();
-    }
 }
 
 /// Zeros slot `p` of all pairs.
@@ -117,8 +101,11 @@ fn collect(
 }
 
 /// Computes output row `oy` of `conv`, `pixels` (4 or 8) at a time; `output` holds the shortcut's row if
-/// there is one. Scratch as [`crate::arena`] sizes it.
+/// there is one. Scratch as [`crate::arena`] sizes it; unless this is the `first` row since it was
+/// used otherwise, it is as the last row left it.
 #[inline(never)]
+#[allow(clippy::too_many_arguments)] // two call sites
+#[allow(unused_variables)] // vectors do without `pixels`, the others without `first`
 pub fn run(
     conv: &Conv<'_>,
     rows: &Rows<'_>,
@@ -127,9 +114,10 @@ pub fn run(
     output: &mut [i8],
     work: &mut [u8],
     tiles: &mut [u8],
+    first: bool,
 ) -> Option<()> {
     #[cfg(residual_kernels = "mve")]
-    return super::vector::run(conv, rows, oy, output, work, tiles);
+    return super::vector::run(conv, rows, oy, output, work, tiles, first);
     #[cfg(not(residual_kernels = "mve"))]
     interleaved(conv, rows, oy, pixels, output, work, tiles)
 }

@@ -13,6 +13,8 @@ struct Row<'c, 'm> {
     conv: &'c Conv<'m>,
     tables: &'c [i32],
     sum: Option<Sum<'c>>,
+    /// every channel's [`Row::folded`], or nothing where there is no room
+    biases: &'c [i32],
 }
 
 impl Row<'_, '_> {
@@ -23,8 +25,12 @@ impl Row<'_, '_> {
         self.conv.weights.get(channel * taps..)?.get(..taps)
     }
 
-    /// The bias less what the input's zero point adds to every sum.
     fn bias(&self, channel: usize) -> Option<i32> {
+        self.biases.get(channel).copied().or_else(|| self.folded(channel))
+    }
+
+    /// The bias less what the input's zero point adds to every sum.
+    fn folded(&self, channel: usize) -> Option<i32> {
         let zero = i32::from(self.conv.input_zero);
         Some(self.conv.bias.get(channel)?.wrapping_sub(zero.wrapping_mul(sum_of(self.weights(channel)?))))
     }
@@ -57,18 +63,31 @@ pub fn run(
     output: &mut [i8],
     work: &mut [u8],
     tiles: &mut [u8],
+    first: bool,
 ) -> Option<()> {
     let tables = if conv.add.is_some() { ADD_TABLES } else { 0 };
     let tables: &[i32] = bytemuck::try_cast_slice(work.get(..tables)?).ok()?;
     let sum = conv.add.as_ref().and_then(|add| fast_sum(add, tables));
-    let row = Row { conv, tables, sum };
+    let mut row = Row { conv, tables, sum, biases: &[] };
     let Window { input, output: out, kernel, stride, .. } = conv.window;
+    // What either way needs at most, if the biases are to fit behind it.
+    let pixels = out.w.next_multiple_of(4);
+    let most = (8 * pixels + 3 * (pixels + 2) * input.c).max(3 * conv.window.taps()).next_multiple_of(4);
+    let (tiles, rest) = tiles.split_at_mut_checked(most.min(tiles.len()))?;
+    if let Some(biases) = rest.get_mut(..4 * out.c) {
+        let biases: &mut [i32] = bytemuck::try_cast_slice_mut(biases).ok()?;
+        if first {
+            for (channel, bias) in biases.iter_mut().enumerate() {
+                *bias = row.folded(channel)?;
+            }
+        }
+        row.biases = biases;
+    }
     if kernel == 3
         && stride == 1
         && let Some(channels) = Channels::new(input.c)
         && let Ok(weights) = bytemuck::try_cast_slice(conv.weights)
     {
-        let pixels = out.w.next_multiple_of(4);
         let strip = (pixels + 2) * input.c;
         if let Some((sums, strips)) = tiles.split_at_mut_checked(8 * pixels)
             && let Some(strips) = strips.get_mut(..3 * strip)
