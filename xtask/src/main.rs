@@ -1,5 +1,6 @@
-//! Everything a maintainer runs: `cargo xtask test|golden|mcu`.
+//! Everything a maintainer runs: `cargo xtask test|golden|mcu|capi`.
 
+mod capi;
 mod checks;
 mod golden;
 mod mcu;
@@ -27,6 +28,8 @@ enum Command {
     },
     /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
     Mcu(mcu::McuArgs),
+    /// Build and install the library for C
+    Capi(capi::CapiArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,5 +37,6 @@ fn main() -> anyhow::Result<()> {
         Command::Test => checks::run(),
         Command::Golden { dir } => golden::run(&dir),
         Command::Mcu(args) => mcu::run(&args),
+        Command::Capi(args) => capi::run(&args),
     }
 }
