@@ -1,5 +1,6 @@
-//! Everything a maintainer runs: `cargo xtask test|golden|mcu|capi`.
+//! Everything a maintainer runs: `cargo xtask test|golden|bench|mcu|capi`.
 
+mod bench;
 mod capi;
 mod checks;
 mod golden;
@@ -26,6 +27,9 @@ enum Command {
         /// folder with the reference values
         dir: PathBuf,
     },
+    /// Time this project's networks beside other runtimes
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
     Mcu(mcu::McuArgs),
     /// Build and install the library for C
@@ -36,6 +40,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Test => checks::run(),
         Command::Golden { dir } => golden::run(&dir),
+        Command::Bench(command) => bench::run(command),
         Command::Mcu(args) => mcu::run(&args),
         Command::Capi(args) => capi::run(&args),
     }

@@ -53,7 +53,7 @@ impl Vector for F32x8 {
     #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: a hint, which never faults.
-        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) }
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T1) }
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {

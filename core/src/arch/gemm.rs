@@ -10,11 +10,11 @@
 //! chain of multiply-adds in a fixed order (bias, then taps, then channels), whatever the tile it
 //! falls into: results do not depend on how the work is split.
 
-use core::cmp::min;
+use core::{cmp::min, ops::Range};
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch, tile_of, unroll},
+    vector::{Op, Vector, dispatch, load_all, tile_of, unroll},
     view::MatMut,
 };
 
@@ -98,13 +98,6 @@ impl Panels {
         self.width
     }
 
-    /// Where weight `d` of `channel` lies.
-    pub(crate) fn index(&self, channel: usize, d: usize) -> usize {
-        let first = channel / self.width * self.width;
-        let width = min(self.width, self.n.next_multiple_of(self.lanes) - first);
-        first * (self.depth + 1) + (d + 1) * width + channel - first
-    }
-
     /// Fills `packed` from `weight(channel, depth index)` and `bias(channel)`; channels past the
     /// last are zero.
     pub(crate) fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize) -> f32, bias: impl Fn(usize) -> f32) {
@@ -142,6 +135,10 @@ pub(crate) struct Gemm<'a> {
     pub epilogue: Epilogue<'a>,
     /// pixels of `a` that should stay in the cache while all panels pass over them
     pub block: usize,
+    /// sums begin at what `y` holds, not at the bias
+    pub accumulate: bool,
+    /// what will be read after this product, to be fetched meanwhile; if empty, what lies behind `packed`
+    pub ahead: &'a [f32],
 }
 
 /// Computes `y`.
@@ -185,6 +182,10 @@ impl Op for Loops<'_, '_, '_, '_> {
         let panel_len = (g.panels.depth + 1) * width;
         let block = g.block.next_multiple_of(V::MAX_ROWS[V::PANEL - 1]);
         let per_group = m / g.groups;
+        let mut given = (!g.ahead.is_empty()).then(|| {
+            let tiles = per_group.div_ceil(V::MAX_ROWS[V::PANEL - 1]) * n.div_ceil(width) * g.groups;
+            Ahead::over(g.ahead, tiles * g.taps.len() * (g.depth / UNROLL).max(1))
+        });
         for group in 0..g.groups {
             // SAFETY: `gemm` checked that `packed` holds all groups.
             let packed = unsafe { g.packed.as_ptr().add(group * g.panels.len()) };
@@ -204,6 +205,10 @@ impl Op for Loops<'_, '_, '_, '_> {
                     let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
                     loop {
                         let mut i = i0;
+                        // SAFETY: the panel has a row of biases and `depth` rows of weights.
+                        let weights = unsafe { panel.add((1 + piece.before) * vectors * V::LANES) };
+                        let mut behind = Ahead::behind(weights, piece.taps * piece.depth, vectors * V::LANES, tiles);
+                        let ahead = given.as_mut().unwrap_or(&mut behind);
                         for t in 0..tiles {
                             let rows = height + (t < taller) as usize;
                             let mut tile = Tile {
@@ -212,9 +217,9 @@ impl Op for Loops<'_, '_, '_, '_> {
                                 taps: &g.taps[piece.tap..piece.tap + piece.taps],
                                 start: piece.start,
                                 depth: piece.depth,
-                                bias: (piece.before == 0).then_some(panel),
-                                // SAFETY: the panel has a row of biases and `depth` rows of weights.
-                                weights: unsafe { panel.add((1 + piece.before) * vectors * V::LANES) },
+                                bias: (piece.before == 0 && !g.accumulate).then_some(panel),
+                                weights,
+                                ahead: ahead.tile(piece.taps * (piece.depth / UNROLL)),
                                 // SAFETY: row `i` and column `j` lie inside the view.
                                 y: unsafe { y.as_mut_ptr().add(i * stride + j) },
                                 stride,
@@ -281,6 +286,51 @@ impl Piece {
     }
 }
 
+/// Weights to ask for: reading them only when they are due would add the time memory needs to that of the
+/// multiply-adds. So while the tiles pass over one piece of the weights, they fetch what lies behind it (the
+/// next piece, panel or layer), each a share.
+struct Ahead {
+    next: *const f32,
+    end: *const f32,
+    /// cache lines per turn of the inner loop
+    lines: usize,
+}
+
+/// What one tile asks for.
+#[derive(Clone, Copy)]
+struct Fetch {
+    from: *const f32,
+    /// cache lines per turn of the inner loop
+    lines: usize,
+}
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+impl Ahead {
+    /// All of `what`, in a number of turns.
+    fn over(what: &[f32], turns: usize) -> Self {
+        let Range { start, end } = what.as_ptr_range();
+        Ahead { next: start, end, lines: what.len().div_ceil(LINE).div_ceil(turns) }
+    }
+
+    /// What lies behind a piece of `depth` rows of `width` weights, in a number of tiles.
+    fn behind(weights: *const f32, depth: usize, width: usize, tiles: usize) -> Self {
+        // A single tile streams through the weights: it must stay near itself, by the latency of memory.
+        let distance = if tiles > 1 { depth * width } else { NEAR * width };
+        let next = weights.wrapping_add(distance);
+        let lines = (UNROLL * width).div_ceil(LINE).div_ceil(tiles);
+        Ahead { next, end: next.wrapping_add(depth * width), lines }
+    }
+
+    /// The share of the next tile, which makes `turns`.
+    fn tile(&mut self, turns: usize) -> Fetch {
+        let from = self.next;
+        self.next = from.wrapping_add(turns * self.lines * LINE);
+        Fetch { from, lines: if from < self.end { self.lines } else { 0 } }
+    }
+}
+
 /// Most rows a tile has on any instruction set.
 const MAX_ROWS: usize = 14;
 
@@ -295,6 +345,7 @@ struct Tile<'a> {
     /// where the sum begins; without it, at what `y` holds
     bias: Option<*const f32>,
     weights: *const f32,
+    ahead: Fetch,
     y: *mut f32,
     stride: usize,
     cols: usize,
@@ -331,8 +382,8 @@ impl Tile<'_> {
     }
 }
 
-/// Rows of weights asked for ahead of their use: a few hundred cycles, the latency of L3.
-const AHEAD: usize = 24;
+/// Rows of weights a single tile asks for ahead of their use: a few hundred cycles.
+const NEAR: usize = 48;
 
 /// Channels per turn of the inner loop: counters and branches compete with multiply-adds for ports.
 const UNROLL: usize = 4;
@@ -348,24 +399,37 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
         unsafe {
             let rows: [*const f32; MR] = core::array::from_fn(|i| t.a.add(t.rows[i]));
             let mut w = t.weights;
+            let mut ahead = t.ahead.from;
             let valid = t.cols - (NV - 1) * V::LANES;
+            // Results and shortcuts are often beyond L2: asked for now, they are at hand when the sums are done.
+            if t.last {
+                for p in [Some(t.y.cast_const()), t.shortcut].into_iter().flatten() {
+                    for i in 0..MR {
+                        for j in 0..NV {
+                            V::prefetch(p.wrapping_add(i * t.stride + j * V::LANES));
+                        }
+                    }
+                }
+            }
             let mut acc = [[V::splat(0.0); NV]; MR];
             if let Some(bias) = t.bias {
-                let bias: [V; NV] = core::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
+                let bias: [V; NV] = load_all(bias);
                 unroll!(i < MR => { acc[i] = bias; });
             } else {
                 unroll!(i < MR => { unroll!(j < NV => {
-                    let p = t.y.add(i * t.stride + j * V::LANES);
-                    acc[i][j] = if j + 1 < NV || valid == V::LANES { V::load(p) } else { V::load_first(p, valid) };
+                    acc[i][j] = load_column(t.y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
                 }); });
             }
             for &tap in t.taps {
                 let (mut c, end) = (tap + t.start, tap + t.start + t.depth);
                 while c + UNROLL <= end {
+                    for _ in 0..t.ahead.lines {
+                        V::prefetch(ahead);
+                        ahead = ahead.wrapping_add(LINE);
+                    }
                     unroll!(u < UNROLL => {
                         let at = w.add(u * NV * V::LANES);
-                        let wv: [V; NV] = core::array::from_fn(|j| V::load(at.add(j * V::LANES)));
-                        unroll!(j < NV => { V::prefetch(at.wrapping_add((AHEAD * NV + j) * V::LANES)); });
+                        let wv: [V; NV] = load_all(at);
                         unroll!(i < MR => {
                             let a = V::splat(*rows[i].add(c + u));
                             unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
@@ -375,7 +439,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                     c += UNROLL;
                 }
                 while c < end {
-                    let wv: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
+                    let wv: [V; NV] = load_all(w);
                     unroll!(i < MR => {
                         let a = V::splat(*rows[i].add(c));
                         unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
@@ -386,26 +450,26 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
             }
             let floor = V::splat(if t.relu && t.last { 0.0 } else { f32::NEG_INFINITY });
             let shortcut = if t.last { t.shortcut } else { None };
-            if valid == V::LANES {
-                if let Some(shortcut) = shortcut {
-                    unroll!(i < MR => { unroll!(j < NV => {
-                        acc[i][j] = acc[i][j].add(V::load(shortcut.add(i * t.stride + j * V::LANES)));
-                    }); });
-                }
+            if let Some(shortcut) = shortcut {
                 unroll!(i < MR => { unroll!(j < NV => {
-                    floor.max(acc[i][j]).store(t.y.add(i * t.stride + j * V::LANES));
-                }); });
-            } else {
-                unroll!(i < MR => { unroll!(j < NV => {
-                    let at = i * t.stride + j * V::LANES;
-                    let n = if j + 1 == NV { valid } else { V::LANES };
-                    let mut v = acc[i][j];
-                    if let Some(shortcut) = shortcut {
-                        v = v.add(V::load_first(shortcut.add(at), n));
-                    }
-                    floor.max(v).store_first(t.y.add(at), n);
+                    let added: V = load_column(shortcut.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
+                    acc[i][j] = acc[i][j].add(added);
                 }); });
             }
+            unroll!(i < MR => { unroll!(j < NV => {
+                let (v, to) = (floor.max(acc[i][j]), t.y.add(i * t.stride + j * V::LANES));
+                if j + 1 == NV && valid < V::LANES { v.store_first(to, valid) } else { v.store(to) }
+            }); });
         }
     }
+}
+
+/// Reads a vector; the last one of a row may reach past the columns.
+///
+/// # Safety
+/// As [`Vector::load`], for `valid` elements of a `last` vector.
+#[inline(always)]
+unsafe fn load_column<V: Vector>(p: *const f32, last: bool, valid: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { if last && valid < V::LANES { V::load_first(p, valid) } else { V::load(p) } }
 }

@@ -4,7 +4,7 @@
 //! reads at the same offsets, and the register tile needs no edge cases. The copy costs one load and
 //! one store an element, against `kernel * kernel * c_out` multiply-adds.
 
-use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack, unaliased};
+use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack};
 use crate::{
     Error, Name,
     arch::{self, Gemm, Isa, MatMut, Panels, RowMap, gemm},
@@ -18,24 +18,29 @@ pub struct Direct(pub(super) Isa);
 /// Largest kernel side.
 const MAX_SIDE: usize = 11;
 
-/// Scratch a strip may fill, in elements: a fraction of L2.
+/// Scratch a strip may fill, in elements: a fraction of L2; a larger one where weights do not stay in L2 and
+/// every strip reads them again.
 const STRIP: usize = 192 * 1024 / 4;
+const LARGE_STRIP: usize = 640 * 1024 / 4;
+/// Weights up to this many elements share L2 with a strip.
+const SMALL: usize = 512 * 1024 / 4;
 
 /// The scratch copy of a strip of input rows.
 struct Strip {
     /// output rows computed from one strip
     rows: usize,
-    /// elements between pixels, and between rows
-    pixel: usize,
+    /// elements between rows
     row: usize,
 }
 
 impl Strip {
     fn new(g: &ConvGeom) -> Self {
-        let pixel = unaliased(g.input.c);
-        let row = (g.input.w + 2 * g.pad) * pixel;
-        let rows = (STRIP / row).saturating_sub(g.kernel) / g.stride + 1;
-        Strip { rows: rows.min(g.output().h), pixel, row }
+        let row = (g.input.w + 2 * g.pad) * g.input.c;
+        let budget = if g.weight_len() <= SMALL { STRIP } else { LARGE_STRIP };
+        let rows = (budget / row).saturating_sub(g.kernel) / g.stride + 1;
+        // Strips of nearly equal height.
+        let strips = g.output().h.div_ceil(rows).max(1);
+        Strip { rows: g.output().h.div_ceil(strips).max(1), row }
     }
 
     fn input_rows(&self, g: &ConvGeom, rows: usize) -> usize {
@@ -51,34 +56,17 @@ impl Strip {
                 to.fill(0.0);
                 continue;
             };
-            let (left, rest) = to.split_at_mut(pad * self.pixel);
-            let (middle, right) = rest.split_at_mut(w * self.pixel);
+            let (left, rest) = to.split_at_mut(pad * c);
+            let (middle, right) = rest.split_at_mut(w * c);
             left.fill(0.0);
             right.fill(0.0);
-            let from = &image[y * w * c..(y + 1) * w * c];
-            if self.pixel == c {
-                middle.copy_from_slice(from);
-            } else {
-                for (to, from) in middle.chunks_exact_mut(self.pixel).zip(from.chunks_exact(c)) {
-                    to[..c].copy_from_slice(from);
-                }
-            }
+            middle.copy_from_slice(&image[y * w * c..(y + 1) * w * c]);
         }
     }
 
-    /// Offsets a pixel's products begin at, and products per offset: a whole kernel row at once where
-    /// pixels lie side by side.
-    fn taps(&self, g: &ConvGeom) -> ([usize; MAX_SIDE * MAX_SIDE], usize, usize) {
-        let side = g.kernel;
-        let mut taps = [0; MAX_SIDE * MAX_SIDE];
-        if self.pixel == g.input.c {
-            taps.iter_mut().take(side).enumerate().for_each(|(r, t)| *t = r * self.row);
-            return (taps, side, side * g.input.c);
-        }
-        for (i, t) in taps.iter_mut().take(side * side).enumerate() {
-            *t = i / side * self.row + i % side * self.pixel;
-        }
-        (taps, side * side, g.input.c)
+    /// Offsets a pixel's products begin at, one for each kernel row: a row's pixels lie side by side.
+    fn taps(&self) -> [usize; MAX_SIDE] {
+        core::array::from_fn(|r| r * self.row)
     }
 }
 
@@ -133,7 +121,7 @@ impl ConvKernel<f32> for Direct {
     ) {
         let out = g.output();
         let strip = Strip::new(g);
-        let (taps, n_taps, depth) = strip.taps(g);
+        let taps = strip.taps();
         let block = block_pixels(g.input.c, packed.len());
         let mut done = 0;
         for (image, rows) in band.images(out.h) {
@@ -141,19 +129,21 @@ impl ConvKernel<f32> for Direct {
             for oy in rows.clone().step_by(strip.rows) {
                 let n = strip.rows.min(rows.end - oy);
                 strip.fill(g, from, oy, n, scratch);
-                let map = RowMap { start: 0, per_row: out.w, row: g.stride * strip.row, pixel: g.stride * strip.pixel };
+                let map = RowMap { start: 0, per_row: out.w, row: g.stride * strip.row, pixel: g.stride * g.input.c };
                 let at = (image * out.h + oy) * out.w * g.c_out + band.channels.start;
                 let product = Gemm {
                     a: scratch,
                     rows: map,
-                    taps: &taps[..n_taps],
-                    depth,
+                    taps: &taps[..g.kernel],
+                    depth: g.kernel * g.input.c,
                     panels: self.panels(g),
                     packed,
                     groups: 1,
                     first: band.channels.start,
                     epilogue: arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu },
                     block,
+                    accumulate: false,
+                    ahead: &[],
                 };
                 let cols = y.cols();
                 gemm(self.0, &product, &mut y.part(done..done + n * out.w, 0..cols));

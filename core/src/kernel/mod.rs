@@ -22,7 +22,7 @@ pub use direct::Direct;
 pub use elementwise::subsample;
 pub use pointwise::Pointwise;
 pub use weight_gradient::WeightGradient;
-pub use winograd::Winograd;
+pub use winograd::{Transform, Winograd};
 
 use crate::{
     Error, Name,
@@ -67,7 +67,7 @@ impl Band {
     }
 
     /// The rows of each image the band touches: `(image, rows within it)`.
-    pub(crate) fn images(&self, h_out: usize) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+    pub(crate) fn images(&self, h_out: usize) -> impl Iterator<Item = (usize, Range<usize>)> + Clone + use<> {
         let Range { start, end } = self.rows;
         (start / h_out..end.div_ceil(h_out)).map(move |image| {
             let first = image * h_out;
@@ -123,12 +123,17 @@ pub enum Kernel {
 
 impl Kernel {
     /// The kernels of `isa`, those that round least first.
-    pub const fn all(isa: Isa) -> [Kernel; 4] {
+    pub const fn all(isa: Isa) -> [Kernel; 6] {
+        const fn winograd(isa: Isa, tile: Tile, transform: Transform) -> Kernel {
+            Kernel::Winograd(Winograd { isa, tile, transform })
+        }
         [
             Kernel::Pointwise(Pointwise(isa)),
             Kernel::Direct(Direct(isa)),
-            Kernel::Winograd(Winograd { isa, tile: Tile::Four }),
-            Kernel::Winograd(Winograd { isa, tile: Tile::Two }),
+            winograd(isa, Tile::Four, Transform::Ahead),
+            winograd(isa, Tile::Four, Transform::Online),
+            winograd(isa, Tile::Two, Transform::Ahead),
+            winograd(isa, Tile::Two, Transform::Online),
         ]
     }
 }
@@ -159,16 +164,6 @@ fn check_prepack<T: Elem>(g: &ConvGeom, w: &ConvWeights<'_, T>, packed: usize, n
         }
     }
     Ok(())
-}
-
-/// Distance between pixels of a scratch copy: 2 KB multiples would put a tile's rows into one or two
-/// sets of the L1 cache, so those get one cache line more.
-fn unaliased(c: usize) -> usize {
-    if aliases(c) { c + 16 } else { c }
-}
-
-fn aliases(c: usize) -> bool {
-    c.is_multiple_of(512)
 }
 
 /// Pixels all panels should pass over before the next ones are read: a quarter of L1 where the weights

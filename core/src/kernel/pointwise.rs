@@ -1,7 +1,7 @@
 //! 1x1 convolution: a matrix product over pixels, read in place from NHWC. Also the classifier, as a
 //! convolution of a 1x1 map.
 
-use super::{Band, ConvKernel, ConvWeights, Epilogue, aliases, block_pixels, check_prepack, unaliased};
+use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack};
 use crate::{
     Error, Name,
     arch::{self, Gemm, Isa, MatMut, Panels, RowMap, gemm},
@@ -32,12 +32,8 @@ impl ConvKernel<f32> for Pointwise {
         self.panels(g).len()
     }
 
-    fn scratch_len(&self, g: &ConvGeom) -> usize {
-        if aliases(g.input.c) && g.output().h * g.output().w > 1 {
-            block_pixels(g.input.c, self.packed_len(g)) * unaliased(g.input.c)
-        } else {
-            0
-        }
+    fn scratch_len(&self, _: &ConvGeom) -> usize {
+        0
     }
 
     fn granularity(&self, g: &ConvGeom) -> (usize, usize) {
@@ -60,7 +56,7 @@ impl ConvKernel<f32> for Pointwise {
         epilogue: Epilogue<'_, f32>,
         band: &Band,
         mut y: MatMut<'_, f32>,
-        scratch: &mut [f32],
+        _: &mut [f32],
     ) {
         let (input, out) = (g.input, g.output());
         let block = block_pixels(input.c, packed.len());
@@ -68,27 +64,25 @@ impl ConvKernel<f32> for Pointwise {
             let at = first_pixel * g.c_out + band.channels.start;
             let epilogue = arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu };
             let (panels, first) = (self.panels(g), band.channels.start);
-            let product =
-                Gemm { a, rows, taps: &[0], depth: input.c, panels, packed, groups: 1, first, epilogue, block };
+            let product = Gemm {
+                a,
+                rows,
+                taps: &[0],
+                depth: input.c,
+                panels,
+                packed,
+                groups: 1,
+                first,
+                epilogue,
+                block,
+                accumulate: false,
+                ahead: &[],
+            };
             gemm(self.0, &product, y);
         };
-        let (first, last) = (band.rows.start * out.w, band.rows.end * out.w);
+        let first = band.rows.start * out.w;
 
-        if self.scratch_len(g) > 0 {
-            let stride = unaliased(input.c);
-            for p in (first..last).step_by(block) {
-                let pixels = p..(p + block).min(last);
-                for (to, pixel) in scratch.chunks_exact_mut(stride).zip(pixels.clone()) {
-                    let (row, ox) = (pixel / out.w, pixel % out.w);
-                    let (image, oy) = (row / out.h, row % out.h);
-                    let at = ((image * input.h + oy * g.stride) * input.w + ox * g.stride) * input.c;
-                    to[..input.c].copy_from_slice(&x[at..at + input.c]);
-                }
-                let cols = y.cols();
-                let mut part = y.part(pixels.start - first..pixels.end - first, 0..cols);
-                product(scratch, RowMap::contiguous(stride), pixels.start, &mut part);
-            }
-        } else if g.stride == 1 {
+        if g.stride == 1 {
             product(&x[first * input.c..], RowMap::contiguous(input.c), first, &mut y);
         } else {
             for (image, rows) in band.images(out.h) {
