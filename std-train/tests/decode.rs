@@ -180,6 +180,25 @@ fn flipped_bytes_never_panic() {
     }
 }
 
+/// A palette cut inside a colour, its checksums right.
+#[test]
+fn broken_palettes_are_errors() {
+    let (name, whole) = FIXTURES[4];
+    let at = whole.windows(4).position(|w| w == b"PLTE").unwrap();
+    let end = at + 4 + usize::from(whole[at - 1]);
+    for cut in 1..=4 {
+        let mut kept = whole[at..end - cut].to_vec();
+        let crc = crc32fast::hash(&kept);
+        let len = kept.len() as u32 - 4;
+        kept.splice(..0, len.to_be_bytes());
+        kept.extend(crc.to_be_bytes());
+        let png = [&whole[..at - 4], &kept, &whole[end + 4..]].concat();
+        let refused = Image::decode_with(&png, name, DecodeLimits::default()).err().map(|e| e.to_string());
+        let broken = "palette.png: damaged PNG: its palette is not a whole number of colours";
+        assert_eq!(refused.as_deref(), (cut != 3).then_some(broken), "{cut} bytes less");
+    }
+}
+
 #[test]
 fn announced_sizes_are_checked_before_memory_is_reserved() {
     let (_, jpeg) = FIXTURES[1];

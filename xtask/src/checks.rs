@@ -114,7 +114,8 @@ fn references(report: &mut Report) {
     }
 }
 
-/// Every fuzz target compiles, and runs for a moment where cargo-fuzz is installed.
+/// Every fuzz target compiles, and runs for a moment where cargo-fuzz is installed: always from the
+/// same seed, so that a failure is the change's and comes again.
 fn fuzz(report: &mut Report, root: &Path) {
     let folder = root.join("fuzz");
     let targets = fs::read_dir(folder.join("fuzz_targets")).map(|entries| {
@@ -139,8 +140,8 @@ fn fuzz(report: &mut Report, root: &Path) {
         }
         let mut command = cargo(&["fuzz", "run", target, "-s", "none"]);
         command.arg(&corpus).args(seeds.is_dir().then_some(&seeds));
-        let limits = [format!("-max_total_time={FUZZ_SECONDS}"), "-max_len=65536".into(), "-rss_limit_mb=1024".into()];
-        command.arg("--").args(limits);
+        command.args(["--", "-seed=1", "-max_len=65536", "-rss_limit_mb=1024"]);
+        command.arg(format!("-max_total_time={FUZZ_SECONDS}"));
         report.part(&format!("fuzz target {target}, {FUZZ_SECONDS} s"), &mut command);
     }
 }

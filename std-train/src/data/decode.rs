@@ -67,6 +67,7 @@ impl Image {
         match format {
             ImageFormat::Jpeg => check_jpeg_end(bytes),
             ImageFormat::WebP => check_webp_chunks(bytes),
+            ImageFormat::Png => check_png_palette(bytes),
             _ => Ok(()),
         }
         .map_err(|reason| refuse(reason.into()))?;
@@ -180,6 +181,22 @@ fn check_webp_chunks(bytes: &[u8]) -> Result<(), &'static str> {
         let len = word(at + 4).ok_or(TRUNCATED)?;
         let next = len.checked_add(at + 8).filter(|&next| next <= bytes.len()).ok_or(TRUNCATED)?;
         at = next + len % 2;
+    }
+    Ok(())
+}
+
+/// Whether every palette of a PNG is a row of RGB triples: the decoder panics on a broken triple.
+fn check_png_palette(bytes: &[u8]) -> Result<(), &'static str> {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    while let Some((&len, body)) = rest.split_first_chunk()
+        && let Some(kind) = body.first_chunk::<4>()
+    {
+        let len = u32::from_be_bytes(len) as usize;
+        if kind == b"PLTE" && !len.is_multiple_of(3) {
+            return Err("damaged PNG: its palette is not a whole number of colours");
+        }
+        // Kind and checksum stand around the data. What is longer than the file, the decoder refuses.
+        rest = len.checked_add(8).and_then(|len| body.get(len..)).unwrap_or_default();
     }
     Ok(())
 }
