@@ -55,6 +55,14 @@ pub mod peak {
     pub use residual_core::arch::{fma_burst, read_burst};
 }
 
+/// Training steps to time.
+pub mod timing {
+    pub use residual_train::{
+        bench::{StepTimes, steps},
+        network::{Options as StepOptions, StepError},
+    };
+}
+
 /// The instruction set that `RESIDUAL_ISA` names, or the best this CPU has.
 ///
 /// # Errors

@@ -105,6 +105,19 @@ impl Panels {
         first * (self.depth + 1) + (d + 1) * width + channel - first
     }
 
+    /// Checks that these are panels of `isa` for sums of `depth` products, and a range of their channels that
+    /// begins with a panel and ends with a vector or the last channel; returns its length in whole vectors.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub(crate) fn check(&self, isa: Isa, depth: usize, first: usize, cols: usize) -> usize {
+        assert_eq!(depth, self.depth);
+        assert!(first.is_multiple_of(self.width) && (self.lanes, self.width, self.rows) == tile_of(isa));
+        assert!(first + cols <= self.n, "weights too short");
+        assert!(cols.is_multiple_of(self.lanes) || first + cols == self.n, "a channel range ends inside a vector");
+        cols.next_multiple_of(self.lanes)
+    }
+
     /// Fills `packed` from `weight(channel, depth index)` and `bias(channel)`; channels past the
     /// last are zero.
     pub(crate) fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize) -> f32, bias: impl Fn(usize) -> f32) {
@@ -158,11 +171,9 @@ pub(crate) fn gemm(isa: Isa, g: &Gemm<'_>, y: &mut MatMut<'_, f32>) {
         g.rows.per_row > 0 && g.rows.max(m).checked_add(far).is_some_and(|end| end <= g.a.len()),
         "input too short"
     );
-    assert_eq!(g.taps.len() * g.depth, g.panels.depth);
+    g.panels.check(isa, g.taps.len() * g.depth, g.first, n);
     assert!(g.groups > 0 && m.is_multiple_of(g.groups));
-    assert!(g.packed.len() / g.groups >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
-    assert!(g.first.is_multiple_of(g.panels.width) && (g.panels.lanes, g.panels.width, g.panels.rows) == tile_of(isa));
-    assert!(n.is_multiple_of(g.panels.lanes) || g.first + n == g.panels.n, "a channel range ends inside a vector");
+    assert!(g.packed.len() / g.groups >= g.panels.len(), "weights too short");
     if let Some(shortcut) = g.epilogue.shortcut {
         assert!(shortcut.len() >= (m - 1) * y.stride() + n, "shortcut too short");
     }

@@ -8,7 +8,7 @@ use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
     Error, Name,
     arch::{
-        self, Gemm, Isa, MatMut, Panels, RowMap, gemm,
+        self, Gemm, Isa, MatMut, Panels, RowMap, gemm, points,
         winograd::{self, Tile},
     },
     geom::ConvGeom,
@@ -28,6 +28,9 @@ const LARGE_STRIP: usize = 384 * 1024;
 /// Packed weights up to this length share L2 with a strip.
 const SMALL: usize = 192 * 1024;
 
+/// The same where channels are few: all of it stays in the caches nearest to the core.
+const FEW_STRIP: usize = 40 * 1024;
+
 /// Output channels whose weights are transformed at once.
 const LANES: usize = 8;
 
@@ -43,6 +46,8 @@ struct Layout {
     /// elements between tiles of transformed inputs, and of products
     v_stride: usize,
     m_stride: usize,
+    /// points lie apart, for [`points::products`]
+    few: bool,
     input_len: usize,
     v_len: usize,
 }
@@ -56,15 +61,27 @@ impl Layout {
         // A tile's row would otherwise begin in the same set of L1 as its neighbours'.
         let v_stride = pixel + if pixel.is_multiple_of(128) { 16 } else { 0 };
         let row = (cols * m + 2) * pixel;
-        let budget = if packed_len <= SMALL { STRIP } else { LARGE_STRIP.max(packed_len / 4) };
+        let few = points::few(g.input.c);
+        let budget = match packed_len {
+            _ if few => FEW_STRIP,
+            0..=SMALL => STRIP,
+            _ => LARGE_STRIP.max(packed_len / 4),
+        };
         let budget = budget / (tile.points() * (v_stride + m_stride));
         let rows = (budget / cols).clamp(1, (64 / cols).max(out.h.div_ceil(m)));
-        let v_len = tile.points() * rows * cols * v_stride;
-        Layout { rows, cols, pixel, row, v_stride, m_stride, input_len: n * row, v_len }
+        let mut layout = Layout { rows, cols, pixel, row, v_stride, m_stride, few, input_len: n * row, v_len: 0 };
+        layout.v_len = tile.points() * layout.apart(rows * cols).0;
+        layout
+    }
+
+    /// Elements between points, of inputs and of products, with this many tiles.
+    fn apart(&self, tiles: usize) -> (usize, usize) {
+        let (v, m) = (tiles * self.v_stride, tiles * self.m_stride);
+        if self.few { (points::apart(v), points::apart(m)) } else { (v, m) }
     }
 
     fn len(&self, tile: Tile) -> usize {
-        self.input_len + self.v_len + tile.points() * self.rows * self.cols * self.m_stride
+        self.input_len + self.v_len + tile.points() * self.apart(self.rows * self.cols).1
     }
 }
 
@@ -177,7 +194,6 @@ impl ConvKernel<f32> for Winograd {
         let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
         let (strip, rest) = scratch.split_at_mut(layout.input_len);
         let (v, m) = rest.split_at_mut(layout.v_len);
-        let m_len = tile.points() * layout.rows * layout.cols * layout.m_stride;
         let channels = band.channels.clone();
         let step = tile.outputs();
         // Rows of tiles of all images in the band: (image, first output row, rows inside the map).
@@ -193,30 +209,49 @@ impl ConvKernel<f32> for Winograd {
         for start in (0..total).step_by(layout.rows) {
             let rows = layout.rows.min(total - start);
             let tiles = rows * layout.cols;
+            let (v_point, m_point) = layout.apart(tiles);
             for (r, (image, oy, _)) in ahead.by_ref().take(rows).enumerate() {
                 let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
                 self.fill(g, &layout, from, oy, strip);
                 let (row, pixel, stride) = (layout.row, layout.pixel, layout.v_stride);
                 let (count, first) = (layout.cols, r * layout.cols);
-                let v = &mut *v;
+                let (v, point) = (&mut *v, v_point);
                 let input =
-                    winograd::Input { tile, strip, row, pixel, count, channels: pixel, v, stride, tiles, first };
+                    winograd::Input { tile, strip, row, pixel, count, channels: pixel, v, stride, point, first };
                 winograd::input(self.isa, input);
             }
-            let product = Gemm {
-                a: v,
-                rows: RowMap::contiguous(layout.v_stride),
-                taps: &[0],
-                depth: g.input.c,
-                panels,
-                packed,
-                groups: tile.points(),
-                first: channels.start,
-                epilogue: arch::Epilogue { shortcut: None, relu: false },
-                block: tiles,
-            };
-            let mut products = MatMut::new(&mut m[..m_len], layout.m_stride);
-            gemm(self.isa, &product, &mut products.part(0..tile.points() * tiles, 0..channels.len()));
+            if layout.few {
+                let product = points::Products {
+                    points: tile.points(),
+                    tiles,
+                    channels: g.input.c,
+                    v,
+                    v_point,
+                    panels,
+                    packed,
+                    first: channels.start,
+                    cols: channels.len(),
+                    m,
+                    m_stride: layout.m_stride,
+                    m_point,
+                };
+                points::products(self.isa, product);
+            } else {
+                let product = Gemm {
+                    a: v,
+                    rows: RowMap::contiguous(layout.v_stride),
+                    taps: &[0],
+                    depth: g.input.c,
+                    panels,
+                    packed,
+                    groups: tile.points(),
+                    first: channels.start,
+                    epilogue: arch::Epilogue { shortcut: None, relu: false },
+                    block: tiles,
+                };
+                let mut products = MatMut::new(m, layout.m_stride);
+                gemm(self.isa, &product, &mut products.part(0..tile.points() * tiles, 0..channels.len()));
+            }
             for (r, (image, oy, height)) in behind.by_ref().take(rows).enumerate() {
                 let at = (image * out.h + oy) * out.w * g.c_out + channels.start;
                 let cols = y.cols();
@@ -225,7 +260,7 @@ impl ConvKernel<f32> for Winograd {
                     tile,
                     m,
                     stride: layout.m_stride,
-                    tiles,
+                    point: m_point,
                     first: r * layout.cols,
                     bias: &bias[channels.start..],
                     shortcut: epilogue.shortcut.map(|s| &s[at..]),
