@@ -32,6 +32,7 @@
 mod classifier;
 mod error;
 mod evaluate;
+pub mod peak;
 mod pictures;
 mod pretrained;
 
@@ -49,11 +50,6 @@ pub use self::{
     pictures::{Pictures, map_pictures},
     pretrained::{Given, Pretrained},
 };
-
-/// Work to time for the machine's limits: multiply-adds and reads.
-pub mod peak {
-    pub use residual_core::arch::{fma_burst, read_burst};
-}
 
 /// Training steps to time.
 pub mod timing {

@@ -10,11 +10,11 @@
 //! chain of multiply-adds in a fixed order (bias, then taps, then channels), whatever the tile it
 //! falls into: results do not depend on how the work is split.
 
-use core::cmp::min;
+use core::{cmp::min, ops::Range};
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch, tile_of, unroll},
+    vector::{Op, Vector, dispatch, load_all, tile_of, unroll},
     view::MatMut,
 };
 
@@ -98,26 +98,6 @@ impl Panels {
         self.width
     }
 
-    /// Where weight `d` of `channel` lies.
-    pub(crate) fn index(&self, channel: usize, d: usize) -> usize {
-        let first = channel / self.width * self.width;
-        let width = min(self.width, self.n.next_multiple_of(self.lanes) - first);
-        first * (self.depth + 1) + (d + 1) * width + channel - first
-    }
-
-    /// Checks that these are panels of `isa` for sums of `depth` products, and a range of their channels that
-    /// begins with a panel and ends with a vector or the last channel; returns its length in whole vectors.
-    ///
-    /// # Panics
-    /// When they are not.
-    pub(crate) fn check(&self, isa: Isa, depth: usize, first: usize, cols: usize) -> usize {
-        assert_eq!(depth, self.depth);
-        assert!(first.is_multiple_of(self.width) && (self.lanes, self.width, self.rows) == tile_of(isa));
-        assert!(first + cols <= self.n, "weights too short");
-        assert!(cols.is_multiple_of(self.lanes) || first + cols == self.n, "a channel range ends inside a vector");
-        cols.next_multiple_of(self.lanes)
-    }
-
     /// Fills `packed` from `weight(channel, depth index)` and `bias(channel)`; channels past the
     /// last are zero.
     pub(crate) fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize) -> f32, bias: impl Fn(usize) -> f32) {
@@ -155,6 +135,10 @@ pub(crate) struct Gemm<'a> {
     pub epilogue: Epilogue<'a>,
     /// pixels of `a` that should stay in the cache while all panels pass over them
     pub block: usize,
+    /// sums begin at what `y` holds, not at the bias
+    pub accumulate: bool,
+    /// what will be read after this product, to be fetched meanwhile; if empty, what lies behind `packed`
+    pub ahead: &'a [f32],
 }
 
 /// Computes `y`.
@@ -171,9 +155,11 @@ pub(crate) fn gemm(isa: Isa, g: &Gemm<'_>, y: &mut MatMut<'_, f32>) {
         g.rows.per_row > 0 && g.rows.max(m).checked_add(far).is_some_and(|end| end <= g.a.len()),
         "input too short"
     );
-    g.panels.check(isa, g.taps.len() * g.depth, g.first, n);
+    assert_eq!(g.taps.len() * g.depth, g.panels.depth);
     assert!(g.groups > 0 && m.is_multiple_of(g.groups));
-    assert!(g.packed.len() / g.groups >= g.panels.len(), "weights too short");
+    assert!(g.packed.len() / g.groups >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
+    assert!(g.first.is_multiple_of(g.panels.width) && (g.panels.lanes, g.panels.width, g.panels.rows) == tile_of(isa));
+    assert!(n.is_multiple_of(g.panels.lanes) || g.first + n == g.panels.n, "a channel range ends inside a vector");
     if let Some(shortcut) = g.epilogue.shortcut {
         assert!(shortcut.len() >= (m - 1) * y.stride() + n, "shortcut too short");
     }
@@ -196,6 +182,10 @@ impl Op for Loops<'_, '_, '_, '_> {
         let panel_len = (g.panels.depth + 1) * width;
         let block = g.block.next_multiple_of(V::MAX_ROWS[V::PANEL - 1]);
         let per_group = m / g.groups;
+        let mut given = (!g.ahead.is_empty()).then(|| {
+            let tiles = per_group.div_ceil(V::MAX_ROWS[V::PANEL - 1]) * n.div_ceil(width) * g.groups;
+            Ahead::over(g.ahead, tiles * g.taps.len() * (g.depth / UNROLL).max(1))
+        });
         for group in 0..g.groups {
             // SAFETY: `gemm` checked that `packed` holds all groups.
             let packed = unsafe { g.packed.as_ptr().add(group * g.panels.len()) };
@@ -217,7 +207,8 @@ impl Op for Loops<'_, '_, '_, '_> {
                         let mut i = i0;
                         // SAFETY: the panel has a row of biases and `depth` rows of weights.
                         let weights = unsafe { panel.add((1 + piece.before) * vectors * V::LANES) };
-                        let mut ahead = Ahead::new(weights, piece.taps * piece.depth, vectors * V::LANES, tiles);
+                        let mut behind = Ahead::behind(weights, piece.taps * piece.depth, vectors * V::LANES, tiles);
+                        let ahead = given.as_mut().unwrap_or(&mut behind);
                         for t in 0..tiles {
                             let rows = height + (t < taller) as usize;
                             let mut tile = Tile {
@@ -226,7 +217,7 @@ impl Op for Loops<'_, '_, '_, '_> {
                                 taps: &g.taps[piece.tap..piece.tap + piece.taps],
                                 start: piece.start,
                                 depth: piece.depth,
-                                bias: (piece.before == 0).then_some(panel),
+                                bias: (piece.before == 0 && !g.accumulate).then_some(panel),
                                 weights,
                                 ahead: ahead.tile(piece.taps * (piece.depth / UNROLL)),
                                 // SAFETY: row `i` and column `j` lie inside the view.
@@ -317,8 +308,14 @@ struct Fetch {
 const LINE: usize = 16;
 
 impl Ahead {
-    /// For a piece of `depth` rows of `width` weights and a number of tiles.
-    fn new(weights: *const f32, depth: usize, width: usize, tiles: usize) -> Self {
+    /// All of `what`, in a number of turns.
+    fn over(what: &[f32], turns: usize) -> Self {
+        let Range { start, end } = what.as_ptr_range();
+        Ahead { next: start, end, lines: what.len().div_ceil(LINE).div_ceil(turns) }
+    }
+
+    /// What lies behind a piece of `depth` rows of `width` weights, in a number of tiles.
+    fn behind(weights: *const f32, depth: usize, width: usize, tiles: usize) -> Self {
         // A single tile streams through the weights: it must stay near itself, by the latency of memory.
         let distance = if tiles > 1 { depth * width } else { NEAR * width };
         let next = weights.wrapping_add(distance);
@@ -406,23 +403,21 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
             let valid = t.cols - (NV - 1) * V::LANES;
             // Results and shortcuts are often beyond L2: asked for now, they are at hand when the sums are done.
             if t.last {
-                unroll!(i < MR => { unroll!(j < NV => {
-                    V::prefetch(t.y.wrapping_add(i * t.stride + j * V::LANES));
-                }); });
-                if let Some(shortcut) = t.shortcut {
-                    unroll!(i < MR => { unroll!(j < NV => {
-                        V::prefetch(shortcut.wrapping_add(i * t.stride + j * V::LANES));
-                    }); });
+                for p in [Some(t.y.cast_const()), t.shortcut].into_iter().flatten() {
+                    for i in 0..MR {
+                        for j in 0..NV {
+                            V::prefetch(p.wrapping_add(i * t.stride + j * V::LANES));
+                        }
+                    }
                 }
             }
             let mut acc = [[V::splat(0.0); NV]; MR];
             if let Some(bias) = t.bias {
-                let bias: [V; NV] = core::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
+                let bias: [V; NV] = load_all(bias);
                 unroll!(i < MR => { acc[i] = bias; });
             } else {
                 unroll!(i < MR => { unroll!(j < NV => {
-                    let p = t.y.add(i * t.stride + j * V::LANES);
-                    acc[i][j] = if j + 1 < NV || valid == V::LANES { V::load(p) } else { V::load_first(p, valid) };
+                    acc[i][j] = load_column(t.y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
                 }); });
             }
             for &tap in t.taps {
@@ -434,7 +429,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                     }
                     unroll!(u < UNROLL => {
                         let at = w.add(u * NV * V::LANES);
-                        let wv: [V; NV] = core::array::from_fn(|j| V::load(at.add(j * V::LANES)));
+                        let wv: [V; NV] = load_all(at);
                         unroll!(i < MR => {
                             let a = V::splat(*rows[i].add(c + u));
                             unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
@@ -444,7 +439,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                     c += UNROLL;
                 }
                 while c < end {
-                    let wv: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
+                    let wv: [V; NV] = load_all(w);
                     unroll!(i < MR => {
                         let a = V::splat(*rows[i].add(c));
                         unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
@@ -455,26 +450,26 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
             }
             let floor = V::splat(if t.relu && t.last { 0.0 } else { f32::NEG_INFINITY });
             let shortcut = if t.last { t.shortcut } else { None };
-            if valid == V::LANES {
-                if let Some(shortcut) = shortcut {
-                    unroll!(i < MR => { unroll!(j < NV => {
-                        acc[i][j] = acc[i][j].add(V::load(shortcut.add(i * t.stride + j * V::LANES)));
-                    }); });
-                }
+            if let Some(shortcut) = shortcut {
                 unroll!(i < MR => { unroll!(j < NV => {
-                    floor.max(acc[i][j]).store(t.y.add(i * t.stride + j * V::LANES));
-                }); });
-            } else {
-                unroll!(i < MR => { unroll!(j < NV => {
-                    let at = i * t.stride + j * V::LANES;
-                    let n = if j + 1 == NV { valid } else { V::LANES };
-                    let mut v = acc[i][j];
-                    if let Some(shortcut) = shortcut {
-                        v = v.add(V::load_first(shortcut.add(at), n));
-                    }
-                    floor.max(v).store_first(t.y.add(at), n);
+                    let added: V = load_column(shortcut.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
+                    acc[i][j] = acc[i][j].add(added);
                 }); });
             }
+            unroll!(i < MR => { unroll!(j < NV => {
+                let (v, to) = (floor.max(acc[i][j]), t.y.add(i * t.stride + j * V::LANES));
+                if j + 1 == NV && valid < V::LANES { v.store_first(to, valid) } else { v.store(to) }
+            }); });
         }
     }
+}
+
+/// Reads a vector; the last one of a row may reach past the columns.
+///
+/// # Safety
+/// As [`Vector::load`], for `valid` elements of a `last` vector.
+#[inline(always)]
+unsafe fn load_column<V: Vector>(p: *const f32, last: bool, valid: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { if last && valid < V::LANES { V::load_first(p, valid) } else { V::load(p) } }
 }

@@ -8,12 +8,9 @@
 //! the sums. Here the tiles' rows lie a constant apart, so one pointer reaches them all, and points
 //! lie an odd number of cache lines apart, so that they do not meet in few sets of L1.
 
-use core::cmp::min;
-
 use super::{
-    gemm::Panels,
     isa::Isa,
-    vector::{Op, Vector, dispatch, load_all, unroll},
+    vector::{Op, Vector, dispatch, load_all, tile_of, unroll},
 };
 
 /// Whether [`products`] computes sums over `channels` channels.
@@ -26,7 +23,7 @@ pub(crate) const fn apart(len: usize) -> usize {
     (len / 16 | 1) * 16
 }
 
-/// Products of all points.
+/// Products of all points with one panel of weights.
 pub(crate) struct Products<'a> {
     pub points: usize,
     pub tiles: usize,
@@ -35,30 +32,26 @@ pub(crate) struct Products<'a> {
     pub v: &'a [f32],
     /// elements between points of `v`
     pub v_point: usize,
-    pub panels: Panels,
-    /// weights of all points
-    pub packed: &'a [f32],
-    /// output channels: first, a multiple of the panels' width, and number
-    pub first: usize,
-    pub cols: usize,
-    /// whole vectors are written
+    /// for each point a row that is skipped, and `channels` rows of `width` weights
+    pub u: &'a [f32],
+    /// a panel's width: output channels in whole vectors
+    pub width: usize,
+    /// elements between points of `m`; tiles are `width` apart
     pub m: &'a mut [f32],
-    /// elements between tiles and between points of `m`
-    pub m_stride: usize,
     pub m_point: usize,
 }
 
 /// # Panics
 /// When a slice is too short for what the other fields say, or the channels are not [`few`].
 pub(crate) fn products(isa: Isa, p: Products<'_>) {
-    if p.points == 0 || p.tiles == 0 || p.cols == 0 {
+    if p.points == 0 || p.tiles == 0 || p.width == 0 {
         return;
     }
-    assert!(few(p.channels), "{} channels", p.channels);
-    let padded = p.panels.check(isa, p.channels, p.first, p.cols);
+    let (lanes, widest, _) = tile_of(isa);
+    assert!(few(p.channels) && p.width <= widest && p.width.is_multiple_of(lanes));
     assert!(p.v.len() >= (p.points - 1) * p.v_point + p.tiles * p.channels, "input too short");
-    assert!(p.packed.len() >= p.points * p.panels.len(), "weights too short");
-    assert!(padded <= p.m_stride && p.m.len() >= (p.points - 1) * p.m_point + p.tiles * p.m_stride);
+    assert!(p.u.len() >= p.points * (p.channels + 1) * p.width, "weights too short");
+    assert!(p.m.len() >= (p.points - 1) * p.m_point + p.tiles * p.width, "output too short");
     // SAFETY: the lengths of all three operands were checked for the last point and tile.
     unsafe { dispatch(isa, p) }
 }
@@ -80,31 +73,24 @@ impl Op for Products<'_> {
 impl Products<'_> {
     #[inline(always)]
     unsafe fn each<V: Vector, const K: usize>(self) {
-        let width = V::LANES * V::PANEL;
+        let vectors = self.width / V::LANES;
+        let tiles = self.tiles.div_ceil(V::MAX_ROWS[vectors - 1]);
+        let (height, taller) = (self.tiles / tiles, self.tiles % tiles);
         let (v, m) = (self.v.as_ptr(), self.m.as_mut_ptr());
         for point in 0..self.points {
-            let mut j = 0;
-            while j < self.cols {
-                let vectors = min(width, self.cols - j).div_ceil(V::LANES);
-                let tiles = self.tiles.div_ceil(V::MAX_ROWS[vectors - 1]);
-                let (height, taller) = (self.tiles / tiles, self.tiles % tiles);
-                let mut at = 0;
-                for t in 0..tiles {
-                    let rows = height + (t < taller) as usize;
-                    // SAFETY: `products` checked the last point, tile and panel; a panel begins with biases.
-                    unsafe {
-                        let panel = point * self.panels.len() + (self.first + j) / width * (K + 1) * width;
-                        let tile = Tile {
-                            v: v.add(point * self.v_point + at * K),
-                            w: self.packed.as_ptr().add(panel + vectors * V::LANES),
-                            m: m.add(point * self.m_point + at * self.m_stride + j),
-                            stride: self.m_stride,
-                        };
-                        tile.call::<V, K>(rows, vectors);
-                    }
-                    at += rows;
+            let mut at = 0;
+            for t in 0..tiles {
+                let rows = height + (t < taller) as usize;
+                // SAFETY: `products` checked the last point and tile.
+                unsafe {
+                    let tile = Tile {
+                        v: v.add(point * self.v_point + at * K),
+                        w: self.u.as_ptr().add((point * (K + 1) + 1) * self.width),
+                        m: m.add(point * self.m_point + at * self.width),
+                    };
+                    tile.call::<V, K>(rows, vectors);
                 }
-                j += width;
+                at += rows;
             }
         }
     }
@@ -114,7 +100,6 @@ struct Tile {
     v: *const f32,
     w: *const f32,
     m: *mut f32,
-    stride: usize,
 }
 
 impl Tile {
@@ -158,18 +143,22 @@ impl<const MR: usize, const NV: usize, const K: usize> Op for Sized<'_, MR, NV, 
             let (mut v, mut w) = (t.v, t.w);
             let mut acc = [[V::splat(0.0); NV]; MR];
             for _ in 0..K / UNROLL {
-                unroll!(u < UNROLL => {
+                for u in 0..UNROLL {
                     let wv: [V; NV] = load_all(w.add(u * NV * V::LANES));
                     unroll!(i < MR => {
                         let a = V::splat(*v.add(i * K + u));
-                        unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
+                        for j in 0..NV {
+                            acc[i][j] = a.mul_add(wv[j], acc[i][j]);
+                        }
                     });
-                });
+                }
                 v = v.add(UNROLL);
                 w = w.add(UNROLL * NV * V::LANES);
             }
             unroll!(i < MR => {
-                unroll!(j < NV => { acc[i][j].store(t.m.add(i * t.stride + j * V::LANES)); });
+                for j in 0..NV {
+                    acc[i][j].store(t.m.add((i * NV + j) * V::LANES));
+                }
             });
         }
     }

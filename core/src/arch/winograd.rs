@@ -23,10 +23,11 @@ pub enum Tile {
     Four,
 }
 
+/// Squares of the finite points of m = 4.
 pub(super) const A2: f64 = 9.0 / 16.0;
 pub(super) const B2: f64 = 9.0 / 4.0;
 
-/// `G` for m = 4, by rows: `[1, p, p^2] / prod(p - q)`.
+/// `G` for m = 4, by rows: `[1, p, p^2] / prod(p - q)`. Row `0`; then `a` and `b`, each for `p` and `-p`.
 pub(super) const G4: [[f64; 3]; 6] = {
     let (a, b) = (0.75, 1.5);
     let (n0, na, nb) = (A2 * B2, 2.0 * A2 * (A2 - B2), 2.0 * B2 * (B2 - A2));
@@ -39,6 +40,7 @@ pub(super) const G4: [[f64; 3]; 6] = {
         [0.0, 0.0, 1.0],
     ]
 };
+#[cfg(test)]
 const G2: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
 
 impl Tile {
@@ -61,6 +63,7 @@ impl Tile {
     }
 
     /// `G`, by rows.
+    #[cfg(test)]
     pub(crate) const fn g(self) -> &'static [[f64; 3]] {
         match self {
             Tile::Two => &G2,
@@ -96,25 +99,12 @@ impl Tile {
             }
         }
     }
-
-    /// `G g G'` of `L` kernels at once: `g[k][l]` is element `k` of kernel `l`. Calls `emit(p, values)`
-    /// for each of the [`Tile::points`].
-    pub(crate) fn weights<const L: usize>(self, kernels: &[[f64; L]; 9], mut emit: impl FnMut(usize, [f64; L])) {
-        let combine = |g: &[f64; 3], k: [&[f64; L]; 3]| -> [f64; L] {
-            core::array::from_fn(|l| g[0] * k[0][l] + g[1] * k[1][l] + g[2] * k[2][l])
-        };
-        for (i, gi) in self.g().iter().enumerate() {
-            let row: [[f64; L]; 3] =
-                core::array::from_fn(|c| combine(gi, [&kernels[c], &kernels[3 + c], &kernels[6 + c]]));
-            for (j, gj) in self.g().iter().enumerate() {
-                emit(i * self.inputs() + j, combine(gj, [&row[0], &row[1], &row[2]]));
-            }
-        }
-    }
 }
 
 /// One side's transforms on vectors of channels.
-pub(super) trait Transform<const M: usize, const N: usize> {
+trait Transform<const M: usize, const N: usize> {
+    /// `G g`
+    unsafe fn weights<V: Vector>(g: [V; 3]) -> [V; N];
     /// `B' d`
     unsafe fn input<V: Vector>(d: [V; N]) -> [V; N];
     /// `A' m`
@@ -122,9 +112,18 @@ pub(super) trait Transform<const M: usize, const N: usize> {
 }
 
 struct F2;
-pub(super) struct F4;
+struct F4;
 
 impl Transform<2, 4> for F2 {
+    #[inline(always)]
+    unsafe fn weights<V: Vector>(g: [V; 3]) -> [V; 4] {
+        // SAFETY: register operations; the caller vouches for the instruction set.
+        unsafe {
+            let half = V::splat(0.5);
+            let (even, odd) = (g[0].add(g[2]).mul(half), g[1].mul(half));
+            [g[0], even.add(odd), even.sub(odd), g[2]]
+        }
+    }
     #[inline(always)]
     unsafe fn input<V: Vector>(d: [V; 4]) -> [V; 4] {
         // SAFETY: register operations; the caller vouches for the instruction set.
@@ -138,6 +137,16 @@ impl Transform<2, 4> for F2 {
 }
 
 impl Transform<4, 6> for F4 {
+    #[inline(always)]
+    unsafe fn weights<V: Vector>(g: [V; 3]) -> [V; 6] {
+        // SAFETY: register operations; the caller vouches for the instruction set.
+        unsafe {
+            let k = |row: usize, column: usize| V::splat(G4[row][column] as f32);
+            let (even_a, odd_a) = (g[2].mul_add(k(1, 2), g[0].mul(k(1, 0))), g[1].mul(k(1, 1)));
+            let (even_b, odd_b) = (g[2].mul_add(k(3, 2), g[0].mul(k(3, 0))), g[1].mul(k(3, 1)));
+            [g[0].mul(k(0, 0)), even_a.add(odd_a), even_a.sub(odd_a), even_b.add(odd_b), even_b.sub(odd_b), g[2]]
+        }
+    }
     #[inline(always)]
     unsafe fn input<V: Vector>(d: [V; 6]) -> [V; 6] {
         // SAFETY: register operations; the caller vouches for the instruction set.
@@ -169,6 +178,72 @@ impl Transform<4, 6> for F4 {
                 sum_b.mul_add(k(B2), sum_a.mul(k(A2))),
                 diff_b.mul_add(k(1.5 * B2), diff_a.mul_add(k(0.75 * A2), m[5])),
             ]
+        }
+    }
+}
+
+/// Transforms the weights of one panel: `G g G'` of each input and output channel.
+pub(crate) struct Weights<'a> {
+    pub tile: Tile,
+    /// for each input channel nine rows of `width` output channels, the kernel's elements in order
+    pub raw: &'a [f32],
+    /// output channels, a multiple of the vector's lanes
+    pub width: usize,
+    /// for each point a row of zeros, where gemm's panels have the bias, and `depth` rows of weights
+    pub u: &'a mut [f32],
+    pub depth: usize,
+    /// the row of `u` the first channel of `raw` goes to
+    pub first: usize,
+}
+
+/// # Panics
+/// When a slice is too short for what the other fields say.
+pub(crate) fn weights(isa: Isa, t: Weights<'_>) {
+    let channels = t.raw.len() / (9 * t.width);
+    assert!(t.width.is_multiple_of(tile_of(isa).0) && t.first + channels <= t.depth);
+    assert!(t.u.len() >= t.tile.points() * (t.depth + 1) * t.width);
+    // SAFETY: reads are whole rows of `raw`, writes whole rows of `u`.
+    unsafe { dispatch(isa, t) }
+}
+
+impl Op for Weights<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: `weights` checked both slices.
+        unsafe {
+            match self.tile {
+                Tile::Two => self.each::<V, F2, 2, 4>(),
+                Tile::Four => self.each::<V, F4, 4, 6>(),
+            }
+        }
+    }
+}
+
+impl Weights<'_> {
+    #[inline(always)]
+    unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
+        let point = (self.depth + 1) * self.width;
+        if self.first == 0 {
+            for p in 0..N * N {
+                self.u[p * point..p * point + self.width].fill(0.0);
+            }
+        }
+        for (d, raw) in self.raw.chunks_exact(9 * self.width).enumerate() {
+            for j in (0..self.width).step_by(V::LANES) {
+                // SAFETY: nine rows of `raw` and, for each point, row `1 + first + d` of `u` exist.
+                unsafe {
+                    let from = raw.as_ptr().add(j);
+                    let to = self.u.as_mut_ptr().add((1 + self.first + d) * self.width + j);
+                    let at = |k: usize| from.add(k * self.width);
+                    let left = F::weights([V::load(at(0)), V::load(at(3)), V::load(at(6))]);
+                    let middle = F::weights([V::load(at(1)), V::load(at(4)), V::load(at(7))]);
+                    let right = F::weights([V::load(at(2)), V::load(at(5)), V::load(at(8))]);
+                    unroll!(y < N => {
+                        let row = F::weights([left[y], middle[y], right[y]]);
+                        unroll!(x < N => { row[x].store(to.add((y * N + x) * point)); });
+                    });
+                }
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ pub use direct::Direct;
 pub use elementwise::subsample;
 pub use pointwise::Pointwise;
 pub use weight_gradient::WeightGradient;
-pub use winograd::Winograd;
+pub use winograd::{Transform, Winograd};
 
 use crate::{
     Error, Name,
@@ -68,7 +68,7 @@ impl Band {
     }
 
     /// The rows of each image the band touches: `(image, rows within it)`.
-    pub(crate) fn images(&self, h_out: usize) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+    pub(crate) fn images(&self, h_out: usize) -> impl Iterator<Item = (usize, Range<usize>)> + Clone + use<> {
         let Range { start, end } = self.rows;
         (start / h_out..end.div_ceil(h_out)).map(move |image| {
             let first = image * h_out;
@@ -124,12 +124,17 @@ pub enum Kernel {
 
 impl Kernel {
     /// The kernels of `isa`, those that round least first.
-    pub const fn all(isa: Isa) -> [Kernel; 4] {
+    pub const fn all(isa: Isa) -> [Kernel; 6] {
+        const fn winograd(isa: Isa, tile: Tile, transform: Transform) -> Kernel {
+            Kernel::Winograd(Winograd { isa, tile, transform })
+        }
         [
             Kernel::Pointwise(Pointwise(isa)),
             Kernel::Direct(Direct(isa)),
-            Kernel::Winograd(Winograd { isa, tile: Tile::Four }),
-            Kernel::Winograd(Winograd { isa, tile: Tile::Two }),
+            winograd(isa, Tile::Four, Transform::Ahead),
+            winograd(isa, Tile::Four, Transform::Online),
+            winograd(isa, Tile::Two, Transform::Ahead),
+            winograd(isa, Tile::Two, Transform::Online),
         ]
     }
 }

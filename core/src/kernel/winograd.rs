@@ -1,8 +1,11 @@
 //! 3x3 convolution of stride 1 by Winograd's minimal filtering: F(4x4, 3x3) needs a quarter of the
 //! multiplications of the direct form, F(2x2, 3x3) four ninths.
 //!
-//! Strips of tiles are transformed, multiplied at each of the 36 (16) points, and transformed back
-//! while they lie in L2. The error bound is in NUMERICS.md.
+//! Strips of tiles are transformed, multiplied at each of the 36 (16) points one panel of output
+//! channels after the other, and transformed back while they lie in L2. The error bound is in
+//! NUMERICS.md.
+
+use core::cmp::min;
 
 use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
@@ -19,6 +22,17 @@ use crate::{
 pub struct Winograd {
     pub(super) isa: Isa,
     pub(super) tile: Tile,
+    pub(super) transform: Transform,
+}
+
+/// When weights are transformed. The results are the same to the bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transform {
+    /// Once, by `prepack`.
+    Ahead,
+    /// In every run, a piece at a time into the cache: transformed weights are 4 (1.8) times as large, and
+    /// reading them from memory takes longer than the transform where few tiles use them.
+    Online,
 }
 
 /// Elements of transformed tiles a strip may fill: where the weights stay in L2 too, and where they do
@@ -27,12 +41,13 @@ const STRIP: usize = 160 * 1024;
 const LARGE_STRIP: usize = 384 * 1024;
 /// Packed weights up to this length share L2 with a strip.
 const SMALL: usize = 192 * 1024;
-
-/// The same where channels are few: all of it stays in the caches nearest to the core.
+/// The same where channels are few: near L1.
 const FEW_STRIP: usize = 40 * 1024;
+/// Elements of weights transformed at once.
+const PIECE: usize = 80 * 1024;
 
-/// Output channels whose weights are transformed at once.
-const LANES: usize = 8;
+/// No panel is wider.
+const MAX_WIDTH: usize = 64;
 
 /// How scratch is divided.
 struct Layout {
@@ -43,46 +58,38 @@ struct Layout {
     /// elements between pixels of the padded input, and between its rows
     pixel: usize,
     row: usize,
-    /// elements between tiles of transformed inputs, and of products
+    /// elements between tiles of transformed inputs
     v_stride: usize,
+    /// elements between products of neighbouring tiles
     m_stride: usize,
-    /// points lie apart, for [`points::products`]
+    /// products by [`points::products`]
     few: bool,
     input_len: usize,
     v_len: usize,
+    /// products of a panel
+    m_len: usize,
+    /// input channels whose weights are transformed at once, and the room they need
+    piece: usize,
+    u_len: usize,
 }
 
 impl Layout {
-    fn new(tile: Tile, g: &ConvGeom, packed_len: usize) -> Self {
-        let (m, n) = (tile.outputs(), tile.inputs());
-        let out = g.output();
-        let cols = out.w.div_ceil(m);
-        let (pixel, m_stride) = (g.input.c.next_multiple_of(16), g.c_out.next_multiple_of(16));
-        // A tile's row would otherwise begin in the same set of L1 as its neighbours'.
-        let v_stride = pixel + if pixel.is_multiple_of(128) { 16 } else { 0 };
-        let row = (cols * m + 2) * pixel;
-        let few = points::few(g.input.c);
-        let budget = match packed_len {
-            _ if few => FEW_STRIP,
-            0..=SMALL => STRIP,
-            _ => LARGE_STRIP.max(packed_len / 4),
-        };
-        let budget = budget / (tile.points() * (v_stride + m_stride));
-        let rows = (budget / cols).clamp(1, (64 / cols).max(out.h.div_ceil(m)));
-        let mut layout = Layout { rows, cols, pixel, row, v_stride, m_stride, few, input_len: n * row, v_len: 0 };
-        layout.v_len = tile.points() * layout.apart(rows * cols).0;
-        layout
-    }
-
     /// Elements between points, of inputs and of products, with this many tiles.
     fn apart(&self, tiles: usize) -> (usize, usize) {
         let (v, m) = (tiles * self.v_stride, tiles * self.m_stride);
         if self.few { (points::apart(v), points::apart(m)) } else { (v, m) }
     }
 
-    fn len(&self, tile: Tile) -> usize {
-        self.input_len + self.v_len + tile.points() * self.apart(self.rows * self.cols).1
+    fn len(&self) -> usize {
+        self.input_len + self.v_len + self.m_len + self.u_len
     }
+}
+
+/// Output channels `first..first + valid`, which share a panel of weights `width` wide.
+struct Panel {
+    first: usize,
+    valid: usize,
+    width: usize,
 }
 
 impl Winograd {
@@ -91,12 +98,63 @@ impl Winograd {
         self.tile
     }
 
-    fn panels(&self, g: &ConvGeom) -> Panels {
-        Panels::new(self.isa, g.input.c, g.c_out)
+    /// When weights are transformed.
+    pub const fn transform(&self) -> Transform {
+        self.transform
+    }
+
+    /// A panel's full width.
+    fn width(&self) -> usize {
+        Panels::new(self.isa, 0, 0).width()
+    }
+
+    fn panel(&self, g: &ConvGeom, first: usize) -> Panel {
+        let valid = min(self.width(), g.c_out - first);
+        Panel { first, valid, width: Panels::new(self.isa, 0, valid).len() }
+    }
+
+    /// Rows of packed weights for each input channel, and rows besides.
+    fn rows(&self) -> (usize, usize) {
+        match self.transform {
+            Transform::Ahead => (self.tile.points(), self.tile.points()),
+            Transform::Online => (9, 0),
+        }
+    }
+
+    /// Elements of a panel's packed weights, for each of its channels.
+    fn packed_depth(&self, g: &ConvGeom) -> usize {
+        let (rows, besides) = self.rows();
+        g.input.c * rows + besides
     }
 
     fn layout(&self, g: &ConvGeom) -> Layout {
-        Layout::new(self.tile, g, self.packed_len(g))
+        let (m, n, points) = (self.tile.outputs(), self.tile.inputs(), self.tile.points());
+        let out = g.output();
+        let cols = out.w.div_ceil(m);
+        let pixel = g.input.c.next_multiple_of(16);
+        // A tile's row would otherwise begin in the same set of L1 as its neighbours'.
+        let v_stride = pixel + if pixel.is_multiple_of(128) { 16 } else { 0 };
+        let row = (cols * m + 2) * pixel;
+        let width = self.width();
+        let few = self.transform == Transform::Ahead && points::few(g.input.c);
+        let m_stride = if few { self.panel(g, 0).width } else { width };
+        let budget = match self.transform {
+            Transform::Ahead if few => FEW_STRIP,
+            Transform::Ahead if self.packed_len(g) <= SMALL => STRIP,
+            _ => LARGE_STRIP,
+        };
+        let budget = budget / (points * (v_stride + m_stride));
+        let rows = (budget / cols).clamp(1, (64 / cols).max(out.h.div_ceil(m)));
+        let piece = match self.transform {
+            Transform::Ahead => g.input.c,
+            // A multiple of 4, the channels of one turn of the innermost loop.
+            Transform::Online => min((PIECE / (points * width)) & !3, g.input.c).max(1),
+        };
+        let u_len = if self.transform == Transform::Online { points * (piece + 1) * width } else { 0 };
+        let (input_len, v_len, m_len) = (n * row, 0, 0);
+        let layout = Layout { rows, cols, pixel, row, v_stride, m_stride, few, input_len, v_len, m_len, piece, u_len };
+        let (v, m) = layout.apart(rows * cols);
+        Layout { v_len: points * v, m_len: points * m, ..layout }
     }
 
     /// Copies the inputs of one row of tiles, `first` being its first output row, with zeros around.
@@ -122,13 +180,57 @@ impl Winograd {
             }
         }
     }
+
+    /// `m = sum over channels of v * weights` at every point, for one panel.
+    fn multiply(&self, layout: &Layout, panel: &Panel, weights: &[f32], tiles: usize, v: &[f32], mu: &mut [f32]) {
+        let (m, u) = mu.split_at_mut(layout.m_len);
+        let (rows, besides) = self.rows();
+        let depth = (weights.len() / panel.width - besides) / rows;
+        if layout.few {
+            let (v_point, m_point) = layout.apart(tiles);
+            let (points, width) = (self.tile.points(), panel.width);
+            let products =
+                points::Products { points, tiles, channels: depth, v, v_point, u: weights, width, m, m_point };
+            return points::products(self.isa, products);
+        }
+        for first in (0..depth).step_by(layout.piece) {
+            let channels = min(layout.piece, depth - first);
+            let (packed, ahead) = match self.transform {
+                Transform::Ahead => (weights, &[][..]),
+                Transform::Online => {
+                    let (raw, next) = weights[9 * panel.width * first..].split_at(9 * panel.width * channels);
+                    let (tile, width) = (self.tile, panel.width);
+                    let transform = winograd::Weights { tile, raw, width, u: &mut *u, depth: channels, first: 0 };
+                    winograd::weights(self.isa, transform);
+                    (&*u, &next[..min(next.len(), raw.len())])
+                }
+            };
+            let product = Gemm {
+                a: &v[first..],
+                rows: RowMap::contiguous(layout.v_stride),
+                taps: &[0],
+                depth: channels,
+                panels: Panels::new(self.isa, channels, panel.valid),
+                packed,
+                groups: self.tile.points(),
+                first: 0,
+                epilogue: arch::Epilogue { shortcut: None, relu: false },
+                block: tiles,
+                accumulate: first > 0,
+                ahead,
+            };
+            let mut products = MatMut::new(m, self.width());
+            gemm(self.isa, &product, &mut products.part(0..self.tile.points() * tiles, 0..panel.valid));
+        }
+    }
 }
 
 impl ConvKernel<f32> for Winograd {
     fn name(&self) -> Name {
         let (mr, nr) = Panels::new(self.isa, 0, 0).tile();
         let m = self.tile.outputs();
-        Name::new(format_args!("winograd{m}-f32-{}-{mr}x{nr}", self.isa))
+        let online = if self.transform == Transform::Online { "-online" } else { "" };
+        Name::new(format_args!("winograd{m}{online}-f32-{}-{mr}x{nr}", self.isa))
     }
 
     fn supports(&self, g: &ConvGeom) -> bool {
@@ -136,43 +238,46 @@ impl ConvKernel<f32> for Winograd {
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
-        g.c_out.next_multiple_of(16) + self.tile.points() * self.panels(g).len()
+        g.c_out.next_multiple_of(16) + self.packed_depth(g) * Panels::new(self.isa, 0, g.c_out).len()
     }
 
     fn scratch_len(&self, g: &ConvGeom) -> usize {
-        self.layout(g).len(self.tile)
+        self.layout(g).len()
     }
 
-    fn granularity(&self, g: &ConvGeom) -> (usize, usize) {
-        (self.tile.outputs(), self.panels(g).width())
+    fn granularity(&self, _: &ConvGeom) -> (usize, usize) {
+        (self.tile.outputs(), self.width())
     }
 
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
         check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
-        let (c, panels) = (g.input.c, self.panels(g));
-        let (bias, points) = packed.split_at_mut(g.c_out.next_multiple_of(16));
+        let (c, tile) = (g.input.c, self.tile);
+        let (bias, packed) = packed.split_at_mut(g.c_out.next_multiple_of(16));
         bias.fill(0.0);
         bias[..g.c_out].copy_from_slice(weights.bias);
-        points.fill(0.0);
-        let len = panels.len();
-        for first in (0..g.c_out).step_by(LANES) {
-            let valid = LANES.min(g.c_out - first);
-            let scale: [f64; LANES] = core::array::from_fn(|l| {
-                if l < valid { f64::from(weights.scale.get(first + l).copied().unwrap_or(1.0)) } else { 0.0 }
-            });
-            for d in 0..c {
-                let mut kernels = [[0.0; LANES]; 9];
-                for l in 0..valid {
-                    let at = ((first + l) * c + d) * 9;
-                    for (k, w) in kernels.iter_mut().zip(&weights.oihw[at..at + 9]) {
-                        k[l] = f64::from(*w) * scale[l];
+        let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);
+        let step = self.width();
+        for (to, first) in packed.chunks_mut(step * self.packed_depth(g)).zip((0..g.c_out).step_by(step)) {
+            let Panel { valid, width, .. } = self.panel(g, first);
+            let raw_row = |d: usize, raw: &mut [f32]| {
+                for o in 0..valid {
+                    let kernel = &weights.oihw[((first + o) * c + d) * 9..][..9];
+                    kernel.iter().enumerate().for_each(|(k, w)| raw[k * width + o] = w * scale(first + o));
+                }
+            };
+            match self.transform {
+                Transform::Ahead => {
+                    let mut raw = [0.0; 9 * MAX_WIDTH];
+                    let raw = &mut raw[..9 * width];
+                    for d in 0..c {
+                        raw_row(d, raw);
+                        winograd::weights(self.isa, winograd::Weights { tile, raw, width, u: to, depth: c, first: d });
                     }
                 }
-                self.tile.weights(&kernels, |p, values| {
-                    for (l, value) in values[..valid].iter().enumerate() {
-                        points[p * len + panels.index(first + l, d)] = *value as f32;
-                    }
-                });
+                Transform::Online => {
+                    to.fill(0.0);
+                    to.chunks_exact_mut(9 * width).enumerate().for_each(|(d, raw)| raw_row(d, raw));
+                }
             }
         }
         Ok(())
@@ -190,86 +295,54 @@ impl ConvKernel<f32> for Winograd {
     ) {
         let (tile, out) = (self.tile, g.output());
         let layout = self.layout(g);
-        let panels = self.panels(g);
         let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
         let (strip, rest) = scratch.split_at_mut(layout.input_len);
-        let (v, m) = rest.split_at_mut(layout.v_len);
-        let channels = band.channels.clone();
+        let (v, mu) = rest.split_at_mut(layout.v_len);
         let step = tile.outputs();
         // Rows of tiles of all images in the band: (image, first output row, rows inside the map).
-        let tile_rows = || {
-            band.images(out.h).flat_map(move |(image, rows)| {
-                let end = rows.end;
-                rows.step_by(step).map(move |oy| (image, oy, step.min(end - oy)))
-            })
-        };
-        let (mut ahead, mut behind) = (tile_rows(), tile_rows());
-        let mut done = 0;
-        let total = tile_rows().count();
-        for start in (0..total).step_by(layout.rows) {
-            let rows = layout.rows.min(total - start);
+        let mut tile_rows = band.images(out.h).flat_map(move |(image, rows)| {
+            let end = rows.end;
+            rows.step_by(step).map(move |oy| (image, oy, min(step, end - oy)))
+        });
+        loop {
+            let strip_rows = tile_rows.clone().take(layout.rows);
+            let rows = tile_rows.by_ref().take(layout.rows).count();
+            if rows == 0 {
+                return;
+            }
             let tiles = rows * layout.cols;
-            let (v_point, m_point) = layout.apart(tiles);
-            for (r, (image, oy, _)) in ahead.by_ref().take(rows).enumerate() {
+            for (r, (image, oy, _)) in strip_rows.clone().enumerate() {
                 let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
                 self.fill(g, &layout, from, oy, strip);
-                let (row, pixel, stride) = (layout.row, layout.pixel, layout.v_stride);
-                let (count, first) = (layout.cols, r * layout.cols);
-                let (v, point) = (&mut *v, v_point);
+                let Layout { row, pixel, v_stride: stride, cols: count, .. } = layout;
+                let (first, v, point) = (r * count, &mut *v, layout.apart(tiles).0);
                 let input =
                     winograd::Input { tile, strip, row, pixel, count, channels: pixel, v, stride, point, first };
                 winograd::input(self.isa, input);
             }
-            if layout.few {
-                let product = points::Products {
-                    points: tile.points(),
-                    tiles,
-                    channels: g.input.c,
-                    v,
-                    v_point,
-                    panels,
-                    packed,
-                    first: channels.start,
-                    cols: channels.len(),
-                    m,
-                    m_stride: layout.m_stride,
-                    m_point,
-                };
-                points::products(self.isa, product);
-            } else {
-                let product = Gemm {
-                    a: v,
-                    rows: RowMap::contiguous(layout.v_stride),
-                    taps: &[0],
-                    depth: g.input.c,
-                    panels,
-                    packed,
-                    groups: tile.points(),
-                    first: channels.start,
-                    epilogue: arch::Epilogue { shortcut: None, relu: false },
-                    block: tiles,
-                };
-                let mut products = MatMut::new(m, layout.m_stride);
-                gemm(self.isa, &product, &mut products.part(0..tile.points() * tiles, 0..channels.len()));
-            }
-            for (r, (image, oy, height)) in behind.by_ref().take(rows).enumerate() {
-                let at = (image * out.h + oy) * out.w * g.c_out + channels.start;
-                let cols = y.cols();
-                let mut part = y.part(done..done + height * out.w, 0..cols);
-                let output = winograd::Output {
-                    tile,
-                    m,
-                    stride: layout.m_stride,
-                    point: m_point,
-                    first: r * layout.cols,
-                    bias: &bias[channels.start..],
-                    shortcut: epilogue.shortcut.map(|s| &s[at..]),
-                    relu: epilogue.relu,
-                    y: &mut part,
-                    width: out.w,
-                };
-                winograd::output(self.isa, output);
-                done += height * out.w;
+            for first in band.channels.clone().step_by(self.width()) {
+                let panel = self.panel(g, first);
+                let depth = self.packed_depth(g);
+                self.multiply(&layout, &panel, &packed[first * depth..][..panel.width * depth], tiles, v, mu);
+                for (r, (image, oy, height)) in strip_rows.clone().enumerate() {
+                    let row = image * out.h + oy;
+                    let pixels = (row - band.rows.start) * out.w;
+                    let columns = first - band.channels.start;
+                    let mut part = y.part(pixels..pixels + height * out.w, columns..columns + panel.valid);
+                    let output = winograd::Output {
+                        tile,
+                        m: mu,
+                        stride: if layout.few { panel.width } else { layout.m_stride },
+                        point: layout.apart(tiles).1,
+                        first: r * layout.cols,
+                        bias: &bias[panel.first..],
+                        shortcut: epilogue.shortcut.map(|s| &s[row * out.w * g.c_out + first..]),
+                        relu: epilogue.relu,
+                        y: &mut part,
+                        width: out.w,
+                    };
+                    winograd::output(self.isa, output);
+                }
             }
         }
     }

@@ -3,7 +3,12 @@
 //! The choice depends on the shape alone, not on batch, threads or timing: plans are deterministic and
 //! results the same to the bit.
 
-use crate::{Error, Isa, arch::Tile, geom::ConvGeom, kernel::Kernel};
+use crate::{
+    Error, Isa,
+    arch::Tile,
+    geom::ConvGeom,
+    kernel::{Kernel, Transform},
+};
 
 /// The kernel with the lowest estimate, with Winograd's among them or not.
 ///
@@ -20,16 +25,16 @@ pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> 
 
 /// Multiply-adds in a cycle, two vectors of 16.
 const RATE: f64 = 32.0;
-/// Bytes in a cycle from the last-level cache, and beyond what of it one layer can hope to keep.
-const L3: f64 = 10.0;
-const L3_SHARE: f64 = 20e6;
-/// Weights up to this many bytes come from L2.
+/// Bytes in a cycle from beyond L2, while multiply-adds go on.
+const STREAM: f64 = 4.5;
+/// Weights up to this many bytes stay in L2.
 const L2_SHARE: f64 = 1e6;
 
-/// Estimated cycles for one image: multiply-adds, transforms, and weights from beyond L2. The
-/// constants were measured on one core with AVX-512; for other instruction sets all terms grow alike.
+/// Estimated cycles for one image: multiply-adds and transforms, or weights from beyond L2 if that takes
+/// longer. The constants were measured on one core with AVX-512; for other instruction sets all
+/// terms grow alike.
 fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
-    let (c_in, c_out, out) = (g.input.c as f64, g.c_out as f64, g.output());
+    let out = g.output();
     let efficiency = match g.c_out {
         0..=16 => 0.45,
         17..=32 => 0.8,
@@ -39,18 +44,23 @@ fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
         Kernel::Winograd(w) => {
             let m = w.tile().outputs();
             let tiles = (out.h.div_ceil(m) * out.w.div_ceil(m)) as f64;
-            let per_vector = match w.tile() {
-                Tile::Two => 45.0,
-                Tile::Four => 110.0,
+            let (per_vector, per_weight) = match w.tile() {
+                Tile::Two => (45.0, 120.0),
+                Tile::Four => (110.0, 256.0),
             };
             let vectors = (g.input.c.div_ceil(16) + g.c_out.div_ceil(16)) as f64;
-            (tiles * w.tile().points() as f64 * c_in * c_out, tiles * vectors * per_vector)
+            let weights = match w.transform() {
+                Transform::Ahead => 0.0,
+                Transform::Online => (g.input.c * g.c_out.div_ceil(16)) as f64 * per_weight,
+            };
+            let macs = tiles * (w.tile().points() * g.input.c * g.c_out) as f64;
+            (macs, tiles * vectors * per_vector + weights)
         }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
     };
     let bytes = 4.0 * kernel.packed_len(g) as f64;
-    let stream = if bytes > L2_SHARE { bytes / L3 + (bytes - L3_SHARE).max(0.0) / L3 } else { 0.0 };
-    products / RATE / efficiency + transforms + stream
+    let stream = if bytes > L2_SHARE { bytes / STREAM } else { 0.0 };
+    (products / RATE / efficiency + transforms).max(stream)
 }
 
 #[cfg(test)]
