@@ -18,9 +18,9 @@ pub(crate) const fn few(channels: usize) -> bool {
     matches!(channels, 16 | 32 | 64)
 }
 
-/// Elements between points whose tiles fill `len`, a multiple of 16.
+/// Elements between points whose tiles fill `len`.
 pub(crate) const fn apart(len: usize) -> usize {
-    (len / 16 | 1) * 16
+    (len.div_ceil(16) | 1) * 16
 }
 
 /// Products of all points with one panel of weights.
