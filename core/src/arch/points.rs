@@ -136,6 +136,7 @@ struct Sized<'t, const MR: usize, const NV: usize, const K: usize>(&'t Tile);
 
 impl<const MR: usize, const NV: usize, const K: usize> Op for Sized<'_, MR, NV, K> {
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // closures of iterators would lack the instruction set: see `load_all`
     unsafe fn run<V: Vector>(self) {
         let t = self.0;
         // SAFETY: `Tile::call`'s promise covers every pointer below.
