@@ -11,7 +11,8 @@ use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
     Error, Name,
     arch::{
-        self, Gemm, Isa, MatMut, Panels, RowMap, gemm, points,
+        self, Gemm, Isa, MatMut, Panels, RowMap, gemm,
+        points,
         winograd::{self, Tile},
     },
     geom::ConvGeom,
@@ -22,17 +23,6 @@ use crate::{
 pub struct Winograd {
     pub(super) isa: Isa,
     pub(super) tile: Tile,
-    pub(super) transform: Transform,
-}
-
-/// When weights are transformed. The results are the same to the bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transform {
-    /// Once, by `prepack`.
-    Ahead,
-    /// In every run, a piece at a time into the cache: transformed weights are 4 (1.8) times as large, and
-    /// reading them from memory takes longer than the transform where few tiles use them.
-    Online,
 }
 
 /// Elements of transformed tiles a strip may fill: where the weights stay in L2 too, and where they do
@@ -43,9 +33,6 @@ const LARGE_STRIP: usize = 384 * 1024;
 const SMALL: usize = 192 * 1024;
 /// The same where channels are few: near L1.
 const FEW_STRIP: usize = 40 * 1024;
-/// Elements of weights transformed at once.
-const PIECE: usize = 80 * 1024;
-
 /// No panel is wider.
 const MAX_WIDTH: usize = 64;
 
@@ -68,9 +55,6 @@ struct Layout {
     v_len: usize,
     /// products of a panel
     m_len: usize,
-    /// input channels whose weights are transformed at once, and the room they need
-    piece: usize,
-    u_len: usize,
 }
 
 impl Layout {
@@ -81,7 +65,7 @@ impl Layout {
     }
 
     fn len(&self) -> usize {
-        self.input_len + self.v_len + self.m_len + self.u_len
+        self.input_len + self.v_len + self.m_len
     }
 }
 
@@ -98,11 +82,6 @@ impl Winograd {
         self.tile
     }
 
-    /// When weights are transformed.
-    pub const fn transform(&self) -> Transform {
-        self.transform
-    }
-
     /// A panel's full width.
     fn width(&self) -> usize {
         Panels::new(self.isa, 0, 0).width()
@@ -113,18 +92,9 @@ impl Winograd {
         Panel { first, valid, width: Panels::new(self.isa, 0, valid).len() }
     }
 
-    /// Rows of packed weights for each input channel, and rows besides.
-    fn rows(&self) -> (usize, usize) {
-        match self.transform {
-            Transform::Ahead => (self.tile.points(), self.tile.points()),
-            Transform::Online => (9, 0),
-        }
-    }
-
     /// Elements of a panel's packed weights, for each of its channels.
     fn packed_depth(&self, g: &ConvGeom) -> usize {
-        let (rows, besides) = self.rows();
-        g.input.c * rows + besides
+        self.tile.points() * (g.input.c + 1)
     }
 
     fn layout(&self, g: &ConvGeom) -> Layout {
@@ -136,23 +106,17 @@ impl Winograd {
         let v_stride = pixel + if pixel.is_multiple_of(128) { 16 } else { 0 };
         let row = (cols * m + 2) * pixel;
         let width = self.width();
-        let few = self.transform == Transform::Ahead && points::few(g.input.c);
+        let few = points::few(g.input.c);
         let m_stride = if few { self.panel(g, 0).width } else { width };
-        let budget = match self.transform {
-            Transform::Ahead if few => FEW_STRIP,
-            Transform::Ahead if self.packed_len(g) <= SMALL => STRIP,
+        let budget = match self.packed_len(g) {
+            _ if few => FEW_STRIP,
+            0..=SMALL => STRIP,
             _ => LARGE_STRIP,
         };
         let budget = budget / (points * (v_stride + m_stride));
         let rows = (budget / cols).clamp(1, (64 / cols).max(out.h.div_ceil(m)));
-        let piece = match self.transform {
-            Transform::Ahead => g.input.c,
-            // A multiple of 4, the channels of one turn of the innermost loop.
-            Transform::Online => min((PIECE / (points * width)) & !3, g.input.c).max(1),
-        };
-        let u_len = if self.transform == Transform::Online { points * (piece + 1) * width } else { 0 };
         let (input_len, v_len, m_len) = (n * row, 0, 0);
-        let layout = Layout { rows, cols, pixel, row, v_stride, m_stride, few, input_len, v_len, m_len, piece, u_len };
+        let layout = Layout { rows, cols, pixel, row, v_stride, m_stride, few, input_len, v_len, m_len };
         let (v, m) = layout.apart(rows * cols);
         Layout { v_len: points * v, m_len: points * m, ..layout }
     }
@@ -182,46 +146,36 @@ impl Winograd {
     }
 
     /// `m = sum over channels of v * weights` at every point, for one panel.
-    fn multiply(&self, layout: &Layout, panel: &Panel, weights: &[f32], tiles: usize, v: &[f32], mu: &mut [f32]) {
-        let (m, u) = mu.split_at_mut(layout.m_len);
-        let (rows, besides) = self.rows();
-        let depth = (weights.len() / panel.width - besides) / rows;
+    fn multiply(
+        &self,
+        g: &ConvGeom,
+        layout: &Layout,
+        panel: &Panel,
+        packed: &[f32],
+        tiles: usize,
+        vm: [&mut [f32]; 2],
+    ) {
+        let [v, m] = vm;
         if layout.few {
             let (v_point, m_point) = layout.apart(tiles);
-            let (points, width) = (self.tile.points(), panel.width);
-            let products =
-                points::Products { points, tiles, channels: depth, v, v_point, u: weights, width, m, m_point };
+            let (points, channels, width) = (self.tile.points(), g.input.c, panel.width);
+            let products = points::Products { points, tiles, channels, v, v_point, u: packed, width, m, m_point };
             return points::products(self.isa, products);
         }
-        for first in (0..depth).step_by(layout.piece) {
-            let channels = min(layout.piece, depth - first);
-            let (packed, ahead) = match self.transform {
-                Transform::Ahead => (weights, &[][..]),
-                Transform::Online => {
-                    let (raw, next) = weights[9 * panel.width * first..].split_at(9 * panel.width * channels);
-                    let (tile, width) = (self.tile, panel.width);
-                    let transform = winograd::Weights { tile, raw, width, u: &mut *u, depth: channels, first: 0 };
-                    winograd::weights(self.isa, transform);
-                    (&*u, &next[..min(next.len(), raw.len())])
-                }
-            };
-            let product = Gemm {
-                a: &v[first..],
-                rows: RowMap::contiguous(layout.v_stride),
-                taps: &[0],
-                depth: channels,
-                panels: Panels::new(self.isa, channels, panel.valid),
-                packed,
-                groups: self.tile.points(),
-                first: 0,
-                epilogue: arch::Epilogue { shortcut: None, relu: false },
-                block: tiles,
-                accumulate: first > 0,
-                ahead,
-            };
-            let mut products = MatMut::new(m, self.width());
-            gemm(self.isa, &product, &mut products.part(0..self.tile.points() * tiles, 0..panel.valid));
-        }
+        let product = Gemm {
+            a: v,
+            rows: RowMap::contiguous(layout.v_stride),
+            taps: &[0],
+            depth: g.input.c,
+            panels: Panels::new(self.isa, g.input.c, panel.valid),
+            packed,
+            groups: self.tile.points(),
+            first: 0,
+            epilogue: arch::Epilogue { shortcut: None, relu: false },
+            block: tiles,
+        };
+        let mut products = MatMut::new(m, self.width());
+        gemm(self.isa, &product, &mut products.part(0..self.tile.points() * tiles, 0..panel.valid));
     }
 }
 
@@ -229,8 +183,7 @@ impl ConvKernel<f32> for Winograd {
     fn name(&self) -> Name {
         let (mr, nr) = Panels::new(self.isa, 0, 0).tile();
         let m = self.tile.outputs();
-        let online = if self.transform == Transform::Online { "-online" } else { "" };
-        Name::new(format_args!("winograd{m}{online}-f32-{}-{mr}x{nr}", self.isa))
+        Name::new(format_args!("winograd{m}-f32-{}-{mr}x{nr}", self.isa))
     }
 
     fn supports(&self, g: &ConvGeom) -> bool {
@@ -265,19 +218,11 @@ impl ConvKernel<f32> for Winograd {
                     kernel.iter().enumerate().for_each(|(k, w)| raw[k * width + o] = w * scale(first + o));
                 }
             };
-            match self.transform {
-                Transform::Ahead => {
-                    let mut raw = [0.0; 9 * MAX_WIDTH];
-                    let raw = &mut raw[..9 * width];
-                    for d in 0..c {
-                        raw_row(d, raw);
-                        winograd::weights(self.isa, winograd::Weights { tile, raw, width, u: to, depth: c, first: d });
-                    }
-                }
-                Transform::Online => {
-                    to.fill(0.0);
-                    to.chunks_exact_mut(9 * width).enumerate().for_each(|(d, raw)| raw_row(d, raw));
-                }
+            let mut raw = [0.0; 9 * MAX_WIDTH];
+            let raw = &mut raw[..9 * width];
+            for d in 0..c {
+                raw_row(d, raw);
+                winograd::weights(self.isa, winograd::Weights { tile, raw, width, u: to, depth: c, first: d });
             }
         }
         Ok(())
@@ -297,7 +242,7 @@ impl ConvKernel<f32> for Winograd {
         let layout = self.layout(g);
         let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
         let (strip, rest) = scratch.split_at_mut(layout.input_len);
-        let (v, mu) = rest.split_at_mut(layout.v_len);
+        let (v, m) = rest.split_at_mut(layout.v_len);
         let step = tile.outputs();
         // Rows of tiles of all images in the band: (image, first output row, rows inside the map).
         let mut tile_rows = band.images(out.h).flat_map(move |(image, rows)| {
@@ -323,7 +268,8 @@ impl ConvKernel<f32> for Winograd {
             for first in band.channels.clone().step_by(self.width()) {
                 let panel = self.panel(g, first);
                 let depth = self.packed_depth(g);
-                self.multiply(&layout, &panel, &packed[first * depth..][..panel.width * depth], tiles, v, mu);
+                let weights = &packed[first * depth..][..panel.width * depth];
+                self.multiply(g, &layout, &panel, weights, tiles, [v, &mut m[..layout.m_len]]);
                 for (r, (image, oy, height)) in strip_rows.clone().enumerate() {
                     let row = image * out.h + oy;
                     let pixels = (row - band.rows.start) * out.w;
@@ -331,7 +277,7 @@ impl ConvKernel<f32> for Winograd {
                     let mut part = y.part(pixels..pixels + height * out.w, columns..columns + panel.valid);
                     let output = winograd::Output {
                         tile,
-                        m: mu,
+                        m,
                         stride: if layout.few { panel.width } else { layout.m_stride },
                         point: layout.apart(tiles).1,
                         first: r * layout.cols,
