@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-pub use check::run as checks_of;
+pub use check::headers as header_checks_of;
 
 use crate::{
     checks,
@@ -36,7 +36,7 @@ pub struct CapiArgs {
     /// Install the engine for these cores too
     #[arg(long, value_parser = board::parse, requires = "prefix")]
     core: Vec<&'static Board>,
-    /// Run what `cargo xtask test` checks of it
+    /// Check the header, the installed library, the examples and the firmware
     #[arg(long)]
     check: bool,
     /// Engines with least memory instead of fewest instructions
