@@ -18,6 +18,17 @@ const BATCHES: usize = 4;
 const STEPS: usize = 100;
 const RATE: f32 = 0.01;
 
+/// How far a tensor may be from PyTorch's after one step, relative to its largest value.
+///
+/// Biases of batch norm begin at zero, so behind one step they are one gradient: a sum over all pixels that nearly
+/// cancels, and that jumps where a pixel so close to zero that roundings decide passes ReLU in one computation and not in
+/// the other. On this batch PyTorch in f32 is up to 6e-3 away from PyTorch in f64 there, this crate up to 6e-3 without
+/// Winograd and 1e-2 with it. All other tensors are held to 1e-4.
+fn allowed(name: &str) -> f32 {
+    let bias_of_norm = name.contains("bn") && name.ends_with(".bias");
+    if bias_of_norm { 2e-2 } else { 1e-4 }
+}
+
 /// The Python to ask, if it has PyTorch.
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os("RESIDUAL_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
@@ -94,7 +105,8 @@ fn steps_are_those_of_pytorch() {
             for entry in parameters.entries() {
                 let range = entry.range.clone();
                 let error = error(&parameters.values()[range.clone()], &after[range]);
-                assert!(error <= 1e-4, "{}: {error:e} of the largest value", entry.tensor.name);
+                let name = entry.tensor.name;
+                assert!(error <= allowed(&name), "{name}: {error:e} of the largest value");
             }
         }
         if step + 1 == STEPS {

@@ -11,8 +11,7 @@ use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
     Error, Name,
     arch::{
-        self, Gemm, Isa, MatMut, Panels, RowMap, gemm,
-        points,
+        self, Gemm, Isa, MatMut, Panels, RowMap, gemm, points,
         winograd::{self, Tile},
     },
     geom::ConvGeom,
