@@ -51,6 +51,14 @@ pub use self::{
     pretrained::{Given, Pretrained},
 };
 
+/// Training steps to time.
+pub mod timing {
+    pub use residual_train::{
+        bench::{StepTimes, steps},
+        network::{Options as StepOptions, StepError},
+    };
+}
+
 /// The instruction set that `RESIDUAL_ISA` names, or the best this CPU has.
 ///
 /// # Errors

@@ -229,3 +229,16 @@ fn a_closed_pipe_is_no_failure() {
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
+
+#[test]
+fn bench_times_training_steps() {
+    let options = ["--batch", "4", "--threads", "2", "--seconds", "0.1"];
+    let object = json(&[&["bench", "--train", "--arch", ARCH, "--json"], &options[..]].concat());
+    assert_eq!((&object["arch"], &object["batch"], &object["threads"]), (&ARCH.into(), &4.into(), &2.into()));
+    assert!(object["images_per_second"].as_f64().unwrap() > 0.0 && object["steps"].as_u64().unwrap() >= 3);
+    assert!(object["peak_rss_mb"].is_null() || object["peak_rss_mb"].as_f64().unwrap() > 1.0);
+    let text = succeed(&[&["bench", "--train", "--arch", ARCH], &options[..]].concat());
+    assert!(text.contains("images/s"), "{text}");
+    let (code, text) = common::fail(&["bench", "--train", "--batch", "4"]);
+    assert!(code == 1 && text.contains("--arch"), "{text}");
+}

@@ -1,4 +1,4 @@
-//! `residual bench`: latency of a network, whole and layer by layer.
+//! `residual bench`: latency of a network, whole and layer by layer, and the other things it measures.
 
 use std::{
     io::Write,
@@ -16,12 +16,12 @@ use residual::{
 use serde_json::{Value, json};
 
 use super::{
-    args, cold, peak,
+    args, bench_train, cold, peak,
     stats::Stats,
     table::{Table, bytes, grouped},
 };
 
-/// Measure latency and GFLOP/s, layers (--profile), the cold start (--cold) or the machine's limits (--peak)
+/// Measure latency and GFLOP/s, layers (--profile), training (--train), the cold start (--cold) or the machine (--peak)
 ///
 /// A multiply-add counts as two floating-point operations. Without --weights the weights are generated; they do not
 /// change the time.
@@ -32,6 +32,7 @@ Examples:
   residual bench --arch resnet20-cifar --batch 16 --json
   residual bench --weights resnet50.safetensors --profile
   residual bench --peak --threads 1          multiply-adds on registers, reads from memory
+  residual bench --train --arch resnet20-cifar --batch 128 --threads 1
   residual bench --arch resnet50 --cold      process start to first result, peak memory, size of the binary")]
 pub struct Args {
     #[command(flatten)]
@@ -43,15 +44,18 @@ pub struct Args {
     pub threads: args::Threads,
     /// Time to measure for
     #[arg(long, value_name = "S", default_value = "3", value_parser = args::seconds)]
-    seconds: f64,
+    pub seconds: f64,
     /// A row for each layer: shape, kernel, time, GFLOP/s, share of the peak measured in the same run
     #[arg(long, conflicts_with = "cold")]
     profile: bool,
+    /// Measure training steps from random weights on a random batch
+    #[arg(long, conflicts_with_all = ["cold", "profile", "weights"])]
+    train: bool,
     /// Measure from the start of a process to its first result
     #[arg(long)]
     cold: bool,
     /// Measure the machine's limits instead of a network
-    #[arg(long, conflicts_with_all = ["cold", "profile"])]
+    #[arg(long, conflicts_with_all = ["cold", "profile", "train"])]
     peak: bool,
     /// What --cold starts
     #[arg(long, hide = true)]
@@ -73,6 +77,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     if args.cold {
         return cold::run(args, out);
+    }
+    if args.train {
+        return bench_train::run(args, out);
     }
     let (spec, weights) = args.network.open()?;
     let options = args::options(args.batch, args.threads.get())?;

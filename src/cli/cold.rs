@@ -129,7 +129,7 @@ pub fn first_result(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 /// The most memory this process ever had resident, where the system tells (Linux).
-fn peak_rss() -> Option<u64> {
+pub fn peak_rss() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod bench_train;
 mod cold;
 mod convert;
 mod demo;

@@ -13,6 +13,7 @@ mod channelwise;
 mod gemm;
 mod isa;
 mod peak;
+pub(crate) mod points;
 mod pool;
 mod portable;
 #[cfg(feature = "parallel")]
@@ -21,6 +22,7 @@ mod vector;
 mod view;
 mod weight_gradient;
 pub(crate) mod winograd;
+pub(crate) mod winograd_gradient;
 
 #[cfg(feature = "alloc")]
 pub use buffer::Buffer;

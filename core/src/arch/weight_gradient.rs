@@ -23,7 +23,38 @@ pub(crate) struct Pixels {
     pub dy: [usize; 3],
 }
 
+/// Pixels that pass at once: what a tile reads of them stays in L1 for the next tiles of the same input channels.
+const BLOCK: usize = 128;
+
+/// Some of the pixels: whole images, or rows of one.
+struct Block {
+    /// images and rows before it
+    first: [usize; 2],
+    count: [usize; 3],
+}
+
+impl Block {
+    fn at(&self, step: [usize; 3]) -> usize {
+        self.first[0] * step[0] + self.first[1] * step[1]
+    }
+}
+
 impl Pixels {
+    /// All pixels in blocks of about [`BLOCK`].
+    fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
+        let [images, rows, columns] = self.count;
+        let (at_once, height) = match BLOCK / (rows * columns).max(1) {
+            0 => (1, (BLOCK / columns.max(1)).clamp(1, rows.max(1))),
+            images => (images, rows.max(1)),
+        };
+        (0..images).step_by(at_once).flat_map(move |image| {
+            (0..rows).step_by(height).map(move |row| Block {
+                first: [image, row],
+                count: [at_once.min(images - image), height.min(rows - row), columns],
+            })
+        })
+    }
+
     fn last(&self, step: [usize; 3]) -> usize {
         self.count.iter().zip(step).map(|(n, s)| (n - 1) * s).sum()
     }
@@ -80,23 +111,25 @@ impl Op for Loops<'_, '_> {
                 // Four vectors are better split evenly.
                 let vectors = if left == 4 { 2 } else { left.min(3) };
                 let lanes = (sum.depth - d).min(vectors * V::LANES);
-                let mut o = 0;
-                while o < channels {
-                    let rows = (channels - o).min(max_rows);
-                    // SAFETY: `outer_sum` checked the farthest pixel, tap and channel.
-                    let tile = unsafe {
-                        Tile {
-                            x: sum.x.as_ptr().add(tap + d),
-                            dy: sum.dy.as_ptr().add(o),
-                            pixels: &sum.pixels,
-                            dw: dw.as_mut_ptr().add(o * stride + t * sum.depth + d),
-                            stride,
-                            lanes,
-                        }
-                    };
-                    // SAFETY: as above.
-                    unsafe { tile.call::<V>(rows, vectors) };
-                    o += rows;
+                for block in sum.pixels.blocks() {
+                    let mut o = 0;
+                    while o < channels {
+                        let rows = (channels - o).min(max_rows);
+                        // SAFETY: `outer_sum` checked the farthest pixel, tap and channel.
+                        let tile = unsafe {
+                            Tile {
+                                x: sum.x.as_ptr().add(block.at(sum.pixels.x) + tap + d),
+                                dy: sum.dy.as_ptr().add(block.at(sum.pixels.dy) + o),
+                                pixels: &Pixels { count: block.count, ..sum.pixels },
+                                dw: dw.as_mut_ptr().add(o * stride + t * sum.depth + d),
+                                stride,
+                                lanes,
+                            }
+                        };
+                        // SAFETY: as above.
+                        unsafe { tile.call::<V>(rows, vectors) };
+                        o += rows;
+                    }
                 }
                 d += vectors * V::LANES;
             }

@@ -24,11 +24,11 @@ pub enum Tile {
 }
 
 /// Squares of the finite points of m = 4.
-const A2: f64 = 9.0 / 16.0;
-const B2: f64 = 9.0 / 4.0;
+pub(super) const A2: f64 = 9.0 / 16.0;
+pub(super) const B2: f64 = 9.0 / 4.0;
 
 /// `G` for m = 4, by rows: `[1, p, p^2] / prod(p - q)`. Row `0`; then `a` and `b`, each for `p` and `-p`.
-const G4: [[f64; 3]; 6] = {
+pub(super) const G4: [[f64; 3]; 6] = {
     let (a, b) = (0.75, 1.5);
     let (n0, na, nb) = (A2 * B2, 2.0 * A2 * (A2 - B2), 2.0 * B2 * (B2 - A2));
     [
@@ -249,7 +249,7 @@ impl Weights<'_> {
 }
 
 /// Transforms one row of tiles: `B' d B` for each, and scatters point `p` of tile `t` to
-/// `v[(p * tiles + first + t) * channels ..]`.
+/// `v[p * point + (first + t) * stride ..]`.
 pub(crate) struct Input<'a> {
     pub tile: Tile,
     /// padded input rows, `row` elements apart, pixels `pixel` elements apart
@@ -261,10 +261,10 @@ pub(crate) struct Input<'a> {
     /// a multiple of every vector's lanes, at most `pixel`
     pub channels: usize,
     pub v: &'a mut [f32],
-    /// elements between tiles in `v`
+    /// elements between tiles and between points in `v`
     pub stride: usize,
-    /// tiles in `v`, and the first of this row
-    pub tiles: usize,
+    pub point: usize,
+    /// tiles in `v` before this row's
     pub first: usize,
 }
 
@@ -277,8 +277,8 @@ pub(crate) fn input(isa: Isa, t: Input<'_>) {
     }
     let last = (n - 1) * t.row + ((t.count - 1) * m + n - 1) * t.pixel + t.channels;
     assert!(t.strip.len() >= last && t.channels <= t.stride && t.channels.is_multiple_of(16));
-    assert!(t.first + t.count <= t.tiles && t.v.len() >= t.tile.points() * t.tiles * t.stride);
-    // SAFETY: reads end at `last`, writes at `points * tiles * stride`.
+    assert!(t.v.len() >= (t.tile.points() - 1) * t.point + (t.first + t.count) * t.stride);
+    // SAFETY: reads end at `last`, writes with the last point's last tile.
     unsafe { dispatch(isa, t) }
 }
 
@@ -313,7 +313,7 @@ impl Input<'_> {
                     });
                     unroll!(y < N => {
                         let row = F::input(d[y]);
-                        unroll!(x < N => { row[x].store(to.add((y * N + x) * self.tiles * self.stride)); });
+                        unroll!(x < N => { row[x].store(to.add((y * N + x) * self.point)); });
                     });
                 }
             }
@@ -325,10 +325,10 @@ impl Input<'_> {
 /// the map.
 pub(crate) struct Output<'a, 'y, 'v> {
     pub tile: Tile,
-    /// point `p` of tile `t` at `(p * tiles + first + t) * stride`
+    /// point `p` of tile `t` at `p * point + (first + t) * stride`
     pub m: &'a [f32],
     pub stride: usize,
-    pub tiles: usize,
+    pub point: usize,
     pub first: usize,
     /// one per column of `y`, padded to whole vectors
     pub bias: &'a [f32],
@@ -351,8 +351,8 @@ pub(crate) fn output(isa: Isa, t: Output<'_, '_, '_>) {
     let count = t.width.div_ceil(t.tile.outputs());
     let padded = cols.next_multiple_of(tile_of(isa).0);
     assert!(rows.is_multiple_of(t.width) && rows / t.width <= t.tile.outputs());
-    assert!(t.first + count <= t.tiles && padded <= t.stride && t.bias.len() >= padded);
-    assert!(t.m.len() >= t.tile.points() * t.tiles * t.stride);
+    assert!(padded <= t.stride && t.bias.len() >= padded);
+    assert!(t.m.len() >= (t.tile.points() - 1) * t.point + (t.first + count) * t.stride);
     assert!(t.shortcut.is_none_or(|s| s.len() >= (rows - 1) * t.y.stride() + cols));
     // SAFETY: whole vectors of `m` and `bias` exist up to `padded`; writes are clipped to `y`.
     unsafe { dispatch(isa, t) }
@@ -388,7 +388,7 @@ impl Output<'_, '_, '_> {
                     let mut d = [[V::splat(0.0); N]; M];
                     unroll!(x < N => {
                         let mut column = [V::splat(0.0); N];
-                        unroll!(y < N => { column[y] = V::load(from.add((y * N + x) * self.tiles * self.stride)); });
+                        unroll!(y < N => { column[y] = V::load(from.add((y * N + x) * self.point)); });
                         let column = F::output(column);
                         unroll!(y < M => { d[y][x] = column[y]; });
                     });

@@ -14,6 +14,7 @@ mod tests;
 mod training_tests;
 mod weight_gradient;
 mod winograd;
+mod winograd_gradient;
 
 use core::ops::{Deref, Range};
 

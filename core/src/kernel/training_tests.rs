@@ -64,7 +64,7 @@ fn convolution_gradients_match_their_definition_on_every_isa() {
             let dy = random.vec(images * out.elements());
             let [dx, dx_magnitude, dw, dw_magnitude] = reference(&g, &x, &w, &dy);
 
-            let gradient = WeightGradient::new(isa, g).unwrap();
+            let gradient = WeightGradient::new(isa, g, false).unwrap();
             let strip = gradient.strip_len();
             let mut strips = vec![f32::NAN; images * strip];
             for (strip, image) in strips.chunks_mut(strip).zip(x.chunks(input.elements())) {
@@ -74,8 +74,8 @@ fn convolution_gradients_match_their_definition_on_every_isa() {
             let split = g.c_out / 2;
             let mut ohwi = vec![0.0; gradient.len()];
             let (first, second) = ohwi.split_at_mut(split * row);
-            gradient.accumulate(&strips, &dy, images, 0..split, first);
-            gradient.accumulate(&strips, &dy, images, split..g.c_out, second);
+            gradient.accumulate(&strips, &dy, images, 0..split, first, &mut []);
+            gradient.accumulate(&strips, &dy, images, split..g.c_out, second, &mut []);
             let area = g.kernel * g.kernel;
             let oihw: Vec<f32> = (0..g.weight_len())
                 .map(|i| ohwi[(i / area / input.c * area + i % area) * input.c + i / area % input.c])

@@ -6,10 +6,12 @@
 //! ```
 //!
 //! The input is read from a *strip*: a copy of one image with its zero padding, where a kernel row
-//! of pixels is contiguous. Several images can be summed in one call, which reads and writes `dw` once.
+//! of pixels is contiguous. Several images can be summed in one call, which reads and writes the sums once.
+//! Where Winograd is allowed and pays, sums are taken at the points of its tiles and become `dw` in the end.
 
 use core::ops::Range;
 
+use super::winograd_gradient::PointSums;
 use crate::{
     arch::{Addend, Isa, OuterSum, Pixels, SLACK, affine, outer_sum},
     geom::ConvGeom,
@@ -23,6 +25,9 @@ pub struct WeightGradient {
     /// elements between pixels and between rows of a strip
     pixel: usize,
     row: usize,
+    /// rows of a strip
+    rows: usize,
+    points: Option<PointSums>,
 }
 
 /// Largest kernel side.
@@ -33,17 +38,38 @@ const BLOCK: usize = 32 * 1024 / 4;
 
 impl WeightGradient {
     /// For a convolution of this shape, or `None` if its kernel is larger than 11x11.
-    pub fn new(isa: Isa, geom: ConvGeom) -> Option<Self> {
+    pub fn new(isa: Isa, geom: ConvGeom, winograd: bool) -> Option<Self> {
         let supported = (1..=MAX_SIDE).contains(&geom.kernel) && geom.stride > 0 && geom.pad < geom.kernel.max(2);
-        let c = geom.input.c;
+        if !supported {
+            return None;
+        }
+        let (c, padding) = (geom.input.c, 2 * geom.pad);
+        let points = (winograd && PointSums::supports(&geom)).then_some(PointSums { isa, geom });
         // Multiples of 512 bytes would put a column of pixels into few sets of the L1 cache.
-        let pixel = if c.is_multiple_of(128) { c + 16 } else { c };
-        supported.then(|| WeightGradient { isa, geom, pixel, row: (geom.input.w + 2 * geom.pad) * pixel })
+        let pixel = if c.is_multiple_of(128) && points.is_none() { c + 16 } else { c };
+        let (rows, columns) = points.map_or((geom.input.h + padding, geom.input.w + padding), |p| p.strip());
+        Some(WeightGradient { isa, geom, pixel, row: columns * pixel, rows, points })
     }
 
     /// Elements of one image's strip.
     pub fn strip_len(&self) -> usize {
-        ((self.geom.input.h + 2 * self.geom.pad) * self.row + SLACK).next_multiple_of(16)
+        (self.rows * self.row + SLACK).next_multiple_of(16)
+    }
+
+    /// Whether sums are not `dw` itself: then they are for all channels, and [`WeightGradient::finish`] makes
+    /// `dw` of them.
+    pub fn is_winograd(&self) -> bool {
+        self.points.is_some()
+    }
+
+    /// Elements of the sums.
+    pub fn sum_len(&self) -> usize {
+        self.points.map_or(self.len(), |p| p.sum_len(self.geom.c_out))
+    }
+
+    /// Scratch elements [`WeightGradient::accumulate`] needs.
+    pub fn scratch_len(&self) -> usize {
+        self.points.map_or(0, |p| p.scratch_len())
     }
 
     /// Elements of `dw`: `c_out` rows in the order kernel row, kernel column, input channel.
@@ -93,22 +119,36 @@ impl WeightGradient {
         bottom.fill(0.0);
         let side = pad * self.pixel;
         for (to, from) in middle.chunks_exact_mut(self.row).zip(image.chunks_exact(input.w * input.c)) {
-            to[..side].fill(0.0);
-            to[self.row - side..].fill(0.0);
-            copy(from, &mut to[side..self.row - side]);
+            let (left, rest) = to.split_at_mut(side);
+            let (middle, right) = rest.split_at_mut(input.w * self.pixel);
+            left.fill(0.0);
+            right.fill(0.0);
+            copy(from, middle);
         }
     }
 
-    /// Adds the gradient of output channels `channels` over `images` images to `dw`, the rows of those
+    /// Adds the gradient of output channels `channels` over `images` images to `sums`, the rows of those
     /// channels. `strips` and `dy` hold all images, one after the other.
     ///
     /// # Panics
-    /// When a slice does not fit the shape.
-    pub fn accumulate(&self, strips: &[f32], dy: &[f32], images: usize, channels: Range<usize>, dw: &mut [f32]) {
+    /// When a slice does not fit the shape, or a Winograd gradient is asked for a part of the channels.
+    pub fn accumulate(
+        &self,
+        strips: &[f32],
+        dy: &[f32],
+        images: usize,
+        channels: Range<usize>,
+        sums: &mut [f32],
+        scratch: &mut [f32],
+    ) {
         let ConvGeom { input, kernel, stride, .. } = self.geom;
         let out = self.geom.output();
         assert!(strips.len() == images * self.strip_len() && dy.len() == images * out.elements());
-        assert!(channels.end <= out.c && dw.len() * out.c == channels.len() * self.len());
+        assert!(channels.end <= out.c && sums.len() * out.c == channels.len() * self.sum_len());
+        if let Some(points) = &self.points {
+            assert_eq!(channels, 0..out.c);
+            return points.accumulate(strips, dy, sums, &mut scratch[..points.scratch_len()]);
+        }
         let mut taps = [0; MAX_SIDE * MAX_SIDE];
         let (n_taps, depth) = if self.pixel == input.c {
             taps.iter_mut().take(kernel).enumerate().for_each(|(ky, t)| *t = ky * self.row);
@@ -134,7 +174,69 @@ impl WeightGradient {
                 };
                 let x = &strips[image * self.strip_len() + row * stride * self.row..];
                 let dy = &dy[image * out.elements() + row * out.w * out.c + channels.start..];
-                outer_sum(self.isa, &OuterSum { x, dy, pixels, taps: &taps[..n_taps], depth }, dw);
+                outer_sum(self.isa, &OuterSum { x, dy, pixels, taps: &taps[..n_taps], depth }, sums);
+            }
+        }
+    }
+    /// Makes `dw` of the sums over all images.
+    ///
+    /// # Panics
+    /// When a slice does not fit the shape.
+    pub fn finish(&self, sums: &[f32], dw: &mut [f32]) {
+        match &self.points {
+            Some(points) => points.finish(sums, dw),
+            None => dw.copy_from_slice(sums),
+        }
+    }
+
+    /// Elements of one image's part of the two buffers that [`WeightGradient::transform`] fills and
+    /// [`WeightGradient::sum_wide`] reads, for layers with many weights.
+    pub fn wide_lens(&self) -> (usize, usize) {
+        self.points.map_or((self.strip_len(), self.geom.output().elements()), |p| p.image_lens())
+    }
+
+    /// Scratch elements [`WeightGradient::sum_wide`] needs for so many output channels.
+    pub fn wide_sum_len(&self, channels: usize) -> usize {
+        self.points.map_or(0, |p| p.sum_len(channels))
+    }
+
+    /// Prepares one image for [`WeightGradient::sum_wide`]. `scratch` is as for [`WeightGradient::accumulate`].
+    ///
+    /// # Panics
+    /// When a slice does not fit the shape.
+    pub fn transform(&self, strip: &[f32], dy: &[f32], x_part: &mut [f32], dy_part: &mut [f32], scratch: &mut [f32]) {
+        match &self.points {
+            Some(points) => points.transform(strip, dy, x_part, dy_part, &mut scratch[..points.scratch_len()]),
+            None => {
+                x_part.copy_from_slice(strip);
+                dy_part.copy_from_slice(dy);
+            }
+        }
+    }
+
+    /// `dw` of output channels `channels` over `images` images, from what [`WeightGradient::transform`] left.
+    ///
+    /// # Panics
+    /// When a slice does not fit the shape.
+    pub fn sum_wide(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        images: usize,
+        channels: Range<usize>,
+        scratch: &mut [f32],
+        dw: &mut [f32],
+    ) {
+        let lens = self.wide_lens();
+        assert!(x.len() == images * lens.0 && dy.len() == images * lens.1);
+        match &self.points {
+            Some(points) => {
+                let sums = &mut scratch[..points.sum_len(channels.len())];
+                points.sum(x, dy, channels, sums, dw);
+            }
+            None => {
+                dw.fill(0.0);
+                self.accumulate(x, dy, images, channels, dw, &mut []);
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
     Error, Name,
     arch::{
-        self, Gemm, Isa, MatMut, Panels, RowMap, gemm,
+        self, Gemm, Isa, MatMut, Panels, RowMap, gemm, points,
         winograd::{self, Tile},
     },
     geom::ConvGeom,
@@ -30,6 +30,8 @@ const STRIP: usize = 160 * 1024;
 const LARGE_STRIP: usize = 384 * 1024;
 /// Packed weights up to this length share L2 with a strip.
 const SMALL: usize = 192 * 1024;
+/// The same where channels are few: near L1.
+const FEW_STRIP: usize = 40 * 1024;
 /// No panel is wider.
 const MAX_WIDTH: usize = 64;
 
@@ -44,6 +46,10 @@ struct Layout {
     row: usize,
     /// elements between tiles of transformed inputs
     v_stride: usize,
+    /// elements between products of neighbouring tiles
+    m_stride: usize,
+    /// products by [`points::products`]
+    few: bool,
     input_len: usize,
     v_len: usize,
     /// products of a panel
@@ -51,6 +57,12 @@ struct Layout {
 }
 
 impl Layout {
+    /// Elements between points, of inputs and of products, with this many tiles.
+    fn apart(&self, tiles: usize) -> (usize, usize) {
+        let (v, m) = (tiles * self.v_stride, tiles * self.m_stride);
+        if self.few { (points::apart(v), points::apart(m)) } else { (v, m) }
+    }
+
     fn len(&self) -> usize {
         self.input_len + self.v_len + self.m_len
     }
@@ -69,7 +81,7 @@ impl Winograd {
         self.tile
     }
 
-    /// A panel's full width; elements between products of neighbouring tiles, too.
+    /// A panel's full width.
     fn width(&self) -> usize {
         Panels::new(self.isa, 0, 0).width()
     }
@@ -93,11 +105,19 @@ impl Winograd {
         let v_stride = pixel + if pixel.is_multiple_of(128) { 16 } else { 0 };
         let row = (cols * m + 2) * pixel;
         let width = self.width();
-        let budget = if self.packed_len(g) > SMALL { LARGE_STRIP } else { STRIP } / (points * (v_stride + width));
+        let few = points::few(g.input.c);
+        let m_stride = if few { self.panel(g, 0).width } else { width };
+        let budget = match self.packed_len(g) {
+            _ if few => FEW_STRIP,
+            0..=SMALL => STRIP,
+            _ => LARGE_STRIP,
+        };
+        let budget = budget / (points * (v_stride + m_stride));
         let rows = (budget / cols).clamp(1, (64 / cols).max(out.h.div_ceil(m)));
-        let tiles = points * rows * cols;
-        let (v_len, m_len) = (tiles * v_stride, tiles * width);
-        Layout { rows, cols, pixel, row, v_stride, input_len: n * row, v_len, m_len }
+        let (input_len, v_len, m_len) = (n * row, 0, 0);
+        let layout = Layout { rows, cols, pixel, row, v_stride, m_stride, few, input_len, v_len, m_len };
+        let (v, m) = layout.apart(rows * cols);
+        Layout { v_len: points * v, m_len: points * m, ..layout }
     }
 
     /// Copies the inputs of one row of tiles, `first` being its first output row, with zeros around.
@@ -135,6 +155,12 @@ impl Winograd {
         vm: [&mut [f32]; 2],
     ) {
         let [v, m] = vm;
+        if layout.few {
+            let (v_point, m_point) = layout.apart(tiles);
+            let (points, channels, width) = (self.tile.points(), g.input.c, panel.width);
+            let products = points::Products { points, tiles, channels, v, v_point, u: packed, width, m, m_point };
+            return points::products(self.isa, products);
+        }
         let product = Gemm {
             a: v,
             rows: RowMap::contiguous(layout.v_stride),
@@ -233,9 +259,9 @@ impl ConvKernel<f32> for Winograd {
                 let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
                 self.fill(g, &layout, from, oy, strip);
                 let Layout { row, pixel, v_stride: stride, cols: count, .. } = layout;
-                let (first, v) = (r * count, &mut *v);
+                let (first, v, point) = (r * count, &mut *v, layout.apart(tiles).0);
                 let input =
-                    winograd::Input { tile, strip, row, pixel, count, channels: pixel, v, stride, tiles, first };
+                    winograd::Input { tile, strip, row, pixel, count, channels: pixel, v, stride, point, first };
                 winograd::input(self.isa, input);
             }
             for first in band.channels.clone().step_by(self.width()) {
@@ -251,8 +277,8 @@ impl ConvKernel<f32> for Winograd {
                     let output = winograd::Output {
                         tile,
                         m,
-                        stride: self.width(),
-                        tiles,
+                        stride: if layout.few { panel.width } else { layout.m_stride },
+                        point: layout.apart(tiles).1,
                         first: r * layout.cols,
                         bias: &bias[panel.first..],
                         shortcut: epilogue.shortcut.map(|s| &s[row * out.w * g.c_out + first..]),

@@ -63,13 +63,14 @@ impl Conv {
         let (Some(weight), Some(gamma), Some(beta), Some(mean), Some(var)) = (weight, gamma, beta, mean, var) else {
             return Err(missing);
         };
+        let gradient = WeightGradient::new(isa, geom, winograd).ok_or(unsupported)?;
         Ok(Conv {
             spec,
             weight,
             norm: BatchNorm { gamma, beta, mean, var },
             forward: fastest(&geom, isa, winograd)?,
             data: if first { None } else { Some(DataGradient::new(isa, geom, |g| fastest(g, isa, winograd))?) },
-            gradient: WeightGradient::new(isa, geom).ok_or(unsupported)?,
+            gradient,
         })
     }
 
@@ -88,9 +89,9 @@ impl Conv {
         }
     }
 
-    /// Scratch elements of [`Conv::pack`] and [`Conv::forward`].
+    /// Scratch elements of any of the kernels.
     pub(crate) fn scratch_len(&self) -> usize {
-        let data = self.data.map_or(0, |d| d.scratch_len());
+        let data = self.data.map_or(0, |d| d.scratch_len()).max(self.gradient.scratch_len());
         data.max(self.forward.scratch_len(self.geom())).max(self.geom().c_out)
     }
 

@@ -39,7 +39,7 @@ impl Linear {
             bias: range(bias.name)?,
             forward: fastest(&geom, isa, false)?,
             data: DataGradient::new(isa, geom, |g| fastest(g, isa, false))?,
-            gradient: WeightGradient::new(isa, geom).ok_or(Error::Unsupported(geom))?,
+            gradient: WeightGradient::new(isa, geom, false).ok_or(Error::Unsupported(geom))?,
         })
     }
 
@@ -77,7 +77,8 @@ impl Linear {
         for (strip, x) in strips.as_mut_slice().chunks_exact_mut(strip).zip(x.chunks_exact(inputs)) {
             self.gradient.fill(x, strip);
         }
-        self.gradient.accumulate(strips.as_slice(), dy, images, 0..classes, &mut gradients[self.weight.clone()]);
+        let dw = &mut gradients[self.weight.clone()];
+        self.gradient.accumulate(strips.as_slice(), dy, images, 0..classes, dw, &mut []);
 
         let mut packed = Buffer::new(self.data.packed_len());
         let mut scratch = Buffer::new(self.data.scratch_len());

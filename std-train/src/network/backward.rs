@@ -23,7 +23,7 @@ use crate::{
         shortcut::subsample_backward,
     },
     parameters::Parameters,
-    workers::{carve, for_each},
+    workers::{carve, for_each, padded},
 };
 
 /// Output channels of one task of a weight gradient in a pass of its own: enough that a vector of the
@@ -61,7 +61,7 @@ enum WeightPart<'a> {
     None,
     /// a sum of this task's own
     Partial(&'a mut [f32]),
-    /// nowhere yet: output gradients and strips of this task's images
+    /// nowhere yet: output gradients and strips of this task's images, or their transforms
     Later(&'a mut [f32], &'a mut [f32]),
 }
 
@@ -228,8 +228,9 @@ impl Layers {
                 *parts = match conv {
                     None => (0..tasks).map(|_| WeightPart::None).collect(),
                     Some(conv) if conv.by_channels() => {
-                        let dy = dy.as_mut_slice().chunks_mut(per_task * conv.geom().output().elements());
-                        let strips = strips.as_mut_slice().chunks_mut(per_task * conv.gradient.strip_len());
+                        let (strip_len, dy_len) = conv.gradient.wide_lens();
+                        let dy = dy.as_mut_slice().chunks_mut(per_task * dy_len);
+                        let strips = strips.as_mut_slice().chunks_mut(per_task * strip_len);
                         dy.zip(strips).map(|(dy, strips)| WeightPart::Later(dy, strips)).collect()
                     }
                     Some(conv) => {
@@ -259,13 +260,13 @@ impl Layers {
             if conv.by_channels() {
                 let rows = wide_rows(conv);
                 let (dy, strips) = &wide[p];
-                let dy = &dy.as_slice()[..n * conv.geom().output().elements()];
-                let strips = &strips.as_slice()[..n * conv.gradient.strip_len()];
+                let (strip_len, dy_len) = conv.gradient.wide_lens();
+                let (dy, strips) = (&dy.as_slice()[..n * dy_len], &strips.as_slice()[..n * strip_len]);
                 for_each(executor, gradient.chunks_mut(rows * row).collect(), |t, gradient, scratch| {
                     let channels = t * rows..((t + 1) * rows).min(c_out);
-                    let dw = &mut scratch[..gradient.len()];
-                    dw.fill(0.0);
-                    conv.gradient.accumulate(strips, dy, n, channels.clone(), dw);
+                    let (dw, scratch) = scratch.split_at_mut(padded(gradient.len()));
+                    let dw = &mut dw[..gradient.len()];
+                    conv.gradient.sum_wide(strips, dy, n, channels.clone(), scratch, dw);
                     conv.reduce(dw, dw.len(), 0..channels.len(), gradient);
                 });
             } else {
@@ -344,10 +345,14 @@ impl Layers {
                 let mut sums = [(); 2].map(|()| sums.next().unwrap_or_default());
                 self.finish(tape, job.source, i, &mut d[..input], &mut sums);
             }
-            main.accumulate(&group);
+            main.accumulate(&group, scratch);
             if let Some(work) = &mut projected {
-                work.accumulate(&group);
+                work.accumulate(&group, scratch);
             }
+        }
+        main.finish();
+        if let Some(work) = &mut projected {
+            work.finish();
         }
     }
 
@@ -377,25 +382,40 @@ struct Work<'a, 's> {
     dys: &'s mut [f32],
     strips: &'s mut [f32],
     sum: Option<&'s mut [f32]>,
+    /// where the sum goes in the end, if not where it is
+    result: Option<&'s mut [f32]>,
+    /// where transforms of all images go
+    transforms: Option<(&'s mut [f32], &'s mut [f32])>,
 }
 
 impl<'a, 's> Work<'a, 's> {
     fn new(conv: &'a Conv, part: &'s mut WeightPart<'_>, at_once: usize, scratch: &mut &'s mut [f32]) -> Self {
-        match part {
-            WeightPart::Later(dys, strips) => Work { conv, dys, strips, sum: None },
-            WeightPart::Partial(sum) => {
-                sum.fill(0.0);
-                let dys = carve(scratch, at_once * conv.geom().output().elements());
-                let strips = carve(scratch, at_once * conv.gradient.strip_len());
-                Work { conv, dys, strips, sum: Some(sum) }
+        let mut work = Work { conv, dys: &mut [], strips: &mut [], sum: None, result: None, transforms: None };
+        let winograd = conv.gradient.is_winograd();
+        match replace(part, WeightPart::None) {
+            WeightPart::None => return work,
+            WeightPart::Later(dys, strips) if !winograd => {
+                (work.dys, work.strips) = (dys, strips);
+                return work;
             }
-            WeightPart::None => Work { conv, dys: &mut [], strips: &mut [], sum: None },
+            WeightPart::Later(dys, strips) => work.transforms = Some((strips, dys)),
+            WeightPart::Partial(partial) if winograd => work.result = Some(partial),
+            WeightPart::Partial(partial) => work.sum = Some(partial),
         }
+        work.dys = carve(scratch, at_once * conv.geom().output().elements());
+        work.strips = carve(scratch, at_once * conv.gradient.strip_len());
+        if work.result.is_some() {
+            work.sum = Some(carve(scratch, conv.gradient.sum_len()));
+        }
+        if let Some(sum) = &mut work.sum {
+            sum.fill(0.0);
+        }
+        work
     }
 
     /// Where image `t` of the task lies: by itself where all are kept, else by its place in the group.
     fn place(&self, t: usize, group: &Range<usize>) -> usize {
-        if self.sum.is_some() { t - group.start } else { t }
+        if self.sum.is_some() || self.transforms.is_some() { t - group.start } else { t }
     }
 
     fn dy(&mut self, t: usize, group: &Range<usize>) -> &mut [f32] {
@@ -408,12 +428,26 @@ impl<'a, 's> Work<'a, 's> {
         &mut self.strips[at * n..(at + 1) * n]
     }
 
-    fn accumulate(&mut self, group: &Range<usize>) {
-        let Some(sum) = &mut self.sum else { return };
+    fn accumulate(&mut self, group: &Range<usize>, scratch: &mut [f32]) {
         let (n, conv) = (group.len(), self.conv);
-        let dys = &self.dys[..n * conv.geom().output().elements()];
-        let strips = &self.strips[..n * conv.gradient.strip_len()];
-        conv.gradient.accumulate(strips, dys, n, 0..conv.geom().c_out, sum);
+        let (dy_len, strip_len) = (conv.geom().output().elements(), conv.gradient.strip_len());
+        if let Some((x_parts, dy_parts)) = &mut self.transforms {
+            let (x_len, part_len) = conv.gradient.wide_lens();
+            let parts = x_parts.chunks_exact_mut(x_len).zip(dy_parts.chunks_exact_mut(part_len)).skip(group.start);
+            let images = self.strips.chunks_exact(strip_len).zip(self.dys.chunks_exact(dy_len)).take(n);
+            for ((x_part, dy_part), (strip, dy)) in parts.zip(images) {
+                conv.gradient.transform(strip, dy, x_part, dy_part, scratch);
+            }
+        }
+        let Some(sum) = &mut self.sum else { return };
+        let (dys, strips) = (&self.dys[..n * dy_len], &self.strips[..n * strip_len]);
+        conv.gradient.accumulate(strips, dys, n, 0..conv.geom().c_out, sum, scratch);
+    }
+
+    fn finish(&mut self) {
+        if let (Some(sum), Some(result)) = (&self.sum, &mut self.result) {
+            self.conv.gradient.finish(sum, result);
+        }
     }
 }
 

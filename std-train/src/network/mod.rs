@@ -256,8 +256,8 @@ impl Layers {
             Buffer::new(of_kind.map(|(_, conv)| len(conv)).max().unwrap_or(0))
         };
         let partials = |c: &Conv| if c.by_channels() { 0 } else { tasks * c.weight.len() };
-        let gradients = |c: &Conv| if c.by_channels() { batch * c.geom().output().elements() } else { 0 };
-        let strips = |c: &Conv| if c.by_channels() { batch * c.gradient.strip_len() } else { 0 };
+        let strips = |c: &Conv| if c.by_channels() { batch * c.gradient.wide_lens().0 } else { 0 };
+        let gradients = |c: &Conv| if c.by_channels() { batch * c.gradient.wide_lens().1 } else { 0 };
         Tape {
             convs: self.convs.iter().map(|conv| conv.tape(batch)).collect(),
             values: values.collect(),
@@ -295,17 +295,20 @@ impl Layers {
         let per_task = tasks(batch).0;
         let forward = |conv: &Conv| padded(conv.geom().input.elements()) + conv.scratch_len();
         let own = |conv: &Conv| {
-            if conv.by_channels() {
+            let winograd = conv.gradient.is_winograd();
+            if conv.by_channels() && !winograd {
                 return 0;
             }
             let at_once = conv.images_at_once(per_task);
-            padded(at_once * conv.geom().output().elements()) + padded(at_once * conv.gradient.strip_len())
+            let sum = if winograd && !conv.by_channels() { padded(conv.gradient.sum_len()) } else { 0 };
+            padded(at_once * conv.geom().output().elements()) + padded(at_once * conv.gradient.strip_len()) + sum
         };
         let backward = |(k, conv): (usize, &Conv)| {
             let projection = self.blocks.iter().find(|b| b.first == k).and_then(|b| b.projection);
             let projection = projection.map_or(0, |p| own(&self.convs[p]) + self.convs[p].scratch_len());
             let rows = if conv.by_channels() {
-                padded(backward::wide_rows(conv) * conv.weight.len() / conv.geom().c_out)
+                let rows = backward::wide_rows(conv);
+                padded(rows * conv.weight.len() / conv.geom().c_out) + conv.gradient.wide_sum_len(rows)
             } else {
                 0
             };
