@@ -33,6 +33,7 @@
 mod classifier;
 mod error;
 mod evaluate;
+pub mod peak;
 mod pictures;
 mod pretrained;
 
@@ -50,11 +51,6 @@ pub use self::{
     pictures::{Pictures, map_pictures},
     pretrained::{Given, Pretrained},
 };
-
-/// Work to time for the machine's limits: multiply-adds and reads.
-pub mod peak {
-    pub use residual_core::arch::{fma_burst, read_burst};
-}
 
 /// The instruction set that `RESIDUAL_ISA` names, or the best this CPU has.
 ///

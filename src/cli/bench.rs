@@ -8,6 +8,7 @@ use std::{
 use residual::{
     geom::Shape,
     net::{ResNet, fold_batch_norm},
+    peak::fma_gflops,
     plan::Step,
     session::Session,
     testing::{Generated, Uniform},
@@ -92,7 +93,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 
     let mut layers = vec![Vec::new(); session.plan().steps().len()];
     let times = measure(args, &mut session, &input, &mut layers)?;
-    let peak = if args.profile { peak::fma_gflops(options.isa, options.threads) } else { 0.0 };
+    let peak = if args.profile { fma_gflops(options.isa, options.threads, peak::LOOK) } else { 0.0 };
     let report = Report { spec, session: &session, prepare_ms, times: Stats::new(times), peak };
     let layers: Vec<Stats> = layers.into_iter().map(Stats::new).collect();
     if args.json {
@@ -119,14 +120,14 @@ fn measure(args: &Args, session: &mut Session, input: &[f32], layers: &mut [Vec<
     while times.len() < LEAST_RUNS || begin.elapsed().as_secs_f64() < args.seconds {
         let start = Instant::now();
         if args.profile {
-            let (mut last, mut layer) = (start, layers.iter_mut());
-            session.run_with(input, |_, _| {
+            let mut last = start;
+            let mut sums = vec![0.0; layers.len()];
+            session.run_with(input, |step, _| {
                 let now = Instant::now();
-                if let Some(times) = layer.next() {
-                    times.push(ms(now - last));
-                }
+                sums[step.index()] += ms(now - last);
                 last = now;
             })?;
+            layers.iter_mut().zip(sums).for_each(|(times, sum)| times.push(sum));
         } else {
             session.run(input)?;
         }

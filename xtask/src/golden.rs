@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use residual_core::{
     Isa,
-    geom::Shape,
     net::{Net, ResNet, fold_batch_norm},
     plan::Options,
     session::Session,
@@ -13,7 +12,7 @@ use residual_core::{
 };
 use serde::Deserialize;
 
-use crate::preprocess;
+use crate::{bench::nhwc, preprocess};
 
 /// Largest difference allowed, relative to the largest logit: direct kernels only, and with Winograd.
 const TOLERANCES: [(bool, f64); 2] = [(false, 3e-6), (true, 5e-5)];
@@ -128,15 +127,4 @@ fn same_bits(net: &Net<'_>, images: &[f32], batch: usize, isa: Isa, winograd: bo
         }
     }
     Ok(one_by_one)
-}
-
-fn nhwc(nchw: &[f32], batch: usize, shape: Shape) -> Vec<f32> {
-    let Shape { h, w, c } = shape;
-    let mut out = Vec::with_capacity(nchw.len());
-    for image in 0..batch {
-        for pixel in 0..h * w {
-            out.extend((0..c).map(|ch| nchw[(image * c + ch) * h * w + pixel]));
-        }
-    }
-    out
 }

@@ -1,5 +1,6 @@
-//! Everything a maintainer runs: `cargo xtask test|golden|mcu`.
+//! Everything a maintainer runs: `cargo xtask test|golden|bench|mcu`.
 
+mod bench;
 mod checks;
 mod golden;
 mod mcu;
@@ -25,6 +26,9 @@ enum Command {
         /// folder with the reference values
         dir: PathBuf,
     },
+    /// Time this project's networks beside other runtimes
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
     Mcu(mcu::McuArgs),
 }
@@ -33,6 +37,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Test => checks::run(),
         Command::Golden { dir } => golden::run(&dir),
+        Command::Bench(command) => bench::run(command),
         Command::Mcu(args) => mcu::run(&args),
     }
 }

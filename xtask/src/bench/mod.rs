@@ -1,0 +1,48 @@
+//! `cargo xtask bench`: this project's networks beside other runtimes, in one run.
+
+mod child;
+mod ours;
+mod peers;
+mod plot;
+mod report;
+mod setup;
+
+pub use ours::nhwc;
+
+#[derive(clap::Subcommand)]
+pub enum BenchCommand {
+    /// Time other runtimes and this project in turn, slice by slice; print how many times longer each takes
+    Peers(peers::Args),
+    /// Be timed: the process that `peers` starts for this project
+    #[command(hide = true)]
+    Ours(ours::Args),
+}
+
+pub fn run(command: BenchCommand) -> anyhow::Result<()> {
+    match command {
+        BenchCommand::Peers(args) => peers::run(&args),
+        BenchCommand::Ours(args) => ours::run(&args),
+    }
+}
+
+/// The middle value, or the mean of the middle two; `NaN` without values.
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!((median([3.0, 1.0, 2.0]), median([4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
+        assert!(median([]).is_nan());
+    }
+}

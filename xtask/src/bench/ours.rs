@@ -1,0 +1,43 @@
+//! This project as one of the runtimes timed: `xtask bench ours DIR PEER NETWORK BATCH THREADS`.
+
+use anyhow::Result;
+use peer_protocol::{Case, serve};
+use residual::{
+    geom::Shape,
+    import::{WeightFile, check, spec_from},
+    net::fold_batch_norm,
+    plan::Options,
+    session::Session,
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(num_args = 5)]
+    case: Vec<String>,
+    #[arg(long)]
+    no_winograd: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let case = Case::from_args(args.case.iter().cloned())?;
+    let weights = WeightFile::open(case.weights())?;
+    let spec = spec_from(&weights, Some(&case.network))?;
+    check(&spec, &weights)?;
+    let (batch, threads) = (case.batch, case.threads);
+    let options = Options { batch, threads, isa: residual::isa()?, winograd: !args.no_winograd };
+    let mut session = Session::new(&fold_batch_norm(&spec, &weights)?, &options)?;
+    let input = nhwc(&case.input()?, batch, spec.input());
+    serve(&case, env!("CARGO_PKG_VERSION"), || Ok(session.run(&input)?.to_vec()))
+}
+
+/// PyTorch's order of a batch as ours.
+pub fn nhwc(nchw: &[f32], batch: usize, shape: Shape) -> Vec<f32> {
+    let Shape { h, w, c } = shape;
+    let mut out = Vec::with_capacity(nchw.len());
+    for image in 0..batch {
+        for pixel in 0..h * w {
+            out.extend((0..c).map(|ch| nchw[(image * c + ch) * h * w + pixel]));
+        }
+    }
+    out
+}

@@ -1,0 +1,280 @@
+//! `cargo xtask bench peers`: slices of every runtime in turn, so that whatever the machine does meets all alike.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use residual::{
+    net::ResNet,
+    peak::{fma_gflops, read_gbs},
+};
+
+use super::{
+    child::{Child, Ready, Slice},
+    median, plot,
+    report::{self, Row},
+    setup::Setup,
+};
+
+/// Compare with ONNX Runtime, OpenVINO, PyTorch, ncnn (from PyPI), tract, rten, candle and burn (from the Rust registry)
+///
+/// Every runtime is a process that loads a network once. Then come rounds: in each, every runtime runs for a short
+/// slice while the others are idle. A ratio is a runtime's median time in a slice divided by ours in the same round;
+/// the median over all rounds is printed. What is missing is set up first: a Python environment and the networks'
+/// files in target/peers, the Rust runtimes' programs for this CPU.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Two minutes instead of an hour: three networks, batch 1, few short rounds
+    #[arg(long)]
+    quick: bool,
+    /// Names of this project; cifarN is short for resnetN-cifar
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    networks: Vec<String>,
+    /// Pictures at once
+    #[arg(long, value_delimiter = ',', value_name = "N,N")]
+    batches: Vec<usize>,
+    /// Threads
+    #[arg(long, value_delimiter = ',', value_name = "N,N")]
+    threads: Vec<usize>,
+    /// Of onnxruntime, openvino, pytorch, pytorch-compile, ncnn, tract, rten, candle, burn, residual-direct (this project
+    /// without Winograd) and residual@FILE (another build of xtask)
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    peers: Vec<String>,
+    /// Most rounds for each network, batch and number of threads
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Seconds of a slice
+    #[arg(long, value_name = "S")]
+    slice: Option<f64>,
+    /// Write the rows to this file, and a plot beside it
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where everything needed is kept [default: $RESIDUAL_PEERS_CACHE or target/peers]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// An interpreter that has the packages of xtask/peers already [default: $RESIDUAL_PEERS_PYTHON or one made here]
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+}
+
+/// The largest difference from PyTorch's logits, relative to the largest, of a runtime that computes the same network.
+const TOLERANCE: f64 = 1e-3;
+
+/// Threads that spin after a run, as most runtimes' do for a moment, have stopped by then.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Fewest rounds, however long they take.
+const LEAST_ROUNDS: usize = 3;
+
+const OURS: &str = "residual";
+const PYTHON: [&str; 5] = ["onnxruntime", "openvino", "pytorch", "pytorch-compile", "ncnn"];
+const RUST: [&str; 4] = ["tract", "rten", "candle", "burn"];
+
+pub fn run(args: &Args) -> Result<()> {
+    let or = |given: &[String], default: &[&str]| match given {
+        [] => default.iter().map(ToString::to_string).collect(),
+        given => given.to_vec(),
+    };
+    let numbers = |given: &[usize], default: &[usize]| if given.is_empty() { default.to_vec() } else { given.to_vec() };
+    let quick = ["resnet50", "resnet18", "cifar20"];
+    let all = ["resnet18", "resnet34", "resnet50", "resnet152", "cifar20", "cifar56", "cifar110"];
+    let networks: Vec<String> = or(&args.networks, if args.quick { &quick } else { &all });
+    let batches = numbers(&args.batches, if args.quick { &[1] } else { &[1, 16] });
+    let threads = numbers(&args.threads, &[1, 2]);
+    // Compiling takes a minute for every network.
+    let default: Vec<&str> =
+        PYTHON.into_iter().filter(|p| *p != "pytorch-compile" || !args.quick).chain(RUST).collect();
+    let mut names = vec![OURS.to_owned()];
+    names.extend(or(&args.peers, &default).into_iter().filter(|name| name != OURS));
+    let rounds = args.rounds.unwrap_or(if args.quick { 6 } else { 21 }).max(1);
+    let slice = args.slice.unwrap_or(if args.quick { 0.1 } else { 0.3 });
+    let patience = Duration::from_secs(if args.quick { 12 } else { 120 });
+    ensure!(slice > 0.0 && slice < 3600.0, "--slice {slice}: must be above 0");
+    ensure!(batches.iter().chain(&threads).all(|n| (1..=1024).contains(n)), "batches and threads must be 1 to 1024");
+
+    let setup = Setup::new(args.cache.as_deref(), args.python.as_deref())?;
+    let mut programs = Vec::new();
+    for name in names {
+        match program(&setup, &name) {
+            Ok(command) => programs.push((name, command)),
+            Err(error) if name == OURS => return Err(error),
+            Err(error) => eprintln!("skipped: {name}: {error:#}"),
+        }
+    }
+    let mut rows = Vec::new();
+    for network in &networks {
+        let spec: ResNet = canonical(network).parse().with_context(|| format!("--networks {network}"))?;
+        for &batch in &batches {
+            setup.export(&spec.to_string(), batch, programs.iter().any(|(name, _)| name == "ncnn"))?;
+            for &threads in &threads {
+                let case = Case { setup: &setup, spec, batch, threads, rounds, slice, patience };
+                rows.extend(case.run(&programs)?);
+                // Whoever interrupts a long run keeps what was measured.
+                if let Some(path) = &args.json {
+                    let text = serde_json::to_string_pretty(&rows)? + "\n";
+                    let picture = plot::svg(&rows);
+                    residual::write_atomic(path, |out| out.write_all(text.as_bytes()))?;
+                    residual::write_atomic(&path.with_extension("svg"), |out| out.write_all(picture.as_bytes()))?;
+                }
+            }
+        }
+    }
+    print!("{}", report::markdown(&rows));
+    Ok(())
+}
+
+fn canonical(name: &str) -> String {
+    name.strip_prefix("cifar").map_or_else(|| name.to_owned(), |depth| format!("resnet{depth}-cifar"))
+}
+
+/// How a runtime is started: the program and its first arguments.
+fn program(setup: &Setup, name: &str) -> Result<Vec<OsString>> {
+    let words = |command: &Command| {
+        std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect::<Vec<_>>()
+    };
+    let ours = |program: PathBuf, more: &[&str]| {
+        let mut command = Command::new(program);
+        words(command.args(["bench", "ours"]).args(more))
+    };
+    if let Some(build) = name.strip_prefix("residual@") {
+        return Ok(ours(fs::canonicalize(build).with_context(|| build.to_owned())?, &[]));
+    }
+    let here = || env::current_exe().context("cannot find this program's file");
+    match name {
+        OURS => Ok(ours(here()?, &[])),
+        "residual-direct" => Ok(ours(here()?, &["--no-winograd"])),
+        _ if PYTHON.contains(&name) => Ok(words(&setup.python())),
+        _ if RUST.contains(&name) => Ok(words(&setup.rust(name)?)),
+        _ => anyhow::bail!("no such peer"),
+    }
+}
+
+/// One network, batch and number of threads.
+struct Case<'s> {
+    setup: &'s Setup,
+    spec: ResNet,
+    batch: usize,
+    threads: usize,
+    rounds: usize,
+    slice: f64,
+    patience: Duration,
+}
+
+/// A runtime that is ready.
+struct Runner {
+    name: String,
+    child: Child,
+    ready: Ready,
+    /// milliseconds, median and least, one of each round
+    slices: Vec<Slice>,
+    /// processor time used while others ran
+    idle: Duration,
+}
+
+impl Case<'_> {
+    fn run(&self, programs: &[(String, Vec<OsString>)]) -> Result<Vec<Row>> {
+        let title = format!("{}, batch {}, {} threads", self.spec, self.batch, self.threads);
+        eprintln!("{title}");
+        // All load at once, then one after the other is waited for.
+        let started: Vec<_> = programs.iter().map(|(name, words)| (name, self.start(name, words))).collect();
+        let mut runners = Vec::new();
+        for (name, child) in started {
+            let ready = child.and_then(|mut child| {
+                let ready = child.ready()?;
+                // Not `>`: the difference may be NaN.
+                ensure!(ready.error <= TOLERANCE, "its logits differ by {:.1e} from PyTorch's", ready.error);
+                Ok(Runner { name: name.clone(), child, ready, slices: Vec::new(), idle: Duration::ZERO })
+            });
+            match ready {
+                Ok(runner) => runners.push(runner),
+                Err(error) if name == OURS => return Err(error.context(title)),
+                Err(error) => eprintln!("skipped: {name}: {title}: {error:#}"),
+            }
+        }
+        let isa = residual::isa()?;
+        let read_gbs = read_gbs(isa, self.threads, Duration::from_millis(100));
+        let (mut peaks, mut begin) = (Vec::new(), Instant::now());
+        // Round 0 is a rehearsal: caches, clocks, choices that runtimes make when first used.
+        for round in 0..=self.rounds {
+            if round == 1 {
+                begin = Instant::now();
+                peaks.clear();
+                for runner in &mut runners {
+                    runner.slices.clear();
+                    runner.idle = Duration::ZERO;
+                }
+            } else if round > LEAST_ROUNDS && begin.elapsed() > self.patience {
+                break;
+            }
+            peaks.push(fma_gflops(isa, self.threads, SETTLE));
+            // Everyone is first, and behind everyone else, in turn.
+            let n = runners.len();
+            for i in (0..n).map(|i| (i + round) % n) {
+                self.slice(&mut runners, i)?;
+            }
+        }
+        let elapsed = begin.elapsed();
+        for runner in &runners {
+            if runner.idle > elapsed / 50 {
+                eprintln!("note: {} used {:.0?} of {elapsed:.0?} while others ran", runner.name, runner.idle);
+            }
+        }
+        Ok(self.rows(&runners, median(peaks), read_gbs))
+    }
+
+    fn start(&self, name: &str, words: &[OsString]) -> Result<Child> {
+        let (program, arguments) = words.split_first().context("no program")?;
+        let mut command = Command::new(program);
+        command.args(arguments).arg(self.setup.models()).arg(name).arg(self.spec.to_string());
+        command.arg(self.batch.to_string()).arg(self.threads.to_string());
+        Child::start(&mut command, &self.setup.log(name))
+    }
+
+    /// One runtime runs, and the processor time of the others is watched.
+    fn slice(&self, runners: &mut [Runner], which: usize) -> Result<()> {
+        let before: Vec<_> = runners.iter().map(|runner| runner.child.cpu_time()).collect();
+        let runner = &mut runners[which];
+        let slice = runner.child.slice(self.slice).with_context(|| runner.name.clone())?;
+        runner.slices.push(slice);
+        for (i, (runner, before)) in runners.iter_mut().zip(before).enumerate() {
+            if let (Some(before), Some(after), true) = (before, runner.child.cpu_time(), i != which) {
+                runner.idle += after.saturating_sub(before);
+            }
+        }
+        thread::sleep(SETTLE);
+        Ok(())
+    }
+
+    fn rows(&self, runners: &[Runner], fma_gflops: f64, read_gbs: f64) -> Vec<Row> {
+        let Some(ours) = runners.iter().find(|runner| runner.name == OURS) else { return Vec::new() };
+        let row = |runner: &Runner| {
+            let median_ms = median(runner.slices.iter().map(|slice| slice.median_ms));
+            let ratios = runner.slices.iter().zip(&ours.slices).map(|(theirs, ours)| theirs.median_ms / ours.median_ms);
+            let macs = self.spec.macs() * self.batch as u64;
+            Row {
+                network: self.spec.to_string(),
+                batch: self.batch,
+                threads: self.threads,
+                peer: runner.name.clone(),
+                version: runner.ready.version.clone(),
+                median_ms,
+                min_ms: runner.slices.iter().map(|slice| slice.min_ms).fold(f64::INFINITY, f64::min),
+                ratio: median(ratios),
+                rounds: runner.slices.len(),
+                error: runner.ready.error,
+                gflops: 2.0 * macs as f64 / (median_ms * 1e6),
+                fma_gflops,
+                read_gbs,
+            }
+        };
+        runners.iter().map(row).collect()
+    }
+}
