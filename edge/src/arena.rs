@@ -24,6 +24,8 @@ pub enum Algorithm {
     Winograd {
         /// at least 1
         groups: usize,
+        /// whether the weights of all channels are transformed once, or a pair's for every call
+        resident: bool,
     },
 }
 
@@ -43,20 +45,29 @@ pub struct Places {
 /// At most this often the weights of a layer are transformed for one image.
 const PASSES: usize = 4;
 
-const fn round(bytes: usize) -> usize {
+/// At most this often an arena's size is corrected; several times what any network takes.
+pub const ATTEMPTS: usize = 1 << 12;
+
+/// Rounds up to whole units of [`crate::ARENA_ALIGN`].
+pub const fn round(bytes: usize) -> usize {
     bytes.next_multiple_of(crate::ARENA_ALIGN)
 }
 
-/// Byte ranges in use, sorted and disjoint. Networks keep few values alive; should there be more than
-/// fit, neighbours are merged with the gap between them, which wastes memory but is correct.
-struct Busy {
-    ranges: [Range<usize>; 6],
+/// Byte ranges in use, sorted by their starts. Networks keep few values alive; should there be more than
+/// fit, the first range grows over the gaps, which wastes memory but is correct.
+#[derive(Clone)]
+pub struct Busy {
+    ranges: [Range<usize>; 8],
     len: usize,
 }
 
 impl Busy {
+    pub fn new() -> Self {
+        Busy { ranges: [const { 0..0 }; 8], len: 0 }
+    }
+
     fn during(view: &View<'_>, op: usize) -> Option<Self> {
-        let mut busy = Busy { ranges: [const { 0..0 }; 6], len: 0 };
+        let mut busy = Busy::new();
         busy.add(view.value(op + 1)?.range());
         for later in op..view.ops() {
             let reads = [view.source(later), view.shortcut(later)];
@@ -67,46 +78,52 @@ impl Busy {
         Some(busy)
     }
 
-    fn add(&mut self, range: Range<usize>) {
-        let mut range = range.start..round(range.end);
-        // Take out whatever it touches, then put the union back.
-        let mut kept = 0;
-        let full = self.len == self.ranges.len();
-        for i in 0..self.len {
-            let Some(old) = self.ranges.get(i).cloned() else { return };
-            let touches = old.start <= range.end && range.start <= old.end;
-            if touches || (full && i + 1 == self.len) {
-                range = range.start.min(old.start)..range.end.max(old.end);
-            } else if let Some(slot) = self.ranges.get_mut(kept) {
-                *slot = old;
-                kept += 1;
+    fn used(&self) -> &[Range<usize>] {
+        self.ranges.get(..self.len).unwrap_or_default()
+    }
+
+    pub fn add(&mut self, range: Range<usize>) {
+        let range = range.start..round(range.end);
+        if self.used().iter().any(|u| u.start <= range.start && range.end <= u.end) {
+            return;
+        }
+        let at = self.used().iter().filter(|u| u.start < range.start).count();
+        if let Some(moved) = self.ranges.get_mut(at..=self.len) {
+            moved.rotate_right(1);
+            moved.iter_mut().take(1).for_each(|slot| *slot = range.clone());
+            self.len += 1;
+        } else if let Some(first) = self.ranges.first_mut() {
+            *first = first.start.min(range.start)..first.end.max(range.end);
+        }
+    }
+
+    /// The lowest gap of an arena of `len` bytes that holds `bytes`, and the largest.
+    fn gaps(&self, len: usize, bytes: usize) -> (Option<Range<usize>>, Range<usize>) {
+        let (mut fits, mut largest, mut start) = (None, 0..0, 0);
+        let end = len..len;
+        for used in self.used().iter().chain([&end]) {
+            let gap = start..used.start.min(len);
+            if gap.len() > largest.len() {
+                largest = gap.clone();
             }
+            if fits.is_none() && gap.len() >= bytes {
+                fits = Some(gap.start..gap.start + bytes);
+            }
+            start = start.max(used.end);
         }
-        if let Some(slot) = self.ranges.get_mut(kept) {
-            *slot = range;
-            kept += 1;
-        }
-        self.len = kept;
-        if let Some(used) = self.ranges.get_mut(..kept) {
-            used.sort_unstable_by_key(|r| r.start);
-        }
+        (fits, largest)
     }
 
-    /// The free ranges of an arena of `len` bytes, lowest first.
-    fn gaps(&self, len: usize) -> impl Iterator<Item = Range<usize>> + '_ {
-        let used = self.ranges.get(..self.len).unwrap_or_default();
-        let starts = core::iter::once(0).chain(used.iter().map(|r| r.end));
-        let ends = used.iter().map(|r| r.start).chain(core::iter::once(len));
-        starts.zip(ends).filter(|(start, end)| start < end).map(|(start, end)| start..end)
-    }
-
-    /// The lowest gap that holds `bytes`.
-    fn first_fit(&self, len: usize, bytes: usize) -> Option<Range<usize>> {
-        self.gaps(len).find(|g| g.len() >= bytes).map(|g| g.start..g.start + bytes)
+    /// Takes `bytes` out of the lowest gap that holds them; the error is how many are missing.
+    pub fn take(&mut self, len: usize, bytes: usize) -> Result<Range<usize>, usize> {
+        let (fits, largest) = self.gaps(len, bytes);
+        let range = fits.ok_or_else(|| bytes - largest.len())?;
+        self.add(range.clone());
+        Ok(range)
     }
 
     fn largest(&self, len: usize) -> Range<usize> {
-        self.gaps(len).max_by_key(|g| g.len()).unwrap_or(0..0)
+        self.gaps(len, 0).1
     }
 }
 
@@ -119,8 +136,9 @@ fn scratch(conv: &Conv<'_>, algorithm: Algorithm) -> (usize, usize) {
             let taps = conv.window.taps().next_multiple_of(4);
             (round(tables + direct::gather_bytes(conv)), round(2 * pixels * taps))
         }
-        Algorithm::Winograd { groups } => {
-            let weights = 4 * winograd::weight_words(c);
+        Algorithm::Winograd { groups, resident } => {
+            let pairs = if resident { conv.window.output.c / 2 } else { 1 };
+            let weights = 4 * winograd::weight_words(c) * pairs;
             (round(tables + tiles::SUMS + weights), round(groups * 4 * winograd::tile_words(c)))
         }
     }
@@ -129,7 +147,7 @@ fn scratch(conv: &Conv<'_>, algorithm: Algorithm) -> (usize, usize) {
 /// What `conv` is given at least.
 fn minimum(conv: &Conv<'_>, fast: bool) -> Algorithm {
     if fast && tiles::supports(conv) {
-        Algorithm::Winograd { groups: tiles::groups(conv).div_ceil(PASSES) }
+        Algorithm::Winograd { groups: tiles::groups(conv).div_ceil(PASSES), resident: false }
     } else {
         let out = conv.window.output;
         Algorithm::Direct { pixels: if fast && out.h * out.w > 4 { 8 } else { 4 } }
@@ -141,7 +159,7 @@ pub fn place(view: &View<'_>, index: usize, len: usize, fast: bool) -> Result<Pl
     let defect = usize::MAX;
     let range = |v: usize| view.value(v).map(|v| v.range());
     let op = view.op(index).ok_or(defect)?;
-    let mut busy = Busy::during(view, index).ok_or(defect)?;
+    let busy = Busy::during(view, index).ok_or(defect)?;
     let input = view.source(index).and_then(range).ok_or(defect)?;
     let output = range(index + 1).ok_or(defect)?;
     let shortcut = view.shortcut(index).and_then(range);
@@ -149,36 +167,61 @@ pub fn place(view: &View<'_>, index: usize, len: usize, fast: bool) -> Result<Pl
         let algorithm = Algorithm::Direct { pixels: 4 };
         return Ok(Places { input, shortcut, output, work: 0..0, tiles: 0..0, algorithm });
     };
-    let mut algorithm = minimum(&conv, fast);
-    let (work_bytes, tile_bytes) = scratch(&conv, algorithm);
-    let need = |busy: &Busy, bytes: usize| busy.largest(usize::MAX).start + bytes;
-    let work = busy.first_fit(len, work_bytes).ok_or_else(|| need(&busy, work_bytes) + tile_bytes)?;
-    busy.add(work.clone());
-    let gap = busy.largest(len);
-    if gap.len() < tile_bytes {
-        return Err(need(&busy, tile_bytes));
+    let least = minimum(&conv, fast);
+    let mut best = fit(&busy, &conv, least, len)?;
+    if let Algorithm::Winograd { groups, .. } = best.2 {
+        // Weights that stay transformed, if they fit and would be transformed more than once otherwise.
+        let resident = Algorithm::Winograd { groups: 1, resident: true };
+        if groups < tiles::groups(&conv)
+            && let Ok(fits) = fit(&busy, &conv, resident, len)
+        {
+            best = fits;
+        }
     }
-    let mut tiles = gap.start..gap.start + tile_bytes;
-    if let Algorithm::Winograd { groups } = &mut algorithm {
-        // More tiles at a time: fewer passes over the weights, evenly filled.
-        let one = 4 * winograd::tile_words(conv.window.input.c);
-        let total = tiles::groups(&conv);
-        let most = (gap.len() / one.max(1)).clamp(1, total);
-        *groups = total.div_ceil(total.div_ceil(most));
-        tiles = gap.start..gap.start + *groups * one;
-    }
+    let (work, tiles, algorithm) = best;
     Ok(Places { input, shortcut, output, work, tiles, algorithm })
+}
+
+/// Both pieces of scratch memory for `algorithm`, which is given as many tiles as there is room for; the
+/// error is the arena length it needs.
+fn fit(
+    busy: &Busy,
+    conv: &Conv<'_>,
+    algorithm: Algorithm,
+    len: usize,
+) -> Result<(Range<usize>, Range<usize>, Algorithm), usize> {
+    let (work_bytes, tile_bytes) = scratch(conv, algorithm);
+    let mut busy = busy.clone();
+    let work = busy.take(len, work_bytes).map_err(|missing| round(len + missing))?;
+    let gap = busy.largest(len);
+    let Algorithm::Winograd { resident, .. } = algorithm else {
+        let tiles = busy.take(len, tile_bytes).map_err(|missing| round(len + missing))?;
+        return Ok((work, tiles, algorithm));
+    };
+    if gap.len() < tile_bytes {
+        return Err(round(len + tile_bytes - gap.len()));
+    }
+    // More tiles at a time: fewer passes over the weights, evenly filled.
+    let one = 4 * winograd::tile_words(conv.window.input.c);
+    let total = tiles::groups(conv);
+    let most = (gap.len() / one.max(1)).clamp(1, total);
+    let groups = total.div_ceil(total.div_ceil(most));
+    Ok((work, gap.start..gap.start + groups * one, Algorithm::Winograd { groups, resident }))
 }
 
 /// Bytes of arena the model needs: what every op needs at least, and in fast mode up to an eighth more
 /// if that spares passes over weights.
 pub fn required(view: &View<'_>, fast: bool) -> usize {
     let mut need = round(view.arena_bytes());
+    let mut attempts = 0;
     let mut index = 0;
     while index < view.ops() {
         match place(view, index, need, fast) {
             Ok(_) => index += 1,
-            Err(more) if more > need && more < usize::MAX => need = more,
+            Err(more) if more > need && more < usize::MAX && attempts < ATTEMPTS => {
+                need = more;
+                attempts += 1;
+            }
             Err(_) => return usize::MAX,
         }
     }
@@ -199,8 +242,9 @@ pub fn required(view: &View<'_>, fast: bool) -> usize {
 /// Weights transformed for one image.
 fn passes(view: &View<'_>, len: usize) -> u64 {
     let of_op = |index| match (view.op(index), place(view, index, len, true)) {
-        (Some(Op::Conv(conv)), Ok(Places { algorithm: Algorithm::Winograd { groups }, .. })) => {
-            (tiles::groups(&conv).div_ceil(groups.max(1)) * conv.weights.len()) as u64
+        (Some(Op::Conv(conv)), Ok(Places { algorithm: Algorithm::Winograd { groups, resident }, .. })) => {
+            let passes = if resident { 1 } else { tiles::groups(&conv).div_ceil(groups.max(1)) };
+            (passes * conv.weights.len()) as u64
         }
         _ => 0,
     };

@@ -3,14 +3,15 @@
 use core::{marker::PhantomData, ops::Range};
 
 use residual_core::{
-    format::{Value, View},
+    format::View,
     quant::{Conv, Op},
 };
 
 use crate::{
     ARENA_ALIGN, Error,
     arena::{self, Algorithm, Places},
-    kernel::{self, direct, pool, winograd},
+    kernel::{self, direct, direct::Rows, pool, winograd},
+    rows::{self, Unit},
 };
 
 /// What an engine trades: see [`Fast`] and [`Small`].
@@ -23,7 +24,7 @@ pub trait Mode: sealed::Sealed {
 #[derive(Clone, Copy, Debug)]
 pub enum Fast {}
 
-/// Least memory: convolutions with little scratch memory.
+/// Least memory: residual blocks row by row, each block's output in the place of its input.
 #[derive(Clone, Copy, Debug)]
 pub enum Small {}
 
@@ -43,7 +44,11 @@ impl Mode for Small {
 
 /// Bytes of arena `model` needs; the same on every target.
 pub fn arena_bytes<M: Mode>(model: &[u8]) -> Result<usize, Error> {
-    Ok(arena::required(&View::new_checked(model)?, M::FAST))
+    Ok(required::<M>(&View::new_checked(model)?))
+}
+
+fn required<M: Mode>(view: &View<'_>) -> usize {
+    if !M::FAST && rows::is_chain(view) { rows::required(view) } else { arena::required(view, M::FAST) }
 }
 
 /// Whether an inference is finished.
@@ -84,20 +89,29 @@ impl Output<'_> {
 pub struct Engine<'a, M: Mode = Fast> {
     view: View<'a>,
     arena: &'a mut [u8],
-    input: Value,
-    output: Value,
+    input: Range<usize>,
+    output: Range<usize>,
+    /// the op that is next, or the first of the unit
     op: usize,
-    places: Option<Places>,
+    current: Option<Current>,
     /// output rows or tile groups of the op that are done
     done: usize,
+    /// whether units are computed row by row
+    by_rows: bool,
     mode: PhantomData<M>,
+}
+
+#[derive(Debug)]
+enum Current {
+    Op(Places),
+    Unit(Unit),
 }
 
 impl<'a, M: Mode> Engine<'a, M> {
     /// Checks the model and the arena's size ([`arena_bytes`]) and alignment ([`ARENA_ALIGN`]).
     pub fn new(model: &'a [u8], arena: &'a mut [u8]) -> Result<Self, Error> {
         let view = View::new_checked(model)?;
-        let (need, got) = (arena::required(&view, M::FAST), arena.len());
+        let (need, got) = (required::<M>(&view), arena.len());
         if got < need {
             return Err(Error::ArenaTooSmall { need, got });
         }
@@ -106,8 +120,13 @@ impl<'a, M: Mode> Engine<'a, M> {
             return Err(Error::ArenaMisaligned { by });
         }
         let defect = Error::Defect { op: 0 };
-        let (input, output) = (view.input().ok_or(defect)?, view.output().ok_or(defect)?);
-        Ok(Engine { view, arena, input, output, op: 0, places: None, done: 0, mode: PhantomData })
+        let by_rows = !M::FAST && rows::is_chain(&view);
+        let (mut input, mut output) = (view.input().ok_or(defect)?.range(), view.output().ok_or(defect)?.range());
+        if by_rows {
+            input = 0..input.len();
+            output = rows::output(&view, got).map_err(|_| defect)?;
+        }
+        Ok(Engine { view, arena, input, output, op: 0, current: None, done: 0, by_rows, mode: PhantomData })
     }
 
     /// The model.
@@ -117,15 +136,18 @@ impl<'a, M: Mode> Engine<'a, M> {
 
     /// The op [`Engine::step`] works on next.
     pub fn position(&self) -> usize {
-        self.op
+        match &self.current {
+            Some(Current::Unit(unit)) => unit.op(&self.view).unwrap_or(self.op),
+            _ => self.op,
+        }
     }
 
     /// The input, to be written before every inference: NHWC, one image, quantized as
     /// [`View::input`] says. Abandons an unfinished inference.
     pub fn input_mut(&mut self) -> &mut [i8] {
         self.op = 0;
-        self.places = None;
-        self.arena.get_mut(self.input.range()).map(bytemuck::cast_slice_mut).unwrap_or_default()
+        self.current = None;
+        self.arena.get_mut(self.input.clone()).map(bytemuck::cast_slice_mut).unwrap_or_default()
     }
 
     /// Computes everything that is left of an inference.
@@ -134,19 +156,17 @@ impl<'a, M: Mode> Engine<'a, M> {
         Ok(self.output())
     }
 
-    /// [`Engine::run`], reporting how long each op took: its index and the difference of two
-    /// readings of `clock`, which counts up and may wrap.
+    /// [`Engine::run`], reporting how long every slice took: its op's index and the difference of two
+    /// readings of `clock`, which counts up and may wrap. An op's time is the sum of its slices'.
     pub fn run_timed(
         &mut self,
         mut clock: impl FnMut() -> u32,
         mut report: impl FnMut(usize, u32),
     ) -> Result<Output<'_>, Error> {
         loop {
-            let (op, start) = (self.op, clock());
-            let mut progress = self.step()?;
-            while progress == Progress::Busy && self.op == op {
-                progress = self.step()?;
-            }
+            self.begin()?;
+            let (op, start) = (self.position(), clock());
+            let progress = self.step()?;
             report(op, clock().wrapping_sub(start));
             if progress == Progress::Done {
                 return Ok(self.output());
@@ -156,50 +176,88 @@ impl<'a, M: Mode> Engine<'a, M> {
 
     /// The output of a finished inference.
     pub fn output(&self) -> Output<'_> {
-        let values = self.arena.get(self.output.range()).map(bytemuck::cast_slice).unwrap_or_default();
-        Output { values, scale: self.output.scale, zero_point: self.output.zero_point }
+        let values = self.arena.get(self.output.clone()).map(bytemuck::cast_slice).unwrap_or_default();
+        let (scale, zero_point) = self.view.output().map_or((1.0, 0), |v| (v.scale, v.zero_point));
+        Output { values, scale, zero_point }
+    }
+
+    /// Places the next op or unit if none is under way.
+    fn begin(&mut self) -> Result<(), Error> {
+        if self.current.is_some() {
+            return Ok(());
+        }
+        if self.op >= self.view.ops() {
+            self.op = 0;
+        }
+        let defect = Error::Defect { op: self.op };
+        let len = self.arena.len();
+        self.current = Some(if !M::FAST && self.by_rows {
+            let at = if self.op == 0 { 0 } else { self.done };
+            Current::Unit(Unit::place(&self.view, self.op, at, len).map_err(|_| defect)?)
+        } else {
+            self.done = 0;
+            let mut places = arena::place(&self.view, self.op, len, M::FAST).map_err(|_| defect)?;
+            if cfg!(residual_kernels = "mve") {
+                places.algorithm = Algorithm::Direct { pixels: 8 };
+            }
+            Current::Op(places)
+        });
+        Ok(())
     }
 
     /// Computes a bounded slice of an op: one row of outputs, or the tiles that fit in the scratch
     /// memory. After [`Progress::Done`] the next call begins another inference.
     pub fn step(&mut self) -> Result<Progress, Error> {
+        self.begin()?;
         let defect = Error::Defect { op: self.op };
-        let places = match self.places.take() {
-            Some(places) => places,
-            None => {
-                self.done = 0;
-                let op = if self.op < self.view.ops() { self.op } else { 0 };
-                self.op = op;
-                arena::place(&self.view, op, self.arena.len(), M::FAST).map_err(|_| defect)?
+        let finished = match &mut self.current {
+            None => return Err(defect),
+            Some(Current::Unit(unit)) => {
+                let finished = unit.step(&self.view, self.arena).ok_or(defect)?;
+                if finished {
+                    // The next unit's input.
+                    self.done = unit.output.start;
+                    self.op = unit.end();
+                }
+                finished
+            }
+            Some(Current::Op(places)) => {
+                let places = places.clone();
+                let finished = self.step_op(&places).ok_or(defect)?;
+                self.op += usize::from(finished);
+                finished
             }
         };
-        let op = self.view.op(self.op).ok_or(defect)?;
+        if finished {
+            self.current = None;
+        }
+        Ok(if finished && self.op >= self.view.ops() { Progress::Done } else { Progress::Busy })
+    }
+
+    /// A slice of an op on whole maps; whether it is finished.
+    fn step_op(&mut self, places: &Places) -> Option<bool> {
+        let op = self.view.op(self.op)?;
         let slices = match &op {
-            Op::Conv(conv) => self.conv(conv, &places).ok_or(defect)?,
+            Op::Conv(conv) => self.conv(conv, places)?,
             Op::MaxPool(window) => {
-                let (input, output) = pair(self.arena, &places.input, &places.output).ok_or(defect)?;
+                let (input, output) = pair(self.arena, &places.input, &places.output)?;
                 let row = window.output.w * window.output.c;
-                let output = output.get_mut(self.done * row..).and_then(|y| y.get_mut(..row)).ok_or(defect)?;
-                pool::max_row(window, input, self.done, output).ok_or(defect)?;
+                let output = output.get_mut(self.done * row..)?.get_mut(..row)?;
+                pool::max_row(window, &Rows::all(input, window), self.done, output)?;
                 window.output.h
             }
             Op::GlobalAveragePool(shape) => {
-                let (input, output) = pair(self.arena, &places.input, &places.output).ok_or(defect)?;
-                pool::global_average(*shape, input, output).ok_or(defect)?;
+                let (input, output) = pair(self.arena, &places.input, &places.output)?;
+                pool::global_average(*shape, input, output)?;
                 1
             }
-            _ => return Err(defect),
+            _ => return None,
         };
         self.done += match (&op, places.algorithm) {
-            (Op::Conv(_), Algorithm::Winograd { groups }) => groups,
+            (Op::Conv(_), Algorithm::Winograd { groups, .. }) => groups,
             _ => 1,
         };
-        if self.done < slices {
-            self.places = Some(places);
-            return Ok(Progress::Busy);
-        }
-        self.op += 1;
-        Ok(if self.op < self.view.ops() { Progress::Busy } else { Progress::Done })
+        Some(self.done >= slices)
     }
 
     /// Computes the next slice of a convolution and returns how many there are.
@@ -209,7 +267,7 @@ impl<'a, M: Mode> Engine<'a, M> {
         {
             if *shortcut != places.output {
                 let (shortcut, output) = pair(self.arena, shortcut, &places.output)?;
-                kernel::expand_shortcut(conv, shortcut, output)?;
+                expand(conv, shortcut, output)?;
             }
             let tables = self.arena.get_mut(places.work.clone())?.get_mut(..kernel::ADD_TABLES)?;
             kernel::fill_tables(conv, bytemuck::try_cast_slice_mut(tables).ok()?);
@@ -219,21 +277,33 @@ impl<'a, M: Mode> Engine<'a, M> {
         let (input, output): (&[i8], &mut [i8]) = (bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output));
         let out = conv.window.output;
         match places.algorithm {
-            Algorithm::Winograd { groups } => {
+            Algorithm::Winograd { groups, resident } => {
                 let all = winograd::groups(conv);
                 let groups = groups.min(all - self.done.min(all));
-                winograd::run(conv, input, output, work, tiles, self.done, groups)?;
+                winograd::run(conv, input, output, work, tiles, self.done, groups, resident)?;
                 Some(all)
             }
             Algorithm::Direct { pixels } => {
-                let rows = direct::Rows { data: input, first: 0, len: conv.window.input.w * conv.window.input.c };
+                let rows = Rows::all(input, &conv.window);
                 let row = out.w * out.c;
                 let output = output.get_mut(self.done * row..)?.get_mut(..row)?;
-                direct::run(conv, &rows, self.done, pixels, output, work, tiles)?;
+                direct::run(conv, &rows, self.done, pixels, output, work, tiles, self.done == 0)?;
                 Some(out.h)
             }
         }
     }
+}
+
+/// Writes the whole shortcut where the sums will be stored.
+fn expand(conv: &Conv<'_>, shortcut: &[i8], output: &mut [i8]) -> Option<()> {
+    let add = conv.add.as_ref()?;
+    let out = conv.window.output;
+    let (from, to) = (add.shortcut.w * add.shortcut.c, out.w * out.c);
+    for y in 0..out.h {
+        let row = shortcut.get(y * add.stride * from..)?.get(..from)?;
+        kernel::expand_row(add, row, output.get_mut(y * to..)?.get_mut(..to)?, out.c)?;
+    }
+    Some(())
 }
 
 fn pair<'s>(arena: &'s mut [u8], read: &Range<usize>, write: &Range<usize>) -> Option<(&'s [i8], &'s mut [i8])> {

@@ -27,6 +27,7 @@ mod arena;
 mod engine;
 mod error;
 mod kernel;
+mod rows;
 
 pub use arch::KERNELS;
 pub use engine::{Engine, Fast, Mode, Output, Progress, Small, arena_bytes};

@@ -111,14 +111,14 @@ fn pictures_and_steps() {
             assert_eq!(engine.step(), Ok(Progress::Busy));
         }
         engine.input_mut().copy_from_slice(&input);
-        let mut ops = vec![];
+        let mut times = vec![0; view.ops()];
         let mut now = 0;
         let clock = || {
             now += 1;
             now
         };
-        assert_eq!(engine.run_timed(clock, |op, t| ops.push((op, t))).unwrap().values, want);
-        assert_eq!(ops, (0..view.ops()).map(|op| (op, 1)).collect::<Vec<_>>());
+        assert_eq!(engine.run_timed(clock, |op, t| times[op] += t).unwrap().values, want);
+        assert!(times.iter().all(|t| *t > 0), "{times:?}");
     }
 }
 

@@ -10,7 +10,7 @@
 //! chain of multiply-adds in a fixed order (bias, then taps, then channels), whatever the tile it
 //! falls into: results do not depend on how the work is split.
 
-use core::{cmp::min, ops::Range};
+use core::cmp::min;
 
 use super::{
     isa::Isa,
@@ -135,10 +135,6 @@ pub(crate) struct Gemm<'a> {
     pub epilogue: Epilogue<'a>,
     /// pixels of `a` that should stay in the cache while all panels pass over them
     pub block: usize,
-    /// sums begin at what `y` holds, not at the bias
-    pub accumulate: bool,
-    /// what will be read after this product, to be fetched meanwhile; if empty, what lies behind `packed`
-    pub ahead: &'a [f32],
 }
 
 /// Computes `y`.
@@ -182,10 +178,6 @@ impl Op for Loops<'_, '_, '_, '_> {
         let panel_len = (g.panels.depth + 1) * width;
         let block = g.block.next_multiple_of(V::MAX_ROWS[V::PANEL - 1]);
         let per_group = m / g.groups;
-        let mut given = (!g.ahead.is_empty()).then(|| {
-            let tiles = per_group.div_ceil(V::MAX_ROWS[V::PANEL - 1]) * n.div_ceil(width) * g.groups;
-            Ahead::over(g.ahead, tiles * g.taps.len() * (g.depth / UNROLL).max(1))
-        });
         for group in 0..g.groups {
             // SAFETY: `gemm` checked that `packed` holds all groups.
             let packed = unsafe { g.packed.as_ptr().add(group * g.panels.len()) };
@@ -207,8 +199,7 @@ impl Op for Loops<'_, '_, '_, '_> {
                         let mut i = i0;
                         // SAFETY: the panel has a row of biases and `depth` rows of weights.
                         let weights = unsafe { panel.add((1 + piece.before) * vectors * V::LANES) };
-                        let mut behind = Ahead::behind(weights, piece.taps * piece.depth, vectors * V::LANES, tiles);
-                        let ahead = given.as_mut().unwrap_or(&mut behind);
+                        let mut ahead = Ahead::new(weights, piece.taps * piece.depth, vectors * V::LANES, tiles);
                         for t in 0..tiles {
                             let rows = height + (t < taller) as usize;
                             let mut tile = Tile {
@@ -217,7 +208,7 @@ impl Op for Loops<'_, '_, '_, '_> {
                                 taps: &g.taps[piece.tap..piece.tap + piece.taps],
                                 start: piece.start,
                                 depth: piece.depth,
-                                bias: (piece.before == 0 && !g.accumulate).then_some(panel),
+                                bias: (piece.before == 0).then_some(panel),
                                 weights,
                                 ahead: ahead.tile(piece.taps * (piece.depth / UNROLL)),
                                 // SAFETY: row `i` and column `j` lie inside the view.
@@ -308,14 +299,8 @@ struct Fetch {
 const LINE: usize = 16;
 
 impl Ahead {
-    /// All of `what`, in a number of turns.
-    fn over(what: &[f32], turns: usize) -> Self {
-        let Range { start, end } = what.as_ptr_range();
-        Ahead { next: start, end, lines: what.len().div_ceil(LINE).div_ceil(turns) }
-    }
-
-    /// What lies behind a piece of `depth` rows of `width` weights, in a number of tiles.
-    fn behind(weights: *const f32, depth: usize, width: usize, tiles: usize) -> Self {
+    /// For a piece of `depth` rows of `width` weights, in a number of tiles.
+    fn new(weights: *const f32, depth: usize, width: usize, tiles: usize) -> Self {
         // A single tile streams through the weights: it must stay near itself, by the latency of memory.
         let distance = if tiles > 1 { depth * width } else { NEAR * width };
         let next = weights.wrapping_add(distance);

@@ -174,8 +174,6 @@ impl DataGradient {
             first: 0,
             epilogue: arch::Epilogue { shortcut: shortcut.map(|s| &s[at..]), relu: false },
             block: usize::MAX / 2,
-            accumulate: false,
-            ahead: &[],
         };
         for (i, iy) in (ry..input.h).step_by(stride).enumerate() {
             // Groups of `stride` pixels are the rows of a matrix, this phase's pixels a range of its columns.

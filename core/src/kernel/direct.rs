@@ -142,8 +142,6 @@ impl ConvKernel<f32> for Direct {
                     first: band.channels.start,
                     epilogue: arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu },
                     block,
-                    accumulate: false,
-                    ahead: &[],
                 };
                 let cols = y.cols();
                 gemm(self.0, &product, &mut y.part(done..done + n * out.w, 0..cols));

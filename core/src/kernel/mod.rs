@@ -22,7 +22,7 @@ pub use direct::Direct;
 pub use elementwise::subsample;
 pub use pointwise::Pointwise;
 pub use weight_gradient::WeightGradient;
-pub use winograd::{Transform, Winograd};
+pub use winograd::Winograd;
 
 use crate::{
     Error, Name,
@@ -123,17 +123,12 @@ pub enum Kernel {
 
 impl Kernel {
     /// The kernels of `isa`, those that round least first.
-    pub const fn all(isa: Isa) -> [Kernel; 6] {
-        const fn winograd(isa: Isa, tile: Tile, transform: Transform) -> Kernel {
-            Kernel::Winograd(Winograd { isa, tile, transform })
-        }
+    pub const fn all(isa: Isa) -> [Kernel; 4] {
         [
             Kernel::Pointwise(Pointwise(isa)),
             Kernel::Direct(Direct(isa)),
-            winograd(isa, Tile::Four, Transform::Ahead),
-            winograd(isa, Tile::Four, Transform::Online),
-            winograd(isa, Tile::Two, Transform::Ahead),
-            winograd(isa, Tile::Two, Transform::Online),
+            Kernel::Winograd(Winograd { isa, tile: Tile::Four }),
+            Kernel::Winograd(Winograd { isa, tile: Tile::Two }),
         ]
     }
 }

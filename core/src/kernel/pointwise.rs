@@ -64,20 +64,8 @@ impl ConvKernel<f32> for Pointwise {
             let at = first_pixel * g.c_out + band.channels.start;
             let epilogue = arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu };
             let (panels, first) = (self.panels(g), band.channels.start);
-            let product = Gemm {
-                a,
-                rows,
-                taps: &[0],
-                depth: input.c,
-                panels,
-                packed,
-                groups: 1,
-                first,
-                epilogue,
-                block,
-                accumulate: false,
-                ahead: &[],
-            };
+            let product =
+                Gemm { a, rows, taps: &[0], depth: input.c, panels, packed, groups: 1, first, epilogue, block };
             gemm(self.0, &product, y);
         };
         let first = band.rows.start * out.w;

@@ -22,17 +22,6 @@ use crate::{
 pub struct Winograd {
     pub(super) isa: Isa,
     pub(super) tile: Tile,
-    pub(super) transform: Transform,
-}
-
-/// When weights are transformed. The results are the same to the bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transform {
-    /// Once, by `prepack`.
-    Ahead,
-    /// In every run, a piece at a time into the cache: transformed weights are 4 (1.8) times as large, and
-    /// reading them from memory takes longer than the transform where few tiles use them.
-    Online,
 }
 
 /// Elements of transformed tiles a strip may fill: where the weights stay in L2 too, and where they do
@@ -41,9 +30,6 @@ const STRIP: usize = 160 * 1024;
 const LARGE_STRIP: usize = 384 * 1024;
 /// Packed weights up to this length share L2 with a strip.
 const SMALL: usize = 192 * 1024;
-/// Elements of weights transformed at once.
-const PIECE: usize = 80 * 1024;
-
 /// No panel is wider.
 const MAX_WIDTH: usize = 64;
 
@@ -62,14 +48,11 @@ struct Layout {
     v_len: usize,
     /// products of a panel
     m_len: usize,
-    /// input channels whose weights are transformed at once, and the room they need
-    piece: usize,
-    u_len: usize,
 }
 
 impl Layout {
     fn len(&self) -> usize {
-        self.input_len + self.v_len + self.m_len + self.u_len
+        self.input_len + self.v_len + self.m_len
     }
 }
 
@@ -86,12 +69,7 @@ impl Winograd {
         self.tile
     }
 
-    /// When weights are transformed.
-    pub const fn transform(&self) -> Transform {
-        self.transform
-    }
-
-    /// Elements between products of neighbouring tiles: a panel's full width.
+    /// A panel's full width; elements between products of neighbouring tiles, too.
     fn width(&self) -> usize {
         Panels::new(self.isa, 0, 0).width()
     }
@@ -101,18 +79,9 @@ impl Winograd {
         Panel { first, valid, width: Panels::new(self.isa, 0, valid).len() }
     }
 
-    /// Rows of packed weights for each input channel, and rows besides.
-    fn rows(&self) -> (usize, usize) {
-        match self.transform {
-            Transform::Ahead => (self.tile.points(), self.tile.points()),
-            Transform::Online => (9, 0),
-        }
-    }
-
     /// Elements of a panel's packed weights, for each of its channels.
     fn packed_depth(&self, g: &ConvGeom) -> usize {
-        let (rows, besides) = self.rows();
-        g.input.c * rows + besides
+        self.tile.points() * (g.input.c + 1)
     }
 
     fn layout(&self, g: &ConvGeom) -> Layout {
@@ -124,18 +93,11 @@ impl Winograd {
         let v_stride = pixel + if pixel.is_multiple_of(128) { 16 } else { 0 };
         let row = (cols * m + 2) * pixel;
         let width = self.width();
-        let large = self.transform == Transform::Online || self.packed_len(g) > SMALL;
-        let budget = if large { LARGE_STRIP } else { STRIP } / (points * (v_stride + width));
+        let budget = if self.packed_len(g) > SMALL { LARGE_STRIP } else { STRIP } / (points * (v_stride + width));
         let rows = (budget / cols).clamp(1, (64 / cols).max(out.h.div_ceil(m)));
-        let piece = match self.transform {
-            Transform::Ahead => g.input.c,
-            // A multiple of 4, the channels of one turn of the innermost loop.
-            Transform::Online => min((PIECE / (points * width)) & !3, g.input.c).max(1),
-        };
-        let u_len = if self.transform == Transform::Online { points * (piece + 1) * width } else { 0 };
         let tiles = points * rows * cols;
         let (v_len, m_len) = (tiles * v_stride, tiles * width);
-        Layout { rows, cols, pixel, row, v_stride, input_len: n * row, v_len, m_len, piece, u_len }
+        Layout { rows, cols, pixel, row, v_stride, input_len: n * row, v_len, m_len }
     }
 
     /// Copies the inputs of one row of tiles, `first` being its first output row, with zeros around.
@@ -163,39 +125,30 @@ impl Winograd {
     }
 
     /// `m = sum over channels of v * weights` at every point, for one panel.
-    fn multiply(&self, layout: &Layout, panel: &Panel, weights: &[f32], tiles: usize, v: &[f32], mu: &mut [f32]) {
-        let (m, u) = mu.split_at_mut(layout.m_len);
-        let (rows, besides) = self.rows();
-        let depth = (weights.len() / panel.width - besides) / rows;
-        for first in (0..depth).step_by(layout.piece) {
-            let channels = min(layout.piece, depth - first);
-            let (packed, ahead) = match self.transform {
-                Transform::Ahead => (weights, &[][..]),
-                Transform::Online => {
-                    let (raw, next) = weights[9 * panel.width * first..].split_at(9 * panel.width * channels);
-                    let (tile, width) = (self.tile, panel.width);
-                    let transform = winograd::Weights { tile, raw, width, u: &mut *u, depth: channels, first: 0 };
-                    winograd::weights(self.isa, transform);
-                    (&*u, &next[..min(next.len(), raw.len())])
-                }
-            };
-            let product = Gemm {
-                a: &v[first..],
-                rows: RowMap::contiguous(layout.v_stride),
-                taps: &[0],
-                depth: channels,
-                panels: Panels::new(self.isa, channels, panel.valid),
-                packed,
-                groups: self.tile.points(),
-                first: 0,
-                epilogue: arch::Epilogue { shortcut: None, relu: false },
-                block: tiles,
-                accumulate: first > 0,
-                ahead,
-            };
-            let mut products = MatMut::new(m, self.width());
-            gemm(self.isa, &product, &mut products.part(0..self.tile.points() * tiles, 0..panel.valid));
-        }
+    fn multiply(
+        &self,
+        g: &ConvGeom,
+        layout: &Layout,
+        panel: &Panel,
+        packed: &[f32],
+        tiles: usize,
+        vm: [&mut [f32]; 2],
+    ) {
+        let [v, m] = vm;
+        let product = Gemm {
+            a: v,
+            rows: RowMap::contiguous(layout.v_stride),
+            taps: &[0],
+            depth: g.input.c,
+            panels: Panels::new(self.isa, g.input.c, panel.valid),
+            packed,
+            groups: self.tile.points(),
+            first: 0,
+            epilogue: arch::Epilogue { shortcut: None, relu: false },
+            block: tiles,
+        };
+        let mut products = MatMut::new(m, self.width());
+        gemm(self.isa, &product, &mut products.part(0..self.tile.points() * tiles, 0..panel.valid));
     }
 }
 
@@ -203,8 +156,7 @@ impl ConvKernel<f32> for Winograd {
     fn name(&self) -> Name {
         let (mr, nr) = Panels::new(self.isa, 0, 0).tile();
         let m = self.tile.outputs();
-        let online = if self.transform == Transform::Online { "-online" } else { "" };
-        Name::new(format_args!("winograd{m}{online}-f32-{}-{mr}x{nr}", self.isa))
+        Name::new(format_args!("winograd{m}-f32-{}-{mr}x{nr}", self.isa))
     }
 
     fn supports(&self, g: &ConvGeom) -> bool {
@@ -239,19 +191,11 @@ impl ConvKernel<f32> for Winograd {
                     kernel.iter().enumerate().for_each(|(k, w)| raw[k * width + o] = w * scale(first + o));
                 }
             };
-            match self.transform {
-                Transform::Ahead => {
-                    let mut raw = [0.0; 9 * MAX_WIDTH];
-                    let raw = &mut raw[..9 * width];
-                    for d in 0..c {
-                        raw_row(d, raw);
-                        winograd::weights(self.isa, winograd::Weights { tile, raw, width, u: to, depth: c, first: d });
-                    }
-                }
-                Transform::Online => {
-                    to.fill(0.0);
-                    to.chunks_exact_mut(9 * width).enumerate().for_each(|(d, raw)| raw_row(d, raw));
-                }
+            let mut raw = [0.0; 9 * MAX_WIDTH];
+            let raw = &mut raw[..9 * width];
+            for d in 0..c {
+                raw_row(d, raw);
+                winograd::weights(self.isa, winograd::Weights { tile, raw, width, u: to, depth: c, first: d });
             }
         }
         Ok(())
@@ -271,7 +215,7 @@ impl ConvKernel<f32> for Winograd {
         let layout = self.layout(g);
         let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
         let (strip, rest) = scratch.split_at_mut(layout.input_len);
-        let (v, mu) = rest.split_at_mut(layout.v_len);
+        let (v, m) = rest.split_at_mut(layout.v_len);
         let step = tile.outputs();
         // Rows of tiles of all images in the band: (image, first output row, rows inside the map).
         let mut tile_rows = band.images(out.h).flat_map(move |(image, rows)| {
@@ -297,7 +241,8 @@ impl ConvKernel<f32> for Winograd {
             for first in band.channels.clone().step_by(self.width()) {
                 let panel = self.panel(g, first);
                 let depth = self.packed_depth(g);
-                self.multiply(&layout, &panel, &packed[first * depth..][..panel.width * depth], tiles, v, mu);
+                let weights = &packed[first * depth..][..panel.width * depth];
+                self.multiply(g, &layout, &panel, weights, tiles, [v, &mut m[..layout.m_len]]);
                 for (r, (image, oy, height)) in strip_rows.clone().enumerate() {
                     let row = image * out.h + oy;
                     let pixels = (row - band.rows.start) * out.w;
@@ -305,7 +250,7 @@ impl ConvKernel<f32> for Winograd {
                     let mut part = y.part(pixels..pixels + height * out.w, columns..columns + panel.valid);
                     let output = winograd::Output {
                         tile,
-                        m: mu,
+                        m,
                         stride: self.width(),
                         tiles,
                         first: r * layout.cols,

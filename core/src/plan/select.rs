@@ -3,12 +3,7 @@
 //! The choice depends on the shape alone, not on batch, threads or timing: plans are deterministic and
 //! results the same to the bit.
 
-use crate::{
-    Error, Isa,
-    arch::Tile,
-    geom::ConvGeom,
-    kernel::{Kernel, Transform},
-};
+use crate::{Error, Isa, arch::Tile, geom::ConvGeom, kernel::Kernel};
 
 /// The kernel with the lowest estimate, with Winograd's among them or not.
 ///
@@ -44,17 +39,13 @@ fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
         Kernel::Winograd(w) => {
             let m = w.tile().outputs();
             let tiles = (out.h.div_ceil(m) * out.w.div_ceil(m)) as f64;
-            let (per_vector, per_weight) = match w.tile() {
-                Tile::Two => (45.0, 120.0),
-                Tile::Four => (110.0, 256.0),
+            let per_vector = match w.tile() {
+                Tile::Two => 45.0,
+                Tile::Four => 110.0,
             };
             let vectors = (g.input.c.div_ceil(16) + g.c_out.div_ceil(16)) as f64;
-            let weights = match w.transform() {
-                Transform::Ahead => 0.0,
-                Transform::Online => (g.input.c * g.c_out.div_ceil(16)) as f64 * per_weight,
-            };
             let macs = tiles * (w.tile().points() * g.input.c * g.c_out) as f64;
-            (macs, tiles * vectors * per_vector + weights)
+            (macs, tiles * vectors * per_vector)
         }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
     };

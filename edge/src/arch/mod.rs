@@ -15,15 +15,17 @@ pub mod winograd;
 
 #[cfg(residual_kernels = "dsp")]
 mod dsp;
+#[cfg(residual_kernels = "mve")]
+pub mod mve;
 #[cfg(not(residual_kernels = "dsp"))]
 mod portable;
 #[cfg(not(residual_kernels = "dsp"))]
 mod transform;
 
 #[cfg(residual_kernels = "dsp")]
-pub use dsp::{Finish, dot, dot_store, input_of_quad, products, weights_of_quad};
+pub use dsp::{Finish, dot, dot_store, input_of_quad, interleave, products, weights_of_quad};
 #[cfg(not(residual_kernels = "dsp"))]
-pub use portable::{dot, dot_store, products};
+pub use portable::{dot, dot_store, interleave, products};
 #[cfg(not(residual_kernels = "dsp"))]
 pub use transform::{Finish, input_of_quad, weights_of_quad};
 
@@ -59,12 +61,14 @@ pub fn multiply_high_by_parts(a: i32, b: i32) -> i32 {
 }
 
 /// Two signed halves from a linear pair.
+#[cfg(not(residual_kernels = "dsp"))]
 #[inline(always)]
 pub fn split(linear: u32) -> u32 {
     linear.wrapping_add(0x8000_8000) ^ 0x8000_8000
 }
 
 /// Spreads four signed bytes into linear pairs of `byte + 128`.
+#[cfg(not(residual_kernels = "dsp"))]
 #[inline(always)]
 pub fn unpack(word: u32) -> (u32, u32) {
     let biased = word ^ 0x8080_8080;

@@ -1,12 +1,21 @@
 //! Products of pairs in plain Rust.
 
-use super::winograd::Rescale;
+use super::{split, unpack, winograd::Rescale};
 
-#[inline(always)]
-fn dot_pair(a: u32, b: u32, acc: i32) -> i32 {
-    let low = i32::from(a as i16).wrapping_mul(i32::from(b as i16));
-    let high = (a as i32 >> 16).wrapping_mul(b as i32 >> 16);
-    acc.wrapping_add(low).wrapping_add(high)
+/// Writes one pixel's inputs less their zero point, `words`, into slot `p` of `pixels` in the interleaved
+/// pairs `x`; `x` starts at the first of them.
+#[inline(never)]
+pub fn interleave(words: &[u32], zero: i8, p: usize, pixels: usize, x: &mut [u32]) {
+    // Subtracting the zero point from both halves of a linear pair.
+    let offset = ((i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
+    let mut x = x.get_mut(p..).unwrap_or_default();
+    for word in words {
+        let (even, odd) = unpack(*word);
+        let Some((slots, rest)) = x.split_at_mut_checked(pixels) else { break };
+        slots.iter_mut().take(1).for_each(|slot| *slot = split(even.wrapping_sub(offset)));
+        rest.iter_mut().take(1).for_each(|slot| *slot = split(odd.wrapping_sub(offset)));
+        x = rest.get_mut(pixels..).unwrap_or_default();
+    }
 }
 
 /// `out[p] = bias + sum_k weights[k] * x[p][k]` for `P` pixels.
@@ -29,23 +38,36 @@ pub fn dot<const P: usize>(weights: &[i8], x: &[u32], bias: i32) -> [i32; P] {
     acc
 }
 
+/// Both halves of a pair.
+#[inline(always)]
+fn halves(pair: u32) -> (i32, i32) {
+    (i32::from(pair as i16), pair as i32 >> 16)
+}
+
 /// The products of Winograd's domain: `m[position][channel][tile] = sum_pairs u * v`.
 ///
 /// `u` is `[pair][36][2 channels]`, `v` is `[pair][36][4 tiles]`; sums are modulo 2^32.
 #[inline(never)]
 pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
+    let pairs = (u.len() / 72).min(v.len() / 144);
     for (position, m) in m.iter_mut().enumerate() {
-        let mut acc = [0; 8];
-        let us = u.get(2 * position..).unwrap_or_default().chunks(72);
-        let vs = v.get(4 * position..).unwrap_or_default().chunks(144);
-        for (u, v) in us.zip(vs) {
-            let (&[u0, u1, ..], &[v0, v1, v2, v3, ..]) = (u, v) else { continue };
-            for (t, v) in [v0, v1, v2, v3].into_iter().enumerate() {
-                acc[t] = dot_pair(u0, v, acc[t]);
-                acc[4 + t] = dot_pair(u1, v, acc[4 + t]);
+        // Two tiles at a time: their sums and the weights are as much as 13 registers hold.
+        for tile in [0, 2] {
+            let mut acc = [0i32; 4];
+            for pair in 0..pairs {
+                // SAFETY: `72 pair + 2 position + 1 < 72 pairs <= u.len()`.
+                let u = unsafe { u.get_unchecked(72 * pair + 2 * position..).get_unchecked(..2) };
+                // SAFETY: `144 pair + 4 position + tile + 1 < 144 pairs <= v.len()`.
+                let v = unsafe { v.get_unchecked(144 * pair + 4 * position + tile..).get_unchecked(..2) };
+                let (a, b) = (halves(u[0]), halves(u[1]));
+                for (t, v) in v.iter().enumerate() {
+                    let v = halves(*v);
+                    acc[t] = acc[t].wrapping_add(a.0.wrapping_mul(v.0)).wrapping_add(a.1.wrapping_mul(v.1));
+                    acc[2 + t] = acc[2 + t].wrapping_add(b.0.wrapping_mul(v.0)).wrapping_add(b.1.wrapping_mul(v.1));
+                }
             }
+            (m[tile], m[tile + 1], m[tile + 4], m[tile + 5]) = (acc[0], acc[1], acc[2], acc[3]);
         }
-        *m = acc;
     }
 }
 

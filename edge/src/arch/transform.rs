@@ -199,4 +199,11 @@ impl<'t> Finish<'t> {
         }
         true
     }
+    /// Stores tile `tile` of two channels, `y[start]` and `y[start + 1]` on. `false` if an output lies outside
+    /// `y`.
+    #[inline(always)]
+    pub fn store_pair(both: &[Self; 2], m: &[[i32; 8]; 36], tile: usize, y: &mut [i8], start: usize) -> bool {
+        let [first, second] = both;
+        first.store(m, tile, y, start) && second.store(m, 4 + tile, y, start + 1)
+    }
 }

@@ -54,32 +54,41 @@ pub fn transform_weights(weights: [&[u32]; 2], channels: usize, u: &mut [u32]) -
     true
 }
 
-/// The 36 pixels under a tile, `[column][row]`: where each one's channels begin in a map of words, or
-/// `None` in the padding.
-pub type Patch = [[Option<usize>; 6]; 6];
+/// The 6x6 pixels under a tile: indices of words in a map where row `y` and column `x` begin, the
+/// pixel's channels being at their sum; `None` in the padding.
+#[derive(Clone, Copy, Debug)]
+pub struct Patch {
+    /// per row
+    pub rows: [Option<usize>; 6],
+    /// per column
+    pub columns: [Option<usize>; 6],
+}
 
 /// Transforms one patch of `map` into slot `tile` of `v[pair][36][4]`. `zero` is the input's zero
 /// point and stands in the padding. `false` if a length or an index does not fit.
 #[inline(never)]
 pub fn transform_input(map: &[u32], patch: &Patch, channels: usize, zero: i8, tile: usize, v: &mut [u32]) -> bool {
     let quads = channels / 4;
-    let inside = |start: &Option<usize>| start.is_none_or(|s| s <= map.len() && quads <= map.len() - s);
-    if channels > MAX_CHANNELS || tile >= 4 || v.len() != quads * 288 || !patch.as_flattened().iter().all(inside) {
+    let last = |starts: &[Option<usize>; 6]| starts.iter().flatten().fold(0, |a: usize, b| a.max(*b));
+    let end = last(&patch.rows).saturating_add(last(&patch.columns)).saturating_add(quads);
+    if channels > MAX_CHANNELS || tile >= 4 || v.len() != quads * 288 || end > map.len() {
         return false;
     }
     let padding = [u32::from(zero as u8) * 0x0101_0101; MAX_CHANNELS / 4];
-    let pixels = patch.map(|column| {
-        column.map(|start| match start {
-            // SAFETY: `start <= map.len()`, checked above.
-            Some(start) => unsafe { map.as_ptr().add(start) },
-            None => padding.as_ptr(),
-        })
-    });
+    let mut pixels = [[padding.as_ptr(); 6]; 6];
+    for (column, x) in pixels.iter_mut().zip(&patch.columns) {
+        let Some(x) = x else { continue };
+        for (pixel, y) in column.iter_mut().zip(&patch.rows) {
+            if let Some(y) = y {
+                *pixel = map.as_ptr().wrapping_add(x + y);
+            }
+        }
+    }
     // The transform of a constant is 36 times it at position (1, 1) and 0 elsewhere.
     let constant = (36 * (i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
     for q in 0..quads {
-        // SAFETY: every pointer has `quads` words behind it (`start + quads <= map.len()`, checked
-        // above; `padding` has `MAX_CHANNELS / 4 >= quads`), and `q < quads`; the pairs begin at
+        // SAFETY: every pointer has `quads` words behind it (`x + y + quads <= end <= map.len()`;
+        // `padding` has `MAX_CHANNELS / 4 >= quads`), and `q < quads`; the pairs begin at
         // `144 (2 q + half) + tile` and reach 140 further, below `288 quads`, the length of `v`.
         unsafe {
             let v = v.as_mut_ptr().add(288 * q + tile);

@@ -4,22 +4,32 @@
 use residual_core::quant::{Conv, Requant, Window};
 
 use super::{ADD_TABLES, fast_sum, is_full};
-use crate::arch::{dot, dot_store, split, unpack, winograd::Rescale};
+use crate::arch::{dot, dot_store, interleave, winograd::Rescale};
 
-/// Rows of an input map, the first of them row `first`.
+/// Consecutive rows of a map in a ring.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
-    /// NHWC rows, one after another
+    /// NHWC rows
     pub data: &'a [i8],
-    /// number of the first
+    /// number of the first row that is there
     pub first: usize,
+    /// where it begins in `data`
+    pub start: usize,
     /// bytes of each
     pub len: usize,
 }
 
 impl<'a> Rows<'a> {
-    fn get(&self, y: usize) -> Option<&'a [i8]> {
-        self.data.get(y.checked_sub(self.first)? * self.len..)?.get(..self.len)
+    /// All rows of a map.
+    pub fn all(data: &'a [i8], window: &Window) -> Self {
+        Rows { data, first: 0, start: 0, len: window.input.w * window.input.c }
+    }
+
+    /// Row `y`.
+    pub fn get(&self, y: usize) -> Option<&'a [i8]> {
+        let at = self.start + y.checked_sub(self.first)? * self.len;
+        let at = if at < self.data.len() { at } else { at - self.data.len() };
+        self.data.get(at..)?.get(..self.len)
     }
 }
 
@@ -27,23 +37,6 @@ impl<'a> Rows<'a> {
 /// pixels.
 pub fn gather_bytes(conv: &Conv<'_>) -> usize {
     if conv.window.input.c.is_multiple_of(4) { 0 } else { conv.window.taps().next_multiple_of(4) }
-}
-
-/// Writes one pixel's inputs, `words`, into slot `p` of `pixels` in the interleaved pairs `x`; `x` starts
-/// at the first of them.
-#[inline(never)]
-fn interleave(words: &[u32], zero: i8, p: usize, pixels: usize, x: &mut [u32]) {
-    // Subtracting the zero point from both halves of a linear pair.
-    let offset = ((i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
-    for (word, slots) in words.iter().zip(x.chunks_exact_mut(2 * pixels)) {
-        let (even, odd) = unpack(*word);
-        if let Some(slot) = slots.get_mut(p) {
-            *slot = split(even.wrapping_sub(offset));
-        }
-        if let Some(slot) = slots.get_mut(pixels + p) {
-            *slot = split(odd.wrapping_sub(offset));
-        }
-    }
 }
 
 /// Zeros slot `p` of all pairs.
@@ -75,13 +68,16 @@ fn collect(
     let whole = to.saturating_sub(from) * c;
     if c.is_multiple_of(4) {
         let quads = kernel * c / 4;
-        for (ky, x) in x.chunks_exact_mut(2 * pixels * quads).enumerate().take(kernel) {
+        let mut rest = x;
+        for ky in 0..kernel {
+            let (x, below) = rest.split_at_mut_checked(2 * pixels * quads)?;
+            rest = below;
             match conv.window.source(oy, ky, pad_top, input.h) {
                 None => blank(p, pixels, x),
                 Some(y) => {
                     let row = rows.get(y)?.get(start..)?.get(..whole)?;
-                    let (before, x) = x.split_at_mut_checked(2 * pixels * from * c / 4)?;
-                    let (inside, after) = x.split_at_mut_checked(2 * pixels * whole / 4)?;
+                    let (before, x) = x.split_at_mut_checked(pixels * from * c / 2)?;
+                    let (inside, after) = x.split_at_mut_checked(pixels * whole / 2)?;
                     blank(p, pixels, before);
                     interleave(bytemuck::try_cast_slice(row).ok()?, conv.input_zero, p, pixels, inside);
                     blank(p, pixels, after);
@@ -93,10 +89,10 @@ fn collect(
     let bytes: &mut [i8] = bytemuck::cast_slice_mut(gather);
     let (taps, _) = bytes.split_at_mut_checked(conv.window.taps().next_multiple_of(4))?;
     taps.fill(conv.input_zero);
-    for (ky, taps) in taps.chunks_exact_mut(kernel * c).enumerate().take(kernel) {
+    for ky in 0..kernel {
         if let Some(y) = conv.window.source(oy, ky, pad_top, input.h) {
             let row = rows.get(y)?.get(start..)?.get(..whole)?;
-            let taps = taps.get_mut(from * c..)?;
+            let taps = taps.get_mut((ky * kernel + from) * c..)?;
             taps.iter_mut().zip(row).for_each(|(t, x)| *t = *x);
         }
     }
@@ -105,9 +101,29 @@ fn collect(
 }
 
 /// Computes output row `oy` of `conv`, `pixels` (4 or 8) at a time; `output` holds the shortcut's row if
-/// there is one. Scratch as [`crate::arena`] sizes it.
+/// there is one. Scratch as [`crate::arena`] sizes it; unless this is the `first` row since it was
+/// used otherwise, it is as the last row left it.
 #[inline(never)]
+#[allow(clippy::too_many_arguments)] // two call sites
+#[allow(unused_variables)] // vectors do without `pixels`, the others without `first`
 pub fn run(
+    conv: &Conv<'_>,
+    rows: &Rows<'_>,
+    oy: usize,
+    pixels: usize,
+    output: &mut [i8],
+    work: &mut [u8],
+    tiles: &mut [u8],
+    first: bool,
+) -> Option<()> {
+    #[cfg(residual_kernels = "mve")]
+    return super::vector::run(conv, rows, oy, output, work, tiles, first);
+    #[cfg(not(residual_kernels = "mve"))]
+    interleaved(conv, rows, oy, pixels, output, work, tiles)
+}
+
+#[cfg_attr(residual_kernels = "mve", allow(dead_code))]
+fn interleaved(
     conv: &Conv<'_>,
     rows: &Rows<'_>,
     oy: usize,
@@ -124,9 +140,10 @@ pub fn run(
     let x: &mut [u32] = bytemuck::try_cast_slice_mut(tiles).ok()?;
     let x = x.get_mut(..pixels * padded / 2)?;
     let c = conv.window.output.c;
-    for (group, out) in output.chunks_mut(pixels * c).enumerate() {
-        let ox = group * pixels;
-        let count = out.len().checked_div(c)?;
+    let w = conv.window.output.w;
+    for ox in (0..w).step_by(pixels.max(1)) {
+        let count = pixels.min(w - ox);
+        let out = output.get_mut(ox * c..)?.get_mut(..count * c)?;
         for p in 0..count {
             collect(conv, rows, (oy, ox + p), p, pixels, gather, x)?;
         }
@@ -176,7 +193,7 @@ fn sum_up(row: &[i8], x: &[u32], bias: i32, pixels: usize, sums: &mut [i32; 8]) 
 
 /// Rescales, adds the shortcut and stores one channel of the pixels.
 #[inline(never)]
-fn finish(conv: &Conv<'_>, tables: &[i32], channel: usize, sums: &[i32], output: &mut [i8]) -> Option<()> {
+pub fn finish(conv: &Conv<'_>, tables: &[i32], channel: usize, sums: &[i32], output: &mut [i8]) -> Option<()> {
     let scale = Requant { mult: *conv.mult.get(channel)?, shift: *conv.shift.get(channel)? };
     let out = output.iter_mut().step_by(conv.window.output.c).zip(sums);
     if let Some(add) = &conv.add

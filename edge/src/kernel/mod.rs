@@ -2,6 +2,8 @@
 
 pub mod direct;
 pub mod pool;
+#[cfg(residual_kernels = "mve")]
+mod vector;
 pub mod winograd;
 
 use residual_core::quant::{Add, Conv, Encoding};
@@ -38,21 +40,23 @@ pub fn fast_sum<'t>(add: &Add, tables: &'t [i32]) -> Option<Sum<'t>> {
     is_full(add.output).then_some(Sum { conv, shortcut, rescale })
 }
 
-/// Writes the shortcut of every output of `rows` where the sum will be stored: option A's strided
-/// slice and zero channels, or a plain copy.
+/// Writes the shortcut's `row` where the sums will be stored: option A's strided slice and zero
+/// channels, or a plain copy.
 #[inline(never)]
-pub fn expand_shortcut(conv: &Conv<'_>, shortcut: &[i8], output: &mut [i8]) -> Option<()> {
-    let add = conv.add.as_ref()?;
-    let out = conv.window.output;
+pub fn expand_row(add: &Add, row: &[i8], output: &mut [i8], channels: usize) -> Option<()> {
     let c = add.shortcut.c;
-    for (y, row) in output.chunks_exact_mut(out.w * out.c).enumerate() {
-        let start = y * add.stride * add.shortcut.w * c;
-        let source = shortcut.get(start..)?.chunks_exact(c).step_by(add.stride);
-        for (pixel, source) in row.chunks_exact_mut(out.c).zip(source) {
-            pixel.fill(add.shortcut_zero);
-            let own = pixel.get_mut(add.before..)?.get_mut(..c)?;
-            own.iter_mut().zip(source).for_each(|(y, x)| *y = *x);
-        }
+    if c == channels && add.stride == 1 {
+        output.iter_mut().zip(row).for_each(|(y, x)| *y = *x);
+        return Some(());
+    }
+    output.fill(add.shortcut_zero);
+    let (mut pixels, mut rest) = (output, row);
+    while !pixels.is_empty() {
+        let (pixel, others) = pixels.split_at_mut_checked(channels)?;
+        let own = pixel.get_mut(add.before..)?.get_mut(..c)?;
+        own.iter_mut().zip(rest).for_each(|(y, x)| *y = *x);
+        pixels = others;
+        rest = rest.get(add.stride * c..).unwrap_or_default();
     }
     Some(())
 }

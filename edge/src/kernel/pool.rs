@@ -2,6 +2,8 @@
 
 use residual_core::{geom::Shape, quant::Window};
 
+use super::direct::Rows;
+
 /// `y[c] = round(sum x[.., c] / (h w))`, half away from zero.
 pub fn global_average(shape: Shape, input: &[i8], output: &mut [i8]) -> Option<()> {
     let count = i32::try_from(shape.h * shape.w).ok().filter(|n| *n > 0)?;
@@ -23,15 +25,16 @@ pub fn global_average(shape: Shape, input: &[i8], output: &mut [i8]) -> Option<(
 }
 
 /// The maximum of each window, for output row `y`.
-pub fn max_row(window: &Window, input: &[i8], y: usize, output: &mut [i8]) -> Option<()> {
+pub fn max_row(window: &Window, rows: &Rows<'_>, y: usize, output: &mut [i8]) -> Option<()> {
     let Window { input: map, output: out, kernel, pad_top, pad_left, .. } = *window;
     output.fill(i8::MIN);
     for (x, pixel) in output.chunks_exact_mut(out.c).enumerate() {
         for ky in 0..kernel {
             let Some(row) = window.source(y, ky, pad_top, map.h) else { continue };
+            let row = rows.get(row)?;
             for kx in 0..kernel {
                 let Some(column) = window.source(x, kx, pad_left, map.w) else { continue };
-                let source = input.get((row * map.w + column) * map.c..)?;
+                let source = row.get(column * map.c..)?;
                 pixel.iter_mut().zip(source).for_each(|(y, x)| *y = (*y).max(*x));
             }
         }

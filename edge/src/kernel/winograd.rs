@@ -71,13 +71,18 @@ impl Iterator for Corners {
 fn patch(window: &Window, y0: usize, x0: usize) -> Patch {
     let Window { input, pad_top, pad_left, .. } = *window;
     let quads = input.c / 4;
-    let rows = [0, 1, 2, 3, 4, 5].map(|k| window.source(y0, k, pad_top, input.h).map(|y| y * input.w));
-    let columns = [0, 1, 2, 3, 4, 5].map(|k| window.source(x0, k, pad_left, input.w));
-    columns.map(|x| rows.map(|row| Some((row? + x?) * quads)))
+    let mut patch = Patch { rows: [None; 6], columns: [None; 6] };
+    for (k, (row, column)) in patch.rows.iter_mut().zip(&mut patch.columns).enumerate() {
+        *row = window.source(y0, k, pad_top, input.h).map(|y| y * input.w * quads);
+        *column = window.source(x0, k, pad_left, input.w).map(|x| x * quads);
+    }
+    patch
 }
 
 /// Computes the outputs of tile groups `first..first + groups`; the output holds the shortcut if
-/// there is one. Scratch as [`crate::arena`] sizes it.
+/// there is one. Scratch as [`crate::arena`] sizes it; with `resident` it keeps all transformed weights
+/// from the call with `first == 0` on.
+#[allow(clippy::too_many_arguments)] // one call site
 pub fn run(
     conv: &Conv<'_>,
     input: &[i8],
@@ -86,6 +91,7 @@ pub fn run(
     tiles: &mut [u8],
     first: usize,
     groups: usize,
+    resident: bool,
 ) -> Option<()> {
     let channels = conv.window.input.c;
     let map: &[u32] = bytemuck::try_cast_slice(input).ok()?;
@@ -93,7 +99,9 @@ pub fn run(
     let tables = if conv.add.is_some() { ADD_TABLES } else { 0 };
     let (tables, work) = work.split_at_mut_checked(tables)?;
     let (sums, work) = work.split_at_mut_checked(SUMS)?;
-    let u: &mut [u32] = bytemuck::try_cast_slice_mut(work.get_mut(..4 * weight_words(channels))?).ok()?;
+    let pair_words = weight_words(channels);
+    let pairs = if resident { conv.window.output.c / 2 } else { 1 };
+    let u: &mut [u32] = bytemuck::try_cast_slice_mut(work.get_mut(..4 * pair_words * pairs)?).ok()?;
     let sums: &mut [[i32; 8]] = bytemuck::try_cast_slice_mut(sums).ok()?;
     let sums: &mut [[i32; 8]; 36] = sums.try_into().ok()?;
     let tables: &[i32] = bytemuck::try_cast_slice(tables).ok()?;
@@ -112,21 +120,24 @@ pub fn run(
         }
     }
     let row = 9 * channels / 4;
+    let whole = conv.window.output.h.is_multiple_of(4) && conv.window.output.w.is_multiple_of(4);
     let (pixel_stride, row_stride) = (conv.window.output.c, conv.window.output.w * conv.window.output.c);
     for (pair, both) in weights.chunks_exact(2 * row).enumerate() {
-        let (w0, w1) = both.split_at(row);
-        transform_weights([w0, w1], channels, u).then_some(())?;
+        let u = u.get_mut(if resident { pair * pair_words } else { 0 }..)?.get_mut(..pair_words)?;
+        if first == 0 || !resident {
+            let (w0, w1) = both.split_at(row);
+            transform_weights([w0, w1], channels, u).then_some(())?;
+        }
         let both = [channel(conv, 2 * pair)?, channel(conv, 2 * pair + 1)?];
         let finish = both.map(|(bias, rescale)| Finish::new(bias, rescale, sum, pixel_stride, row_stride));
         let mut corners = Corners::new(conv, 4 * first);
         for v in tiles.chunks_exact(one) {
             products(u, v, sums);
-            for (t, (y0, x0)) in corners.by_ref().take(4).enumerate() {
+            for t in 0..4 {
+                let Some((y0, x0)) = corners.next() else { break };
                 let start = y0 * row_stride + x0 * pixel_stride + 2 * pair;
-                if y0 + 4 <= conv.window.output.h && x0 + 4 <= conv.window.output.w {
-                    let [first, second] = &finish;
-                    let stored = first.store(sums, t, output, start) && second.store(sums, 4 + t, output, start + 1);
-                    stored.then_some(())?;
+                if whole || (y0 + 4 <= conv.window.output.h && x0 + 4 <= conv.window.output.w) {
+                    Finish::store_pair(&finish, sums, t, output, start).then_some(())?;
                 } else {
                     for (j, (bias, rescale)) in both.into_iter().enumerate() {
                         let finish = Finish::new(bias, rescale, sum, 1, 4);

@@ -188,7 +188,8 @@ fn toolchain(target: &str) -> Result<Option<&'static str>> {
 }
 
 fn build(board: &Board, mode: EngineMode, work: &Path) -> Result<PathBuf> {
-    let target_dir = work.join(format!("build-{}", board.name));
+    // One folder for all boards: what runs on the host is compiled once.
+    let target_dir = work.join("build");
     let mut cargo = Command::new("cargo");
     // The variables cargo set for this program would choose the host's compiler.
     for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {

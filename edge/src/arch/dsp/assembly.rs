@@ -2,8 +2,6 @@
 
 use core::arch::naked_asm;
 
-use super::cpu;
-
 /// One channel, four inputs of four pixels: 11 more instructions per further four pixels.
 macro_rules! half {
     ($weights:literal, $a:literal $b:literal $c:literal $d:literal) => {
@@ -308,5 +306,58 @@ pub(super) unsafe extern "C" fn products(u: *const u32, v: *const u32, frame: *c
         "bne 2b",
         "add sp, #24",
         "pop {{r4-r11, pc}}",
+    )
+}
+
+/// One word's two pairs, less the zero points in r12, to slots r3 bytes apart.
+macro_rules! spread {
+    ($word:literal) => {
+        concat!(
+            "sxtb16 r9, ",
+            $word,
+            "\nsxtb16 r10, ",
+            $word,
+            ", ror #8\n",
+            "ssub16 r9, r9, r12
+             ssub16 r10, r10, r12
+             str r9, [r2]
+             str r10, [r2, r3]
+             add r2, r2, r3, lsl #1
+",
+        )
+    };
+}
+
+/// Spreads words of four bytes into pairs `(0, 2)` and `(1, 3)`, less `zeros`.
+///
+/// # Safety
+/// `words` is readable for `count` words, `count > 0`; `x` is writable at multiples of `stride` bytes below
+/// `2 count`.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn interleave(words: *const u32, count: usize, x: *mut u32, stride: usize, zeros: u32) {
+    naked_asm!(
+        cpu!(),
+        "ldr r12, [sp]
+         push {{r4-r10, lr}}
+         subs r1, #4
+         blo 3f
+         2:
+         ldm r0!, {{r4-r7}}",
+        spread!("r4"),
+        spread!("r5"),
+        spread!("r6"),
+        spread!("r7"),
+        "subs r1, #4
+         bhs 2b
+         3:
+         adds r1, #4
+         beq 5f
+         4:
+         ldr r4, [r0], #4",
+        spread!("r4"),
+        "subs r1, #1
+         bne 4b
+         5:
+         pop {{r4-r10, pc}}",
     )
 }

@@ -13,7 +13,6 @@ macro_rules! cpu {
         ""
     };
 }
-use cpu;
 
 mod assembly;
 mod output;
@@ -23,6 +22,19 @@ pub use output::Finish;
 pub use transform::{input_of_quad, weights_of_quad};
 
 use super::winograd::Rescale;
+
+/// Writes one pixel's inputs less their zero point, `words`, into slot `p` of `pixels` in the interleaved
+/// pairs `x`; `x` starts at the first of them.
+#[inline(always)]
+pub fn interleave(words: &[u32], zero: i8, p: usize, pixels: usize, x: &mut [u32]) {
+    if p < pixels && !words.is_empty() && words.len().saturating_mul(2 * pixels) <= x.len() {
+        let zeros = (i32::from(zero) as u32 & 0xffff).wrapping_mul(0x0001_0001);
+        let Some(slot) = x.get_mut(p..) else { return };
+        // SAFETY: `words` is readable; the last slot written is `(2 words - 1) pixels + p`, below
+        // `2 words pixels <= x.len()`.
+        unsafe { assembly::interleave(words.as_ptr(), words.len(), slot.as_mut_ptr(), 4 * pixels, zeros) };
+    }
+}
 
 /// `out[p] = bias + sum_k weights[k] * x[p][k]` for `P` pixels, 4 or 8.
 ///

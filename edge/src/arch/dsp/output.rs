@@ -2,7 +2,6 @@
 
 use core::arch::naked_asm;
 
-use super::cpu;
 use core::marker::PhantomData;
 
 use crate::arch::winograd::{Rescale, Sum};
@@ -23,6 +22,8 @@ pub struct Finish<'t> {
     sum_shift: u32,
     pixel_stride_again: usize,
     row_step: usize,
+    /// index of the last of 16 outputs
+    last: usize,
     tables: PhantomData<&'t [i32]>,
 }
 
@@ -49,6 +50,7 @@ impl<'t> Finish<'t> {
             sum_shift: last.shift,
             pixel_stride_again: pixel_stride,
             row_step: row_stride.wrapping_sub(2 * pixel_stride),
+            last: 3 * row_stride + 3 * pixel_stride,
             tables: PhantomData,
         }
     }
@@ -57,8 +59,7 @@ impl<'t> Finish<'t> {
     /// sum, the bytes there are the shortcut. `false` if one lies outside `y`.
     #[inline(always)]
     pub fn store(&self, m: &[[i32; 8]; 36], lane: usize, y: &mut [i8], start: usize) -> bool {
-        let row_stride = self.row_step.wrapping_add(2 * self.pixel_stride);
-        if lane >= 8 || start + 3 * row_stride + 3 * self.pixel_stride >= y.len() {
+        if lane >= 8 || start + self.last >= y.len() {
             return false;
         }
         // SAFETY: `lane < 8` leaves 35 * 8 words behind the first sum; the last output is inside `y`; the
@@ -66,6 +67,29 @@ impl<'t> Finish<'t> {
         unsafe {
             let (m, y) = (m.as_ptr().cast::<i32>().add(lane), y.as_mut_ptr().add(start));
             if self.conv_table.is_null() { plain(m, y, self) } else { with_sum(m, y, self) }
+        }
+        true
+    }
+
+    /// Stores tile `tile` of two channels, `y[start]` and `y[start + 1]` on. `false` if an output lies outside
+    /// `y`.
+    #[inline(always)]
+    pub fn store_pair(both: &[Self; 2], m: &[[i32; 8]; 36], tile: usize, y: &mut [i8], start: usize) -> bool {
+        let [first, second] = both;
+        if tile >= 4 || start + 1 + first.last.max(second.last) >= y.len() {
+            return false;
+        }
+        // SAFETY: `tile < 4` leaves 35 * 8 words behind both first sums; the last outputs are inside `y`;
+        // the tables, if any, are arrays of 256.
+        unsafe {
+            let (m, y) = (m.as_ptr().cast::<i32>().add(tile), y.as_mut_ptr().add(start));
+            if first.conv_table.is_null() || second.conv_table.is_null() {
+                plain(m, y, first);
+                plain(m.add(4), y.add(1), second);
+            } else {
+                with_sum(m, y, first);
+                with_sum(m.add(4), y.add(1), second);
+            }
         }
         true
     }

@@ -2,8 +2,6 @@
 
 use core::arch::naked_asm;
 
-use super::cpu;
-
 /// Column `$x` of the taps at r0 (rows r8 bytes and r9 bytes on) through `G` into the 3x6 matrix at sp.
 macro_rules! weight_column {
     ($x:literal, $ror:literal) => {
