@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, ensure};
 use residual_core::Isa;
 
-use crate::golden;
+use crate::{capi, golden};
 
 /// A Cortex-M4F without operating system or allocator.
 const THUMB: &str = "thumbv7em-none-eabihf";
@@ -42,13 +42,18 @@ pub fn run() -> Result<()> {
     report.part("tests", &mut cargo(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"]));
     instruction_sets(&mut report);
     thumb(&mut report, &root);
+    capi::checks_of(&mut report);
     references(&mut report);
     fuzz(&mut report, &root);
 
-    let Report { passed, failed, skipped, .. } = report;
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    ensure!(failed == 0, "{failed} checks failed");
-    Ok(())
+    report.close()
+}
+
+/// Runs some of the checks.
+pub fn only(checks: impl FnOnce(&mut Report)) -> Result<()> {
+    let mut report = Report::default();
+    checks(&mut report);
+    report.close()
 }
 
 /// The command and the library once for every instruction set; kernels test each by themselves.
@@ -142,13 +147,21 @@ fn fuzz(report: &mut Report, root: &Path) {
 
 /// What was checked so far.
 #[derive(Default)]
-struct Report {
+pub struct Report {
     passed: usize,
     failed: usize,
     skipped: usize,
 }
 
 impl Report {
+    /// The last line; an error if anything failed.
+    fn close(self) -> Result<()> {
+        let Report { passed, failed, skipped } = self;
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
+        ensure!(failed == 0, "{failed} checks failed");
+        Ok(())
+    }
+
     /// Runs one part and says how it went: all it printed if it failed, only what it skipped otherwise.
     fn part(&mut self, name: &str, command: &mut Command) -> bool {
         if std::io::stdout().is_terminal() {
@@ -186,7 +199,29 @@ impl Report {
         println!("{} {name} ({seconds:.0} s{counted})", if ok { "ok  " } else { "FAIL" });
     }
 
-    fn skip(&mut self, name: &str, reason: &str) {
+    /// Runs one part of this program; what it returns is said beside its name.
+    pub fn check(&mut self, name: &str, part: impl FnOnce() -> Result<String>) -> bool {
+        let begin = Instant::now();
+        let result = part();
+        let seconds = begin.elapsed().as_secs_f64();
+        match &result {
+            Ok(said) if said.is_empty() => self.done(name, true, seconds, 1),
+            Ok(said) => self.done(&format!("{name}: {said}"), true, seconds, 1),
+            Err(error) => {
+                self.done(name, false, seconds, 1);
+                println!("{error:#}");
+            }
+        }
+        result.is_ok()
+    }
+
+    /// Something that could not even begin.
+    pub fn fail(&mut self, name: &str, error: &anyhow::Error) {
+        self.done(name, false, 0.0, 1);
+        println!("{error:#}");
+    }
+
+    pub fn skip(&mut self, name: &str, reason: &str) {
         self.skipped += 1;
         println!("skip {name}: {reason}");
     }

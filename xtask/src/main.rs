@@ -1,6 +1,7 @@
-//! Everything a maintainer runs: `cargo xtask test|golden|bench|mcu`.
+//! Everything a maintainer runs: `cargo xtask test|golden|bench|mcu|capi`.
 
 mod bench;
+mod capi;
 mod checks;
 mod golden;
 mod mcu;
@@ -31,6 +32,8 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
     Mcu(mcu::McuArgs),
+    /// Build and install the library for C
+    Capi(capi::CapiArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,5 +42,6 @@ fn main() -> anyhow::Result<()> {
         Command::Golden { dir } => golden::run(&dir),
         Command::Bench(command) => bench::run(command),
         Command::Mcu(args) => mcu::run(&args),
+        Command::Capi(args) => capi::run(&args),
     }
 }

@@ -24,7 +24,7 @@ pub fn size(elf: &Path) -> Result<Size> {
     let mut panics = Vec::new();
     for symbol in file.symbols() {
         let Ok(name) = symbol.name() else { continue };
-        if name == "MODEL" || name == "PICTURES" {
+        if ["model", "pictures"].iter().any(|data| name.eq_ignore_ascii_case(data)) {
             data += symbol.size();
         }
         if name.contains("panicking") && symbol.size() > 0 {

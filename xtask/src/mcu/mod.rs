@@ -1,9 +1,9 @@
 //! `cargo xtask mcu`: the engine on emulated boards. Builds the firmware, runs it under QEMU,
 //! compares its outputs with the definition and counts instructions, RAM and flash.
 
-mod board;
-mod elf;
-mod host;
+pub mod board;
+pub mod elf;
+pub mod host;
 
 use std::{
     collections::BTreeMap,
@@ -170,7 +170,8 @@ fn succeed(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn build_plugin(work: &Path) -> Result<PathBuf> {
+/// Builds the plugin that counts instructions.
+pub fn build_plugin(work: &Path) -> Result<PathBuf> {
     let plugin = work.join("count.so");
     let source = workspace().join("xtask/plugin/count.c");
     succeed(Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&plugin).arg(source))?;
@@ -187,24 +188,42 @@ fn toolchain(target: &str) -> Result<Option<&'static str>> {
     Ok(Some("+thumb"))
 }
 
-fn build(board: &Board, mode: EngineMode, work: &Path) -> Result<PathBuf> {
-    // One folder for all boards: what runs on the host is compiled once.
-    let target_dir = work.join("build");
+/// A cargo with the compiler and the flags for a board.
+pub fn cargo_for(board: &Board) -> Result<Command> {
     let mut cargo = Command::new("cargo");
     // The variables cargo set for this program would choose the host's compiler.
     for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         cargo.env_remove(variable);
     }
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", board.target.to_uppercase().replace(['-', '.'], "_"));
+    cargo.args(toolchain(board.target)?).env(flags, board.flags);
+    Ok(cargo)
+}
+
+fn build(board: &Board, mode: EngineMode, work: &Path) -> Result<PathBuf> {
+    let features: &[&str] = if mode == EngineMode::Small { &["--features", "small"] } else { &[] };
+    let files = (work.join("model.rsd"), work.join("pictures.bin"));
+    // One folder for all boards: what runs on the host is compiled once.
+    build_firmware(board, features, &work.join("build"), &files.0, &files.1)
+}
+
+/// Builds the emulated firmware with a model and pictures.
+pub fn build_firmware(
+    board: &Board,
+    features: &[&str],
+    target_dir: &Path,
+    model: &Path,
+    pictures: &Path,
+) -> Result<PathBuf> {
+    let mut cargo = cargo_for(board)?;
     cargo
-        .args(toolchain(board.target)?)
         .args(["build", "--quiet", "--release", "--target", board.target, "--target-dir"])
-        .arg(&target_dir)
-        .args((mode == EngineMode::Small).then_some(["--features", "small"]).into_iter().flatten())
+        .arg(target_dir)
+        .args(features)
         .current_dir(workspace().join("examples/firmware/emulated"))
-        .env(format!("CARGO_TARGET_{}_RUSTFLAGS", board.target.to_uppercase().replace(['-', '.'], "_")), board.flags)
         .env("RESIDUAL_BOARD", board.machine)
-        .env("RESIDUAL_MODEL", work.join("model.rsd"))
-        .env("RESIDUAL_PICTURES", work.join("pictures.bin"));
+        .env("RESIDUAL_MODEL", model)
+        .env("RESIDUAL_PICTURES", pictures);
     succeed(&mut cargo).with_context(|| format!("building for {}", board.name))?;
     Ok(target_dir.join(board.target).join("release/emulated"))
 }

@@ -1,0 +1,13 @@
+//! The host's face: models from files, pictures, threads.
+
+pub(crate) mod error;
+mod image;
+mod int8;
+mod model;
+mod registry;
+mod session;
+
+pub use error::residual_last_error;
+pub use image::*;
+pub use model::*;
+pub use session::*;

@@ -1,0 +1,317 @@
+//! Sessions: the memory that runs of a model need.
+
+use std::{
+    ffi::c_char,
+    sync::{Arc, Mutex, TryLockError},
+    time::Instant,
+};
+
+use residual::{
+    logits::{softmax, top_k},
+    session,
+};
+
+use crate::{
+    Error, Status, guard,
+    host::{
+        image::{Picture, some},
+        int8::Int8,
+        model::{Loaded, Model, Network, find},
+        registry::Registry,
+    },
+    pointer::{fault, out, slice},
+};
+
+static SESSIONS: Registry<Shared> = Registry::new();
+
+/// The memory and the threads for runs of a model, by one thread at a time. Opaque.
+pub struct Session(());
+
+/// A class and how probable it is.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Prediction {
+    /// its name, or its number as text; lives as long as the session or its model
+    pub name: *const c_char,
+    /// the output's number, from 0
+    pub class_index: usize,
+    /// by softmax over all outputs
+    pub probability: f32,
+    /// the output itself
+    pub logit: f32,
+}
+
+/// A layer and how long it took.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct LayerTime {
+    /// torchvision's name, such as "layer1.0.conv2"; lives as long as the session or its model
+    pub name: *const c_char,
+    /// the kernel chosen for it; lives as long as the session or its model
+    pub kernel: *const c_char,
+    /// multiply-adds for one picture
+    pub macs: u64,
+    /// time it took during the last call that succeeded, all pictures together; 0 before the first
+    pub nanoseconds: u64,
+}
+
+struct Shared {
+    model: Arc<Loaded>,
+    run: Mutex<Run>,
+}
+
+struct Run {
+    runner: Runner,
+    /// a batch of inputs
+    input: Vec<f32>,
+    times: Vec<u64>,
+}
+
+enum Runner {
+    Float(session::Session),
+    Int8(Int8),
+}
+
+impl Run {
+    fn new(model: &Loaded) -> Result<Self, Error> {
+        let runner = match &model.network {
+            Network::Float(shared) => Runner::Float(session::Session::with_model(Arc::clone(shared))?),
+            Network::Int8(bytes) => Runner::Int8(Int8::new(Arc::clone(bytes))?),
+        };
+        let input = vec![0.0; model.batch * model.input.elements()];
+        Ok(Run { runner, input, times: vec![0; model.layers.len()] })
+    }
+
+    /// The logits of `count` inputs, which `fill(i, input)` writes.
+    fn logits(
+        &mut self,
+        model: &Loaded,
+        count: usize,
+        mut fill: impl FnMut(usize, &mut [f32]) -> Result<(), Error>,
+    ) -> Result<Vec<f32>, Error> {
+        let (one, classes) = (model.input.elements(), model.classes());
+        let mut logits = Vec::with_capacity(count.min(1 << 16) * classes);
+        let mut times = vec![0; self.times.len()];
+        for first in (0..count).step_by(model.batch) {
+            // A last, smaller batch computes leftovers too, which nobody reads.
+            let images = model.batch.min(count - first);
+            for (i, input) in self.input.chunks_exact_mut(one).take(images).enumerate() {
+                fill(first + i, input)?;
+            }
+            match &mut self.runner {
+                Runner::Float(session) => {
+                    let (mut layers, mut last) = (times.iter_mut(), Instant::now());
+                    let rows = session.run_with(&self.input, |_, _| {
+                        let now = Instant::now();
+                        if let Some(time) = layers.next() {
+                            *time += (now - last).as_nanos() as u64;
+                        }
+                        last = now;
+                    })?;
+                    logits.extend_from_slice(&rows[..images * classes]);
+                }
+                Runner::Int8(engine) => {
+                    for input in self.input.chunks_exact(one).take(images) {
+                        engine.run(input, &mut times, &mut logits)?;
+                    }
+                }
+            }
+        }
+        self.times = times;
+        Ok(logits)
+    }
+}
+
+/// Uses a session, which nobody else may be using.
+fn with<R>(session: *mut Session, body: impl FnOnce(&Loaded, &mut Run) -> Result<R, Error>) -> Result<R, Error> {
+    let shared = SESSIONS.get(session, "session")?;
+    match shared.run.try_lock() {
+        Ok(mut run) => body(&shared.model, &mut run),
+        Err(TryLockError::WouldBlock) => fault(Status::Busy, "session"),
+        Err(TryLockError::Poisoned(_)) => {
+            Err(Error::with(Status::Defect, "`session` is unusable since a defect of this library; free it"))
+        }
+    }
+}
+
+/// The logits of pictures.
+///
+/// # Safety
+/// The contract of this library for `pictures` and the pixels of each.
+unsafe fn of_pictures(model: &Loaded, run: &mut Run, pictures: &[Picture]) -> Result<Vec<f32>, Error> {
+    run.logits(model, pictures.len(), |i, input| {
+        // SAFETY: the caller's promise.
+        let image = unsafe { pictures[i].copy() };
+        let applied = image.and_then(|image| Ok(model.preprocessing.apply(&image, input)?));
+        applied.map_err(|error| match pictures.len() {
+            1 => error,
+            _ => Error::with(error.status, format!("picture {i}: {}", error.text)),
+        })
+    })
+}
+
+/// Whether `count * each` results fit in `len`.
+fn fits(count: usize, each: usize, len: usize, argument: &'static str) -> Result<(), Error> {
+    match count.checked_mul(each) {
+        Some(need) if need <= len => Ok(()),
+        need => {
+            let need = need.unwrap_or(usize::MAX);
+            Err(Error::with(Status::TooShort, format!("`{argument}` holds {len} elements, {need} are needed")))
+        }
+    }
+}
+
+/// A session on a model. Free it with `residual_session_free`; the model may be freed before.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residual_session_new(model: *const Model, session: *mut *mut Session) -> Status {
+    guard(|| {
+        // SAFETY: the contract of this library.
+        let session = unsafe { out(session, 1, "session")? };
+        session.write(&[std::ptr::null_mut()]);
+        let model = find(model)?;
+        let run = Mutex::new(Run::new(&model)?);
+        session.write(&[SESSIONS.add(Shared { model, run })]);
+        Ok(())
+    })
+}
+
+/// The `k` most probable classes of each of `count` pictures of any size, best first: `count * k` entries.
+/// `k` may be at most the number of classes. On an error nothing is written.
+///
+/// `RESIDUAL_BUSY` while another thread uses the session; otherwise thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residual_session_classify(
+    session: *mut Session,
+    pictures: *const Picture,
+    count: usize,
+    k: usize,
+    predictions: *mut Prediction,
+    predictions_len: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the contract of this library; pictures are not borrowed any more when results are written.
+        let (pictures, predictions) =
+            unsafe { (slice(pictures, count, "pictures")?, out(predictions, predictions_len, "predictions")?) };
+        some(count)?;
+        let best = with(session, |model, run| {
+            if !(1..=model.classes()).contains(&k) {
+                return fault(Status::BadArgument, "k");
+            }
+            fits(count, k, predictions_len, "predictions")?;
+            // SAFETY: the contract of this library.
+            let logits = unsafe { of_pictures(model, run, pictures)? };
+            let mut best = Vec::with_capacity(k * count);
+            for row in logits.chunks_exact(model.classes()) {
+                let probabilities = softmax(row);
+                best.extend(top_k(row, k).into_iter().map(|class_index| Prediction {
+                    name: model.names[class_index].as_ptr(),
+                    class_index,
+                    probability: probabilities[class_index],
+                    logit: row[class_index],
+                }));
+            }
+            Ok(best)
+        })?;
+        predictions.write(&best);
+        Ok(())
+    })
+}
+
+/// The outputs for each of `count` pictures of any size, before softmax: `count * classes` floats. On an error
+/// nothing is written.
+///
+/// `RESIDUAL_BUSY` while another thread uses the session; otherwise thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residual_session_logits(
+    session: *mut Session,
+    pictures: *const Picture,
+    count: usize,
+    logits: *mut f32,
+    logits_len: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the contract of this library; pictures are not borrowed any more when results are written.
+        let (pictures, out) = unsafe { (slice(pictures, count, "pictures")?, out(logits, logits_len, "logits")?) };
+        some(count)?;
+        let rows = with(session, |model, run| {
+            fits(count, model.classes(), logits_len, "logits")?;
+            // SAFETY: the contract of this library.
+            unsafe { of_pictures(model, run, pictures) }
+        })?;
+        out.write(&rows);
+        Ok(())
+    })
+}
+
+/// Runs the network on inputs that the caller has normalised: `inputs_len` floats, any number of images of
+/// `height * width * channels` each (rows from the top, pixels from the left, channels together). Writes
+/// `classes` floats for each. On an error nothing is written.
+///
+/// `RESIDUAL_BUSY` while another thread uses the session; otherwise thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residual_session_run(
+    session: *mut Session,
+    inputs: *const f32,
+    inputs_len: usize,
+    logits: *mut f32,
+    logits_len: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the contract of this library; inputs are not borrowed any more when results are written.
+        let (inputs, out) = unsafe { (slice(inputs, inputs_len, "inputs")?, out(logits, logits_len, "logits")?) };
+        let rows = with(session, |model, run| {
+            let one = model.input.elements();
+            if inputs.is_empty() || !inputs.len().is_multiple_of(one) {
+                let text = format!("`inputs` holds {inputs_len} elements, not a multiple of {one}, one image");
+                return Err(Error::with(Status::TooShort, text));
+            }
+            let count = inputs.len() / one;
+            fits(count, model.classes(), logits_len, "logits")?;
+            run.logits(model, count, |i, input| {
+                input.copy_from_slice(&inputs[i * one..][..one]);
+                Ok(())
+            })
+        })?;
+        out.write(&rows);
+        Ok(())
+    })
+}
+
+/// The layers in the order in which they run, and their times during the session's last call that
+/// succeeded. Writes the first `layers_len` of them, and how many there are to `*count`.
+///
+/// `RESIDUAL_BUSY` while another thread uses the session; otherwise thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residual_session_layers(
+    session: *mut Session,
+    layers: *mut LayerTime,
+    layers_len: usize,
+    count: *mut usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the contract of this library; what is written comes from memory of this library.
+        let (layers, count) = unsafe { (out(layers, layers_len, "layers")?, out(count, 1, "count")?) };
+        let times: Vec<LayerTime> = with(session, |model, run| {
+            let time = |(layer, time): (&crate::host::model::Layer, &u64)| LayerTime {
+                name: layer.name.as_ptr(),
+                kernel: layer.kernel.as_ptr(),
+                macs: layer.macs,
+                nanoseconds: *time,
+            };
+            Ok(model.layers.iter().zip(&run.times).map(time).collect())
+        })?;
+        layers.write(&times);
+        count.write(&[times.len()]);
+        Ok(())
+    })
+}
+
+/// Frees a session; NULL is fine. A call that uses it in another thread finishes first.
+///
+/// Thread-safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residual_session_free(session: *mut Session) -> Status {
+    guard(|| SESSIONS.remove(session, "session"))
+}
