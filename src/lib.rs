@@ -5,6 +5,7 @@
 //!   [`data::Dataset`], [`map_pictures`] runs it over any number of pictures on all threads.
 //! * [`net`], [`plan`] and [`session`] are the network, its plan and its runs (crate [`residual_core`], which
 //!   needs neither the standard library nor, for describing networks, an allocator).
+//! * [`trainer`] trains networks from scratch.
 //! * [`import`] reads and writes weights; [`data`] reads pictures and data sets (crate [`residual_train`]).
 //!
 //! ```
@@ -40,7 +41,7 @@ pub use residual_core::{Error as CoreError, Isa, geom, logits, net, plan, sessio
 pub use residual_train::{
     DataError, ImportError, data,
     data::{Image, Preprocessing},
-    import, write_atomic,
+    import, trainer, write_atomic,
 };
 
 pub use self::{

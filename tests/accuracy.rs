@@ -1,8 +1,12 @@
-//! Public weights on real photographs: the accuracy PyTorch gets.
+//! Public weights on real photographs: the accuracy PyTorch gets. The shipped model: the accuracy it claims.
 
 mod common;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use common::json;
 
@@ -52,4 +56,57 @@ fn public_weights_reach_their_accuracy() {
         println!("{file} on {}: top-1 {top1:.2}, {expected} +- {tolerance} expected", data.display());
         assert!((top1 - expected).abs() <= tolerance + 1e-9, "{file}: {top1}, expected {expected} +- {tolerance}");
     }
+}
+
+/// `models/resnet20-cifar10.safetensors`, where it was put.
+fn shipped() -> Option<PathBuf> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet20-cifar10.safetensors");
+    if !file.exists() {
+        println!("skipped: the shipped model: no {}", file.display());
+        return None;
+    }
+    Some(file)
+}
+
+#[test]
+fn the_shipped_model_answers_with_no_flag() {
+    let Some(shipped) = shipped() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("photo.png");
+    image::RgbImage::from_fn(64, 48, |x, y| image::Rgb([x as u8, y as u8, 90])).save(&picture).unwrap();
+    // In the checkout, and wherever its program is called.
+    for place in [Path::new(env!("CARGO_MANIFEST_DIR")), folder.path()] {
+        let mut command = common::residual(&["predict", "--json", picture.to_str().unwrap()]);
+        let output = command.current_dir(place).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(object["arch"], "resnet20-cifar");
+        let best = object["predictions"][0]["classes"][0]["name"].as_str().unwrap();
+        assert!(common::CLASSES.contains(&best), "{best}");
+    }
+    let file = residual::import::WeightFile::open(&shipped).unwrap();
+    for key in ["recipe", "seed", "accuracy", "data", "class_names", "mean", "std", "license", "source"] {
+        assert!(file.metadata().contains_key(key), "{key}");
+    }
+}
+
+#[test]
+fn the_shipped_model_is_as_accurate_as_it_says() {
+    let Some(shipped) = shipped() else { return };
+    let file = residual::import::WeightFile::open(&shipped).unwrap();
+    let claimed: f64 = file.metadata()["accuracy"].parse().unwrap();
+    let dir = match data() {
+        Ok(dir) => dir,
+        Err(reason) => {
+            println!("skipped: accuracy of the shipped model: {reason}");
+            return;
+        }
+    };
+    let (weights, data) = (shipped, dir.join("cifar-10-batches-bin"));
+    let object =
+        json(&["eval", "--json", "--weights", weights.to_str().unwrap(), "--data-path", data.to_str().unwrap()]);
+    assert_eq!(object["images"].as_u64(), Some(10_000));
+    let top1 = object["top1"].as_f64().unwrap();
+    println!("{} on {}: top-1 {top1:.2}, {claimed} claimed", weights.display(), data.display());
+    assert!((top1 - claimed).abs() <= 0.02 + 1e-9, "{top1}, {claimed} claimed");
 }

@@ -199,15 +199,18 @@ fn every_instruction_set_can_be_forced() {
 #[test]
 fn demo_runs_with_nothing_at_hand() {
     let folder = Fixture::new();
-    let output = common::residual(&["demo", "--arch", ARCH]).current_dir(folder.path("")).output().unwrap();
+    let mut output = common::residual(&["demo", "--arch", ARCH, "--pictures", "200", "--output-dir", "run"]);
+    let output = output.current_dir(folder.path("")).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("the same bits as on 1 thread"), "{text}");
+    assert!(text.contains("epoch   5  loss") && text.contains("folded and run on 1000 new pictures"), "{text}");
+    assert!(folder.path("run/report.html").exists());
 }
 
 #[test]
 fn help_teaches_every_command() {
     let all = succeed(&["--help"]);
-    for command in ["inspect", "predict", "eval", "convert", "bench", "demo"] {
+    for command in ["inspect", "predict", "eval", "convert", "train", "bench", "demo"] {
         assert!(all.contains(command));
         let help = succeed(&[command, "--help"]);
         assert!(help.contains("Usage: residual"), "{help}");

@@ -28,6 +28,16 @@ pub struct Model {
     pub known: Known,
 }
 
+/// The model this project trained itself and ships: classes of CIFAR-10.
+const SHIPPED: &str = "models/resnet20-cifar10.safetensors";
+
+/// Where the shipped model lies: below the working folder, or in the checkout that this program was built in.
+pub fn shipped() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok();
+    let above = program.iter().flat_map(|p| p.ancestors().skip(1).take(4).map(Path::to_path_buf));
+    [PathBuf::new()].into_iter().chain(above).map(|folder| folder.join(SHIPPED)).find(|file| file.is_file())
+}
+
 /// A network without its preprocessing: by name, or that of a weights file.
 #[derive(clap::Args)]
 pub struct Network {
@@ -81,19 +91,24 @@ pub struct Known {
 impl Model {
     /// Loads and checks the weights; says so where the preprocessing had to be assumed.
     pub fn open(&self) -> anyhow::Result<Pretrained> {
-        let model = self.known.open(&self.weights)?;
-        if model.preprocessing_assumed() {
-            super::note(&format!(
-                "{} does not say its preprocessing: ImageNet's (shorter side 256, centre 224, its mean and std) is \
-                 assumed; --mean and --std say otherwise",
-                self.weights.display()
-            ));
-        }
-        Ok(model)
+        self.known.open_noting(&self.weights)
     }
 }
 
 impl Known {
+    /// Loads and checks the weights; says so where the preprocessing had to be assumed.
+    pub fn open_noting(&self, weights: &Path) -> anyhow::Result<Pretrained> {
+        let model = self.open(weights)?;
+        if model.preprocessing_assumed() {
+            super::note(&format!(
+                "{} does not say its preprocessing: ImageNet's (shorter side 256, centre 224, its mean and std) is \
+                 assumed; --mean and --std say otherwise",
+                weights.display()
+            ));
+        }
+        Ok(model)
+    }
+
     pub fn open(&self, weights: &Path) -> anyhow::Result<Pretrained> {
         let class_names = self.class_names.as_deref().map(read_names).transpose()?;
         let given = Given { arch: self.arch, normalisation: self.mean.zip(self.std), class_names };
@@ -129,7 +144,7 @@ pub fn options(batch: usize, threads: usize) -> Result<Options, Error> {
 }
 
 /// `--threads`: at least 1.
-fn threads(text: &str) -> Result<usize, String> {
+pub fn threads(text: &str) -> Result<usize, String> {
     count(text, MOST_THREADS)
 }
 

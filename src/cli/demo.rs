@@ -1,14 +1,22 @@
 //! `residual demo`: everything at once, with nothing downloaded.
 
-use std::{fs, io::Write, path::PathBuf, time::Instant};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+    time::Instant,
+};
 
 use anyhow::ensure;
 use residual::{
-    Classifier, Given, Image, Isa, Preprocessing, Pretrained,
+    Classifier, Given, Image, Isa, Pictures, Preprocessing, Pretrained,
+    data::{Dataset, Split, Synthetic},
+    evaluate,
     net::{ResNet, fold_batch_norm},
     plan::{Options, Plan},
     session::Session,
     testing::Generated,
+    trainer::{Config, Event, Limits, Resources, Source, Trainer},
 };
 
 use super::{
@@ -16,9 +24,10 @@ use super::{
     bench::ms,
     stats::Stats,
     table::{bytes, grouped},
+    train,
 };
 
-/// See it work: inspect, run and check a network on a drawn picture
+/// See it work: inspect, run and check a network on a drawn picture, train a small one in about a minute and use it
 #[derive(clap::Args)]
 pub struct Args {
     /// Architecture to show
@@ -26,15 +35,71 @@ pub struct Args {
     arch: ResNet,
     #[command(flatten)]
     threads: args::Threads,
+    /// Keep what training writes: report.html, model.safetensors and the rest
+    #[arg(long, value_name = "OUT")]
+    output_dir: Option<PathBuf>,
+    /// Generated pictures to train on
+    #[arg(long, value_name = "N", default_value = "5000", value_parser = args::batch, hide = true)]
+    pictures: usize,
 }
-
-/// Weights this project ships, if it does.
-const MODELS: &str = "models";
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = args::options(1, args.threads.get())?;
     network(&args.arch, &options, out)?;
+    match &args.output_dir {
+        Some(folder) => learning(args, &options, folder, out)?,
+        None => {
+            let folder = tempfile::tempdir()?;
+            learning(args, &options, folder.path(), out)?;
+            writeln!(out, "  (--output-dir OUT would have kept the report with its curves)")?;
+        }
+    }
     trained(&options, out)
+}
+
+/// The full circle: a small network trained from nothing, folded, and run on pictures it has not seen.
+fn learning(args: &Args, options: &Options, folder: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+    let spec: ResNet = "resnet8-cifar".parse()?;
+    let (side, test) = (spec.input().h, Synthetic::standard(spec.input().h, Split::Test));
+    let source = Source::synthetic(args.pictures, test.len(), side);
+    let mut config = Config::paper(&spec, 5);
+    (config.lr, config.lr_scheduler, config.nesterov) = (0.2, "one-cycle".into(), true);
+    config.batch_size = config.batch_size.min(args.pictures);
+    writeln!(
+        out,
+        "training {spec} from nothing on {} generated pictures of {} classes",
+        args.pictures,
+        spec.classes()
+    )?;
+    out.flush()?;
+    let resources = Resources { threads: options.threads, workers: options.threads, isa: options.isa };
+    let begin = Instant::now();
+    let mut trainer = Trainer::new(config, source, resources, folder)?;
+    let mut written = Ok(());
+    trainer.run(&Limits::default(), &AtomicBool::new(false), |event| {
+        if let (Event::Epoch(row), Ok(())) = (event, &written) {
+            written = writeln!(out, "  {}", train::line(row)).and_then(|()| out.flush());
+        }
+    })?;
+    written?;
+    let seconds = begin.elapsed().as_secs_f64();
+
+    let model = Pretrained::open(folder.join("model.safetensors"), &Given::default())?;
+    let how = Pictures { threads: options.threads, batch: 8, isa: options.isa, skip_unreadable: false };
+    let result = evaluate(&model, &test, &how, |_| {})?;
+    let claimed = trainer.rows().last().map_or(0.0, |row| row.val_top1);
+    ensure!(
+        (result.top1 - claimed).abs() < 0.5,
+        "the folded network gets {:.2}%, training saw {claimed:.2}%",
+        result.top1
+    );
+    let (images, rate) = (result.images, result.images as f64 / result.seconds.max(f64::MIN_POSITIVE));
+    writeln!(
+        out,
+        "  trained in {seconds:.0} s; folded and run on {images} new pictures: {:.1}% right, {rate:.0} a second",
+        result.top1
+    )?;
+    Ok(())
 }
 
 /// Generated weights: everything but the meaning of the answer is real.
@@ -98,17 +163,13 @@ fn network(spec: &ResNet, options: &Options, out: &mut dyn Write) -> anyhow::Res
     Ok(())
 }
 
-/// The weights in `models`, if there are any: an answer that means something.
+/// The shipped weights, if they are there: an answer that means something.
 fn trained(options: &Options, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(MODELS).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
-    files.retain(|file| file.extension().is_some_and(|e| e == "safetensors"));
-    files.sort();
-    let Some(file) = files.first() else {
+    let Some(file) = args::shipped() else {
         writeln!(out, "for classes that mean something, give `residual predict` trained weights: see its --help")?;
         return Ok(());
     };
-    let model = Pretrained::open(file, &Given::default())?;
+    let model = Pretrained::open(&file, &Given::default())?;
     let mut classifier = Classifier::builder().threads(options.threads).build(&model)?;
     writeln!(out, "{}, a trained {}, on the drawn picture:", file.display(), model.spec())?;
     for prediction in classifier.classify(&drawn(640, 480)?, 3)? {

@@ -25,7 +25,7 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     model: args::Model,
-    /// Folder of the data set
+    /// Folder of the data set, or `synthetic`: the generated pictures that `train` knows by this name
     #[arg(long, value_name = "DIR")]
     data_path: PathBuf,
     /// Which part of the data set
@@ -62,7 +62,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         Part::Train => (Split::Train, "train"),
         Part::Test => (Split::Test, "test"),
     };
-    let data = data::open(&args.data_path, split)?;
+    let data = data::open_or_generate(&args.data_path, model.spec().input().h, split)?;
 
     let bar = progress::pictures(data.len());
     let result = evaluate(&model, data.as_ref(), &how, |n| bar.inc(n as u64));

@@ -13,6 +13,7 @@ mod predict;
 mod progress;
 mod stats;
 mod table;
+mod train;
 
 use std::{
     io::{self, BufWriter, Write},
@@ -21,7 +22,7 @@ use std::{
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-/// Deep residual networks on CPUs: inspect, classify, measure.
+/// Deep residual networks on CPUs: train, inspect, classify, measure.
 #[derive(Parser)]
 #[command(
     name = "residual",
@@ -34,6 +35,7 @@ Begin with:
   residual convert --weights resnet18.pth --arch resnet18 -o resnet18.safetensors
   residual predict --weights resnet18.safetensors photo.jpg
   residual eval --weights resnet18.safetensors --data-path imagenet
+  residual train --arch resnet20-cifar --data-path cifar-10-batches-bin --output-dir out
 
 Architectures: resnet18 resnet34 resnet50 resnet101 resnet152 plain18 plain34, resnet20-cifar plain20-cifar
 (any 6n+2 layers); suffixes -A -Ac -B -C choose shortcuts, -v1 the paper's stride placement, -wN the width.
@@ -50,6 +52,8 @@ enum Command {
     Predict(predict::Args),
     Eval(eval::Args),
     Convert(convert::Args),
+    // Boxed: it has many flags.
+    Train(Box<train::Args>),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args, &mut out),
         Command::Eval(args) => eval::run(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),
+        Command::Train(args) => train::run(args, &mut out),
         Command::Bench(args) => bench::run(args, &mut out),
         Command::Demo(args) => demo::run(args, &mut out),
     };

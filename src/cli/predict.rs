@@ -20,11 +20,15 @@ use super::{args, note, progress};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  residual predict photo.jpg                                  with the small model of this project
   residual predict --weights resnet50.safetensors photo.jpg
   residual predict --weights resnet50.pth --arch resnet50 --class-names classes.txt --top-k 3 holiday/ --json")]
 pub struct Args {
+    /// safetensors or PyTorch file (.pth, .pt, .th) [default: the CIFAR-10 model in this project's `models`]
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     #[command(flatten)]
-    model: args::Model,
+    known: args::Known,
     /// JPEG, PNG, BMP or WebP files, or folders of them
     #[arg(required = true, value_name = "PICTURE|DIR")]
     pictures: Vec<PathBuf>,
@@ -51,7 +55,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         isa: residual::isa()?,
         skip_unreadable: args.skip_unreadable,
     };
-    let model = args.model.open()?;
+    let model = match &args.weights {
+        Some(weights) => args.known.open_noting(weights)?,
+        None => {
+            let Some(shipped) = args::shipped() else { bail!("pass --weights FILE: there is no `models` folder here") };
+            let model = args.known.open_noting(&shipped)?;
+            note(&format!(
+                "{} knows these classes: {}",
+                shipped.display(),
+                model.class_names().unwrap_or_default().join(", ")
+            ));
+            model
+        }
+    };
     let pictures = find(&args.pictures)?;
 
     let bar = progress::pictures(pictures.len());

@@ -7,10 +7,12 @@ pub mod data;
 pub mod import;
 pub mod layer;
 pub mod network;
+pub mod optim;
 pub mod parameters;
 pub mod random;
 #[cfg(test)]
 mod reference;
+pub mod trainer;
 mod workers;
 
 pub use atomic::write_atomic;

@@ -167,4 +167,15 @@ pub enum DataError {
         /// the number of pictures
         len: usize,
     },
+    /// A thread that prepares pictures could not be started.
+    #[error("cannot start {threads} threads for pictures: {source}")]
+    Threads {
+        /// threads asked for
+        threads: usize,
+        /// what the operating system said
+        source: io::Error,
+    },
+    /// A thread that prepares pictures ended before its work was done.
+    #[error("a thread that prepares pictures ended early")]
+    Worker,
 }

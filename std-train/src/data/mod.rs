@@ -3,24 +3,32 @@
 //! [`Image::open`] decodes a file; [`Preprocessing`] turns it into a network's input; [`open`]
 //! finds out which kind of data set a folder holds.
 
+mod augment;
+mod cached;
 mod cifar;
 mod decode;
 mod error;
 mod image;
 mod image_folder;
+mod loader;
 mod preprocessing;
 mod resize;
+mod synthetic;
 pub mod transform;
 
 use std::path::Path;
 
 pub use self::{
+    augment::Augmentation,
+    cached::Cached,
     cifar::{Cifar, CifarFile, CifarKind},
     decode::DecodeLimits,
     error::DataError,
     image::Image,
     image_folder::{ImageFolder, pictures_below},
+    loader::{Batch, Batches, Loader, Training, channel_statistics},
     preprocessing::{Interpolation, Preprocessing},
+    synthetic::Synthetic,
 };
 
 /// A part of a data set.
@@ -75,4 +83,17 @@ pub fn open(dir: impl AsRef<Path>, split: Split) -> Result<Box<dyn Dataset>, Dat
         Some((kind, dir)) => Box::new(Cifar::open(dir, kind, split)?),
         None => Box::new(ImageFolder::open(dir, split)?),
     })
+}
+
+/// Opens the data set in `path`, as [`open`] does; `synthetic`, where no folder is called that, stands for
+/// [`Synthetic::standard`] with pictures of `side x side` pixels.
+///
+/// # Errors
+/// What [`open`] reports.
+pub fn open_or_generate(path: impl AsRef<Path>, side: usize, split: Split) -> Result<Box<dyn Dataset>, DataError> {
+    let path = path.as_ref();
+    if path == Path::new("synthetic") && !path.is_dir() {
+        return Ok(Box::new(Synthetic::standard(side, split)));
+    }
+    open(path, split)
 }

@@ -24,3 +24,13 @@ pub const LICENSE: &str = "license";
 pub const SOURCE: &str = "source";
 /// `true` if batch norms are folded into the convolutions.
 pub const FOLDED: &str = "folded";
+/// How the weights were trained: the run's configuration as JSON.
+pub const RECIPE: &str = "recipe";
+/// What they were trained on.
+pub const DATA: &str = "data";
+/// The run's seed.
+pub const SEED: &str = "seed";
+/// Steps of the optimiser.
+pub const STEPS: &str = "steps";
+/// Percentage of the validation pictures that were right at the end.
+pub const ACCURACY: &str = "accuracy";

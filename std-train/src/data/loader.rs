@@ -1,0 +1,245 @@
+//! Batches, made ready by threads of their own while the network is busy.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
+    thread,
+};
+
+use super::{Augmentation, DataError, Dataset, Preprocessing};
+use crate::random::{Purpose, Stream};
+
+/// How pictures become batches.
+#[derive(Clone)]
+pub struct Loader {
+    /// where pictures come from
+    pub data: Arc<dyn Dataset>,
+    /// those that are used, in the order they are numbered
+    pub indices: Arc<[u32]>,
+    /// pictures of a batch; an epoch's last may have fewer
+    pub batch: usize,
+    /// side of the network's input
+    pub side: usize,
+    /// how pictures are normalised, and without augmentation resized and cropped
+    pub preprocessing: Preprocessing,
+    /// random changes, and the order by chance; none for evaluation
+    pub training: Option<Training>,
+    /// threads that prepare batches
+    pub threads: usize,
+}
+
+/// What chance does.
+#[derive(Clone, Copy, Debug)]
+pub struct Training {
+    /// to every picture
+    pub augmentation: Augmentation,
+    /// the run's seed
+    pub seed: u64,
+    /// which pass over the data this is
+    pub epoch: u64,
+}
+
+/// Pictures and their classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// NHWC
+    pub images: Vec<f32>,
+    /// classes
+    pub labels: Vec<u32>,
+}
+
+/// Batches a thread may be ahead.
+const AHEAD: usize = 2;
+
+impl Loader {
+    /// Batches of an epoch.
+    pub fn batches(&self) -> usize {
+        self.indices.len().div_ceil(self.batch.max(1))
+    }
+
+    /// Pictures of batch `i`.
+    pub fn size(&self, i: usize) -> usize {
+        self.range(i).len()
+    }
+
+    fn range(&self, i: usize) -> Range<usize> {
+        let end = ((i + 1) * self.batch).min(self.indices.len());
+        (i * self.batch).min(end)..end
+    }
+
+    /// Starts preparing the batches of an epoch from number `first` on. What they hold depends on the
+    /// seed and the epoch, not on the number of threads.
+    ///
+    /// # Errors
+    /// [`DataError::Threads`] when a thread cannot be started.
+    pub fn start(&self, first: usize) -> Result<Batches, DataError> {
+        let threads = self.threads.max(1).min(self.batches().saturating_sub(first).max(1));
+        let order: Arc<[u32]> = match &self.training {
+            Some(t) => Stream::new(t.seed, Purpose::Shuffle, [t.epoch, 0]).permutation(self.indices.len()).into(),
+            None => (0..self.indices.len() as u32).collect(),
+        };
+        let channels = (0..threads).map(|worker| {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let (loader, order) = (self.clone(), order.clone());
+            let builder = thread::Builder::new().name(format!("residual-data-{worker}"));
+            let started = builder.spawn(move || {
+                for i in (first + worker..loader.batches()).step_by(threads) {
+                    let batch = loader.prepare(&order[loader.range(i)]);
+                    // An error ends the epoch; nobody listening means it was ended early.
+                    let failed = batch.is_err();
+                    if sender.send(batch).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            started.map(|_| receiver).map_err(|source| DataError::Threads { threads, source })
+        });
+        let left = self.batches().saturating_sub(first);
+        Ok(Batches { channels: channels.collect::<Result<_, _>>()?, next: 0, left })
+    }
+
+    fn prepare(&self, order: &[u32]) -> Result<Batch, DataError> {
+        let elements = self.side * self.side * 3;
+        let mut images = vec![0.0; order.len() * elements];
+        let mut labels = Vec::with_capacity(order.len());
+        for (&at, out) in order.iter().zip(images.chunks_exact_mut(elements)) {
+            let index = self.indices[at as usize] as usize;
+            labels.push(self.data.label(index) as u32);
+            let image = self.data.image(index)?;
+            let Some(Training { augmentation, seed, epoch }) = self.training else {
+                self.preprocessing.apply(&image, out)?;
+                continue;
+            };
+            let mut random = Stream::new(seed, Purpose::Augment, [epoch, index as u64]);
+            let image = match augmentation {
+                Augmentation::ScaleCrop { .. } => image,
+                _ => self.preprocessing.resize_and_crop(&image)?.into_owned(),
+            };
+            let (image, shift) = augmentation.apply(image, &mut random)?;
+            self.preprocessing.normalise(&image, out)?;
+            if shift != [0.0; 3] {
+                let shift: [f32; 3] = std::array::from_fn(|c| shift[c] / self.preprocessing.std[c]);
+                out.as_chunks_mut::<3>().0.iter_mut().for_each(|p| (0..3).for_each(|c| p[c] += shift[c]));
+            }
+        }
+        Ok(Batch { images, labels })
+    }
+}
+
+/// The batches of an epoch, in order; an error ends them.
+pub struct Batches {
+    channels: Vec<Receiver<Result<Batch, DataError>>>,
+    next: usize,
+    left: usize,
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let channel = self.channels.get(self.next)?;
+        self.next = (self.next + 1) % self.channels.len();
+        let batch = channel.recv().unwrap_or(Err(DataError::Worker));
+        if batch.is_err() {
+            self.left = 0;
+        }
+        Some(batch)
+    }
+}
+
+/// Mean and standard deviation of every channel over at most `most` of the pictures, evenly chosen, for pixels
+/// in `[0, 1]`.
+///
+/// # Errors
+/// What reading a picture reports.
+pub fn channel_statistics(data: &dyn Dataset, indices: &[u32], most: usize) -> Result<([f32; 3], [f32; 3]), DataError> {
+    let (mut sum, mut square, mut n) = ([0u64; 3], [0u64; 3], 0u64);
+    for &index in indices.iter().step_by(indices.len().div_ceil(most.max(1)).max(1)) {
+        let image = data.image(index as usize)?;
+        for pixel in image.pixels().as_chunks::<3>().0 {
+            for c in 0..3 {
+                let v = u64::from(pixel[c]);
+                sum[c] += v;
+                square[c] += v * v;
+            }
+        }
+        n += (image.width() * image.height()) as u64;
+    }
+    let n = n.max(1) as f64;
+    let mean = sum.map(|s| s as f64 / n / 255.0);
+    // Flat pictures have no deviation to divide by.
+    let std = std::array::from_fn(|c| (square[c] as f64 / n / 65025.0 - mean[c] * mean[c]).max(1e-4).sqrt() as f32);
+    Ok((mean.map(|m| m as f32), std))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{super::Synthetic, Augmentation, Batch, Dataset, Loader, Preprocessing, Training, channel_statistics};
+    use crate::data::Split;
+
+    fn loader(threads: usize, epoch: u64) -> Loader {
+        Loader {
+            data: Arc::new(Synthetic::new(50, 8, 3, Split::Train)),
+            indices: (5..48).collect(),
+            batch: 8,
+            side: 8,
+            preprocessing: Preprocessing { resize: None, crop: None, ..Preprocessing::imagenet() },
+            training: Some(Training { augmentation: Augmentation::PadCrop { pad: 1 }, seed: 1, epoch }),
+            threads,
+        }
+    }
+
+    #[test]
+    fn batches_are_the_same_for_any_number_of_threads_and_from_any_start() {
+        let all = |threads, epoch, first| -> Vec<Batch> {
+            loader(threads, epoch).start(first).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let one = all(1, 0, 0);
+        assert_eq!(one.iter().map(|b| b.labels.len()).collect::<Vec<_>>(), [8, 8, 8, 8, 8, 3]);
+        assert_eq!(one, all(3, 0, 0));
+        assert_eq!(one[2..], all(4, 0, 2));
+        assert_ne!(one, all(1, 1, 0));
+        let mut labels: Vec<u32> = one.iter().flat_map(|b| b.labels.clone()).collect();
+        let mut want: Vec<u32> = (5..48).map(|i| i % 10).collect();
+        labels.sort_unstable();
+        want.sort_unstable();
+        assert_eq!(labels, want);
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_read_ends_the_epoch_with_its_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..20 {
+            let path = dir.path().join(format!("class/{i:02}.png"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"no picture").unwrap();
+        }
+        let data = crate::data::open(dir.path(), Split::Train).unwrap();
+        let broken = Loader { data: data.into(), indices: (0..20).collect(), training: None, ..loader(3, 0) };
+        let mut batches = broken.start(0).unwrap();
+        let error = batches.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("00.png"), "{error}");
+        assert!(batches.next().is_none());
+    }
+
+    #[test]
+    fn statistics_normalise_the_pictures() {
+        let data = Synthetic::new(60, 8, 3, Split::Train);
+        let indices: Vec<u32> = (0..60).collect();
+        let (mean, std) = channel_statistics(&data, &indices, 60).unwrap();
+        let values: Vec<f64> =
+            (0..60).flat_map(|i| data.image(i).unwrap().into_pixels()).map(|v| f64::from(v) / 255.0).collect();
+        for c in 0..3 {
+            let channel = || values[c..].iter().step_by(3).map(|v| (v - f64::from(mean[c])) / f64::from(std[c]));
+            let n = values.len() as f64 / 3.0;
+            let (mean, square) = (channel().sum::<f64>() / n, channel().map(|v| v * v).sum::<f64>() / n);
+            assert!(mean.abs() < 1e-5 && (square - 1.0).abs() < 1e-4, "{mean} {square}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Stochastic gradient descent with momentum, as PyTorch defines it.
+//!
+//! ```text
+//! g = dw + weight_decay * w            v = momentum * v + g
+//! w = w - rate * v                     Nesterov: w = w - rate * (g + momentum * v)
+//! ```
+
+use crate::parameters::{Entry, Parameters};
+
+/// Strength of weight decay, by kind of parameter. The paper decays all alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decay {
+    /// of the weights of convolutions and of the classifier
+    pub weight: f32,
+    /// of batch norms' weights and biases
+    pub norm: f32,
+    /// of the classifier's bias
+    pub bias: f32,
+}
+
+impl Decay {
+    /// The same for all.
+    pub fn all(strength: f32) -> Self {
+        Decay { weight: strength, norm: strength, bias: strength }
+    }
+
+    fn of(&self, entry: &Entry) -> f32 {
+        match () {
+            _ if entry.is_weight() => self.weight,
+            _ if entry.tensor.name.as_str().starts_with("fc.") => self.bias,
+            _ => self.norm,
+        }
+    }
+}
+
+/// The optimiser and its memory.
+#[derive(Clone, Debug)]
+pub struct Sgd {
+    /// what remains of the velocity
+    pub momentum: f32,
+    /// step along the velocity to come (Nesterov)
+    pub nesterov: bool,
+    /// weight decay
+    pub decay: Decay,
+    velocity: Vec<f32>,
+}
+
+impl Sgd {
+    /// At rest.
+    pub fn new(parameters: &Parameters, momentum: f32, nesterov: bool, decay: Decay) -> Self {
+        Sgd { momentum, nesterov, decay, velocity: vec![0.0; parameters.values().len()] }
+    }
+
+    /// The velocity of every element, for checkpoints.
+    pub fn velocity(&self) -> &[f32] {
+        &self.velocity
+    }
+
+    /// The velocity of every element, to continue from a checkpoint.
+    pub fn velocity_mut(&mut self) -> &mut [f32] {
+        &mut self.velocity
+    }
+
+    /// One step of all learned parameters.
+    ///
+    /// # Panics
+    /// When `gradients` is not as long as the parameters.
+    pub fn step(&mut self, parameters: &mut Parameters, gradients: &[f32], rate: f32) {
+        assert_eq!(gradients.len(), self.velocity.len());
+        let entries: Vec<_> = parameters
+            .entries()
+            .iter()
+            .filter(|e| e.tensor.learned)
+            .map(|e| (e.range.clone(), self.decay.of(e)))
+            .collect();
+        let (momentum, nesterov) = (self.momentum, self.nesterov);
+        for (range, decay) in entries {
+            let w = &mut parameters.values_mut()[range.clone()];
+            let v = &mut self.velocity[range.clone()];
+            for ((w, v), g) in w.iter_mut().zip(v).zip(&gradients[range]) {
+                let g = g + decay * *w;
+                *v = momentum * *v + g;
+                *w -= rate * if nesterov { g + momentum * *v } else { *v };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Decay, Sgd};
+    use crate::parameters::Parameters;
+
+    #[test]
+    fn steps_are_pytorchs() {
+        let spec: residual_core::net::ResNet = "resnet8-cifar".parse().unwrap();
+        for (nesterov, decay) in [(false, Decay::all(0.01)), (true, Decay { weight: 0.01, norm: 0.0, bias: 0.02 })] {
+            let mut parameters = Parameters::init(spec, 1);
+            let before = parameters.values().to_vec();
+            let gradients: Vec<f32> = (0..before.len()).map(|i| (i % 7) as f32 * 0.1).collect();
+            let mut sgd = Sgd::new(&parameters, 0.9, nesterov, decay);
+            sgd.step(&mut parameters, &gradients, 0.5);
+            sgd.step(&mut parameters, &gradients, 0.25);
+            for entry in parameters.entries() {
+                for i in entry.range.clone().step_by(5) {
+                    let (mut w, mut v) = (f64::from(before[i]), 0.0);
+                    if entry.tensor.learned {
+                        for rate in [0.5, 0.25] {
+                            let decay = match entry.tensor.name.as_str() {
+                                "fc.bias" => decay.bias,
+                                name if name.contains("conv") || name == "fc.weight" => decay.weight,
+                                _ => decay.norm,
+                            };
+                            let g = f64::from(gradients[i]) + f64::from(decay) * w;
+                            v = 0.9 * v + g;
+                            w -= rate * if nesterov { g + 0.9 * v } else { v };
+                        }
+                    }
+                    let got = f64::from(parameters.values()[i]);
+                    assert!((got - w).abs() <= 1e-6 * (1.0 + w.abs()), "{} {i}: {got} for {w}", entry.tensor.name);
+                }
+            }
+        }
+    }
+}

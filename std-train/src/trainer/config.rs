@@ -1,0 +1,263 @@
+//! What a run is: everything its result depends on, and what it does not.
+
+use residual_core::net::{ResNet, Stem};
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+use crate::optim::{Decay, Pace, Schedule, Warmup};
+
+/// A run's configuration. Its JSON lies beside the results and inside checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// architecture
+    pub arch: String,
+    /// classes
+    pub classes: usize,
+    /// side of the input in pixels
+    pub side: usize,
+    /// passes over the training pictures
+    pub epochs: u64,
+    /// pictures a forward and backward pass
+    pub batch_size: usize,
+    /// batches whose gradients are added up for one step
+    pub accumulate: usize,
+    /// highest learning rate
+    pub lr: f64,
+    /// what remains of the velocity
+    pub momentum: f64,
+    /// Nesterov's momentum
+    pub nesterov: bool,
+    /// strength of weight decay
+    pub weight_decay: f64,
+    /// of batch norms, if not the same
+    pub norm_weight_decay: Option<f64>,
+    /// of the classifier's bias, if not the same
+    pub bias_weight_decay: Option<f64>,
+    /// label smoothing
+    pub label_smoothing: f64,
+    /// `constant`, `steps`, `plateau`, `cosine` or `one-cycle`
+    pub lr_scheduler: String,
+    /// of `steps`: at which, of all steps
+    pub lr_milestones: Vec<u64>,
+    /// of `steps` without milestones: every how many epochs; 0 for the paper's two milestones
+    pub lr_step_size: u64,
+    /// of `steps` and `plateau`: factor
+    pub lr_gamma: f64,
+    /// of `plateau`: epochs to bear
+    pub lr_patience: u32,
+    /// of `one-cycle`: where the rate is highest, as a fraction
+    pub lr_peak: f64,
+    /// epochs of linear warm-up
+    pub lr_warmup_epochs: u64,
+    /// the paper's rule for 110 layers: this rate until the training error is below 80%; 0 for none
+    pub lr_warmup_rate: f64,
+    /// whether an exponential moving average of the weights is what is validated and kept
+    pub model_ema: bool,
+    /// what remains of the average each time
+    pub model_ema_decay: f64,
+    /// every how many steps
+    pub model_ema_steps: u64,
+    /// training pictures held out for validation; 0 validates on the test set
+    pub holdout: usize,
+    /// random changes of the pictures
+    pub augment: bool,
+    /// Winograd's convolutions
+    pub winograd: bool,
+    /// every random number follows from it
+    pub seed: u64,
+}
+
+/// A rate divided this often is zero.
+const MOST_MILESTONES: u64 = 1000;
+
+impl Config {
+    /// The paper's recipe for `spec` (sections 3.4 and 4.2), for `epochs` epochs.
+    pub fn paper(spec: &ResNet, epochs: u64) -> Self {
+        let cifar = spec.stem_kind() == Stem::Cifar;
+        Config {
+            arch: spec.to_string(),
+            classes: spec.classes(),
+            side: spec.input().h,
+            epochs,
+            batch_size: if cifar { 128 } else { 256 },
+            accumulate: 1,
+            lr: 0.1,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 1e-4,
+            norm_weight_decay: None,
+            bias_weight_decay: None,
+            label_smoothing: 0.0,
+            lr_scheduler: if cifar { "steps" } else { "plateau" }.into(),
+            lr_milestones: Vec::new(),
+            lr_step_size: 0,
+            lr_gamma: 0.1,
+            lr_patience: 5,
+            lr_peak: 0.25,
+            lr_warmup_epochs: 0,
+            lr_warmup_rate: if cifar && spec.depth() >= 110 { 0.01 } else { 0.0 },
+            model_ema: false,
+            model_ema_decay: 0.999,
+            model_ema_steps: 1,
+            holdout: 0,
+            augment: true,
+            winograd: true,
+            seed: 0,
+        }
+    }
+
+    /// Its network.
+    ///
+    /// # Errors
+    /// A name or size that is none.
+    pub fn spec(&self) -> Result<ResNet, TrainError> {
+        let spec: ResNet = self.arch.parse()?;
+        Ok(spec.with_classes(self.classes)?.with_input(self.side, self.side)?)
+    }
+
+    /// The course of the learning rate over a run of `steps_per_epoch` steps an epoch. Without milestones,
+    /// `steps` has the paper's at the same fractions of the run: 32k and 48k of 64k.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] for a schedule that is none.
+    pub fn pace(&self, steps_per_epoch: u64) -> Result<Pace, TrainError> {
+        let total = steps_per_epoch.saturating_mul(self.epochs);
+        let gamma = self.lr_gamma;
+        let schedule = match self.lr_scheduler.as_str() {
+            "constant" => Schedule::Constant,
+            "steps" => {
+                let milestones = match (&self.lr_milestones[..], self.lr_step_size) {
+                    ([], 0) => vec![total / 2, total / 4 * 3 + total % 4 * 3 / 4],
+                    ([], epochs) => {
+                        // Later ones are never reached.
+                        let times = (self.epochs / epochs).min(MOST_MILESTONES);
+                        (1..=times).map(|i| i.saturating_mul(epochs).saturating_mul(steps_per_epoch)).collect()
+                    }
+                    (milestones, _) => milestones.to_vec(),
+                };
+                Schedule::Steps { milestones, gamma }
+            }
+            "plateau" => Schedule::Plateau { gamma, patience: self.lr_patience },
+            "cosine" => Schedule::Cosine,
+            "one-cycle" => Schedule::OneCycle { peak: self.lr_peak },
+            other => {
+                let reason = "is none of constant, steps, plateau, cosine and one-cycle";
+                return Err(TrainError::Setting { name: "lr-scheduler", value: other.into(), reason });
+            }
+        };
+        let warmup = match (self.lr_warmup_epochs, self.lr_warmup_rate) {
+            (0, 0.0) => Warmup::None,
+            (0, rate) => Warmup::UntilError { rate, error: 0.8 },
+            (epochs, _) => Warmup::Linear(epochs.saturating_mul(steps_per_epoch)),
+        };
+        Ok(Pace { rate: self.lr, schedule, warmup, total })
+    }
+
+    /// Weight decay of every kind of parameter.
+    pub fn decay(&self) -> Decay {
+        let or = |own: Option<f64>| own.unwrap_or(self.weight_decay) as f32;
+        Decay { weight: self.weight_decay as f32, norm: or(self.norm_weight_decay), bias: or(self.bias_weight_decay) }
+    }
+
+    /// Checks every number.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] naming the first that is out of its range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let number = |name, value: f64, allowed: bool, reason| {
+            if allowed { Ok(()) } else { Err(TrainError::Setting { name, value: value.to_string(), reason }) }
+        };
+        let fraction = |name, v: f64| number(name, v, (0.0..1.0).contains(&v), "must be at least 0 and below 1");
+        // What overflows f32 would be infinite in the optimiser.
+        let small = |v: f64| (v as f32).is_finite();
+        let positive = |name, v: f64| number(name, v, small(v) && v > 0.0, "must be a positive number");
+        let not_negative = |name, v: f64| number(name, v, small(v) && v >= 0.0, "must be a number not below 0");
+        positive("lr", self.lr)?;
+        fraction("momentum", self.momentum)?;
+        not_negative("weight-decay", self.weight_decay)?;
+        not_negative("norm-weight-decay", self.norm_weight_decay.unwrap_or(0.0))?;
+        not_negative("bias-weight-decay", self.bias_weight_decay.unwrap_or(0.0))?;
+        fraction("label-smoothing", self.label_smoothing)?;
+        positive("lr-gamma", self.lr_gamma)?;
+        let inside = self.lr_peak > 0.0 && self.lr_peak < 1.0;
+        number("lr-peak", self.lr_peak, inside, "must lie between 0 and 1")?;
+        not_negative("lr-warmup-rate", self.lr_warmup_rate)?;
+        fraction("model-ema-decay", self.model_ema_decay)?;
+        for (name, value) in [
+            ("epochs", self.epochs),
+            ("batch-size", self.batch_size as u64),
+            ("accumulate", self.accumulate as u64),
+            ("model-ema-steps", self.model_ema_steps),
+        ] {
+            number(name, value as f64, value > 0, "must be at least 1")?;
+        }
+        Ok(())
+    }
+
+    /// The first setting of two runs that differs: `(name, here, there)`.
+    pub fn difference(&self, other: &Config) -> Option<(String, String, String)> {
+        let object = |c: &Config| match serde_json::to_value(c) {
+            Ok(serde_json::Value::Object(map)) => map,
+            _ => serde_json::Map::new(),
+        };
+        let other = object(other);
+        object(self).into_iter().find_map(|(name, value)| {
+            let there = other.get(&name).cloned().unwrap_or_default();
+            (value != there).then(|| (name.replace('_', "-"), value.to_string(), there.to_string()))
+        })
+    }
+
+    /// As indented JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Decay, Schedule, Warmup};
+
+    fn paper(arch: &str) -> Config {
+        Config::paper(&arch.parse().unwrap(), 160)
+    }
+
+    #[test]
+    fn the_papers_recipe_has_its_numbers() {
+        let pace = paper("resnet110-cifar").pace(400).unwrap();
+        assert_eq!((pace.rate, pace.total), (0.1, 64_000));
+        assert_eq!(pace.schedule, Schedule::Steps { milestones: vec![32_000, 48_000], gamma: 0.1 });
+        assert_eq!(pace.warmup, Warmup::UntilError { rate: 0.01, error: 0.8 });
+        assert_eq!(paper("resnet56-cifar").pace(400).unwrap().warmup, Warmup::None);
+        let imagenet = paper("resnet50");
+        assert_eq!((imagenet.batch_size, imagenet.decay()), (256, Decay::all(1e-4)));
+        assert!(matches!(imagenet.pace(1).unwrap().schedule, Schedule::Plateau { .. }));
+    }
+
+    #[test]
+    fn steps_follow_the_flags() {
+        let mut config = paper("resnet20-cifar");
+        (config.epochs, config.lr_step_size) = (7, 3);
+        let milestones = |c: &Config| match c.pace(10).unwrap().schedule {
+            Schedule::Steps { milestones, .. } => milestones,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(milestones(&config), [30, 60]);
+        config.lr_milestones = vec![5];
+        assert_eq!(milestones(&config), [5]);
+        config.lr_warmup_epochs = 2;
+        assert_eq!(config.pace(10).unwrap().warmup, Warmup::Linear(20));
+        (config.epochs, config.lr_milestones, config.lr_step_size) = (u64::MAX, vec![], 1);
+        assert_eq!(milestones(&config).len(), 1000);
+    }
+
+    #[test]
+    fn json_round_trips_and_differences_are_named() {
+        let config = Config { norm_weight_decay: Some(0.0), ..paper("resnet20-cifar") };
+        let again: Config = serde_json::from_str(&config.json()).unwrap();
+        assert_eq!((&again, config.difference(&again)), (&config, None));
+        let other = Config { batch_size: 64, ..again };
+        let difference = config.difference(&other).unwrap();
+        assert_eq!(difference, ("batch-size".into(), "128".into(), "64".into()));
+    }
+}

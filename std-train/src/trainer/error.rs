@@ -1,0 +1,80 @@
+//! The error of training.
+
+use std::{io, path::Path};
+
+use crate::{data::DataError, import::ImportError, network::StepError};
+
+/// Why training could not begin or go on. Checkpoints written before stay as they are.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting out of its range.
+    #[error("--{name} {value}: {reason}")]
+    Setting {
+        /// its flag
+        name: &'static str,
+        /// what was asked for
+        value: String,
+        /// what is wrong
+        reason: &'static str,
+    },
+    /// A data set that cannot be trained on.
+    #[error("the data set has {got} {what}, {need} needed")]
+    Data {
+        /// of what there are too few
+        what: &'static str,
+        /// how many are needed
+        need: usize,
+        /// how many there are
+        got: usize,
+    },
+    /// A checkpoint that is damaged or belongs to another run.
+    #[error("{file}: {reason}")]
+    Checkpoint {
+        /// the file
+        file: String,
+        /// what is wrong
+        reason: String,
+    },
+    /// The numbers left what can be computed with.
+    #[error("training diverged at step {step}: {source}; a lower learning rate or a longer warm-up may help")]
+    Diverged {
+        /// the step
+        step: u64,
+        /// where
+        source: StepError,
+    },
+    /// A weight left what can be computed with, and no layer's output showed it yet.
+    #[error("training diverged at step {step}: tensor `{tensor}` holds {value}; a lower learning rate may help")]
+    Weight {
+        /// the step
+        step: u64,
+        /// the tensor
+        tensor: String,
+        /// NaN or an infinity
+        value: f32,
+    },
+    /// The operating system refused a file.
+    #[error("{file}: {source}")]
+    Io {
+        /// the file
+        file: String,
+        /// what the operating system said
+        source: io::Error,
+    },
+    /// A picture or the data set cannot be read.
+    #[error(transparent)]
+    Picture(#[from] DataError),
+    /// A file of weights cannot be written.
+    #[error(transparent)]
+    Weights(#[from] ImportError),
+    /// The network cannot be built.
+    #[error(transparent)]
+    Network(#[from] residual_core::Error),
+}
+
+impl TrainError {
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        TrainError::Io { file: path.display().to_string(), source }
+    }
+}

@@ -1,0 +1,229 @@
+//! `residual train` as a user calls it: what it writes, how it stops, how it goes on, what it refuses.
+
+mod common;
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Fixture, fail, json, residual, succeed};
+
+/// A small run on generated pictures: 40 steps an epoch.
+fn arguments(out: &str, more: &[&str]) -> Vec<String> {
+    let base = [
+        ["--arch", "resnet8-cifar-w8"],
+        ["--data-path", "synthetic"],
+        ["--train-crop-size", "8"],
+        ["--epochs", "2"],
+        ["--lr", "0.2"],
+        ["--lr-scheduler", "one-cycle"],
+        ["--model-ema-decay", "0.5"],
+        ["--seed", "3"],
+        ["--threads", "1"],
+        ["--output-dir", out],
+    ];
+    let kept = base.iter().filter(|[flag, _]| !more.contains(flag)).flatten();
+    ["train", "--nesterov", "--model-ema"].iter().chain(kept).chain(more).map(|&text| text.to_owned()).collect()
+}
+
+fn train(out: &str, more: &[&str]) -> String {
+    let arguments = arguments(out, more);
+    succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn refused(out: &str, more: &[&str]) -> String {
+    let arguments = arguments(out, more);
+    fail(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).1
+}
+
+#[test]
+fn a_run_leaves_everything_and_eval_needs_nothing_else() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    let text = train(&out, &[]);
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let metrics = fs::read_to_string(fixture.path("out/metrics.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = metrics.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(
+        rows[0],
+        ["epoch", "step", "lr", "train_loss", "train_top1", "val_loss", "val_top1", "images_per_second"]
+    );
+    assert_eq!((rows.len(), rows[1][0], rows[1][1], rows[2][0], rows[2][1]), (3, "1", "40", "2", "80"));
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(fixture.path("out/config.json")).unwrap()).unwrap();
+    assert_eq!((&config["arch"], &config["classes"]), (&"resnet8-cifar-w8".into(), &10.into()));
+    let report = fs::read_to_string(fixture.path("out/report.html")).unwrap();
+    assert!(report.contains("<svg") && report.contains("resnet8-cifar-w8 on synthetic"));
+    let names: Vec<String> =
+        fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names.iter().filter(|n| n.starts_with("events.out.tfevents.")).count(), 1, "{names:?}");
+    assert_eq!(names.len(), 6, "{names:?}");
+
+    let weights = fixture.arg("out/model.safetensors");
+    let object = json(&["eval", "--weights", &weights, "--data-path", "synthetic", "--json"]);
+    assert_eq!(object["images"].as_u64(), Some(1000));
+    let claimed: f64 = rows[2][6].parse().unwrap();
+    assert!((object["top1"].as_f64().unwrap() - claimed).abs() < 1e-6, "{object} for {claimed}");
+    assert!(claimed > 20.0, "ten classes, {claimed}% right");
+}
+
+#[test]
+fn threads_do_not_change_a_byte() {
+    let fixture = Fixture::new();
+    let (one, two) = (fixture.arg("one"), fixture.arg("two"));
+    train(&one, &["--max-steps", "50", "--workers", "1"]);
+    train(&two, &["--max-steps", "50", "--workers", "3", "--threads", "2"]);
+    for file in ["checkpoint", "model.safetensors"] {
+        assert!(fs::read(fixture.path("one").join(file)).unwrap() == fs::read(fixture.path("two").join(file)).unwrap());
+    }
+}
+
+fn start(out: &str, more: &[&str]) -> Child {
+    let arguments = arguments(out, more);
+    let mut command = residual(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits until there is a checkpoint.
+fn wait_for(path: &std::path::Path) {
+    let begin = Instant::now();
+    while !path.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "no {}", path.display());
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_run_killed_while_it_writes_goes_on_from_the_checkpoint_before() {
+    let fixture = Fixture::new();
+    let (whole, broken) = (fixture.arg("whole"), fixture.arg("broken"));
+    train(&whole, &["--max-steps", "60"]);
+    // A checkpoint at every step: most of the time is spent writing them.
+    let mut child = start(&broken, &["--save-seconds", "0", "--max-steps", "60"]);
+    wait_for(&fixture.path("broken/checkpoint"));
+    for pause in [1, 13, 29] {
+        thread::sleep(Duration::from_millis(pause));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let resume = ["--resume", &broken, "--save-seconds", "0", "--max-steps", "60"];
+        child = start(&broken, &resume);
+        thread::sleep(Duration::from_millis(200));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Only what the checkpoint says, on more threads.
+    succeed(&["train", "--resume", &broken, "--data-path", "synthetic", "--max-steps", "60", "--threads", "2"]);
+    for file in ["checkpoint", "model.safetensors"] {
+        let read = |run: &str| fs::read(fixture.path(run).join(file)).unwrap();
+        assert!(read("whole") == read("broken"), "{file}");
+    }
+    let steps = |run: &str| -> Vec<String> {
+        let text = fs::read_to_string(fixture.path(run).join("metrics.csv")).unwrap();
+        // All but the speed.
+        text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect()
+    };
+    assert_eq!(steps("whole"), steps("broken"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_saves_where_it_is() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    let child = start(&out, &["--save-seconds", "0", "--epochs", "1000"]);
+    wait_for(&fixture.path("out/checkpoint"));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("error: interrupted at step ") && text.contains("--resume"), "{text}");
+    let step: u64 = text.split(' ').nth(4).unwrap().trim_end_matches(';').parse().unwrap();
+    let more = (step + 3).to_string();
+    let args = ["train", "--resume", &out, "--data-path", "synthetic", "--max-steps", &more, "--json"];
+    assert_eq!(json(&args)["step"].as_u64(), Some(step + 3));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_loses_no_checkpoint() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    train(&out, &["--max-steps", "3"]);
+    let good = fs::read(fixture.path("out/checkpoint")).unwrap();
+    // Files may not grow past 32 kB, and the process is told so by an error, as on a full disk.
+    let script = "trap '' XFSZ; ulimit -f 64; exec \"$@\"";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_residual")]);
+    command.args(["train", "--resume", &out, "--data-path", "synthetic", "--max-steps", "5"]);
+    let (_, text) = common::check_failure(&["a full disk"], &mut command);
+    assert!(text.contains(&out) && text.contains("too large"), "{text}");
+    assert!(fs::read(fixture.path("out/checkpoint")).unwrap() == good);
+    let left =
+        fs::read_dir(&out).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().ends_with(".tmp"));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn bad_settings_and_data_are_refused_by_name() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    for (flags, says) in [
+        (["--lr-gamma", "NaN"], "--lr-gamma NaN: must be a positive number"),
+        (["--momentum", "1"], "--momentum 1: must be at least 0 and below 1"),
+        (["--weight-decay", "-1"], "--weight-decay -1: must be a number not below 0"),
+        (["--lr-peak", "2"], "--lr-peak 2: must lie between 0 and 1"),
+        (["--label-smoothing", "inf"], "--label-smoothing inf"),
+        (["--holdout", "5000"], "has 5000 training pictures, 5001 needed"),
+        (["--max-steps", "x"], "--max-steps"),
+    ] {
+        let text = refused(&out, &flags);
+        assert!(text.contains(says), "{flags:?}: {text}");
+    }
+    let run = |data: &str, flags: &[&str]| refused(&out, &[&["--data-path", data], flags].concat());
+    assert!(run("synthetic", &["--lr", "NaN"]).contains("--lr NaN: must be a positive number"));
+    assert!(run("synthetic", &["--lr-scheduler", "linear"]).contains("--lr-scheduler linear: is none of constant"));
+    let text = run("synthetic", &["--batch-size", "5001"]);
+    assert!(text.contains("synthetic: the data set has 5000 training pictures for a batch, 5001 needed"), "{text}");
+    assert!(run(&fixture.arg("absent"), &[]).contains("absent: no such folder"));
+
+    fixture.tree("one/train", 1, 9);
+    fixture.tree("one/test", 1, 3);
+    let text = run(&fixture.arg("one"), &["--batch-size", "4"]);
+    assert!(text.contains("one: the data set has 1 classes, 2 needed"), "{text}");
+
+    fixture.tree("broken/train", 3, 9);
+    fixture.tree("broken/test", 3, 3);
+    fixture.write("broken/train/bird/5.png", b"no picture");
+    let text = run(&fixture.arg("broken"), &["--batch-size", "4"]);
+    assert!(text.contains("5.png"), "{text}");
+}
+
+#[test]
+fn checkpoints_of_other_runs_and_broken_ones_are_refused() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    train(&out, &["--max-steps", "2"]);
+    let path = fixture.path("out/checkpoint");
+    let resume = |flags: &[&str]| {
+        let mut args = vec!["train", "--resume", &out, "--data-path", "synthetic", "--max-steps", "3"];
+        args.extend(flags);
+        fail(&args).1
+    };
+    let text = resume(&["--arch", "resnet14-cifar-w8"]);
+    let says = "is of a run with arch \"resnet8-cifar-w8\", this one has \"resnet14-cifar-w8\"";
+    assert!(text.contains(path.to_str().unwrap()) && text.contains(says), "{text}");
+    assert!(resume(&["--lr", "0.1"]).contains("is of a run with lr 0.2, this one has 0.1"));
+    let good = fs::read(&path).unwrap();
+    for length in [0, 5, 200, good.len() / 2, good.len() - 1] {
+        fs::write(&path, &good[..length]).unwrap();
+        assert!(resume(&[]).contains(path.to_str().unwrap()));
+    }
+    fs::write(&path, fs::read(fixture.path("out/model.safetensors")).unwrap()).unwrap();
+    assert!(resume(&[]).contains("is no checkpoint: no `residual_checkpoint` in it"));
+    let absent = fixture.arg("absent");
+    assert!(fail(&["train", "--resume", &absent, "--data-path", "synthetic"]).1.contains("absent/checkpoint"));
+}
