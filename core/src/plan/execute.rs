@@ -38,12 +38,27 @@ impl Plan {
         executor: &impl Executor,
         mut after: impl FnMut(&Step, &[f32]),
     ) -> Result<&'a [f32], Error> {
+        self.execute_editing(input, packed, arena, executor, |step, output| after(step, output))
+    }
+
+    /// Like [`Plan::execute_with`], and what `edit` makes of a layer's output is what later layers read.
+    ///
+    /// # Errors
+    /// As for [`Plan::execute`].
+    pub fn execute_editing<'a>(
+        &self,
+        input: &[f32],
+        packed: &[f32],
+        arena: &'a mut [f32],
+        executor: &impl Executor,
+        mut edit: impl FnMut(&Step, &mut [f32]),
+    ) -> Result<&'a [f32], Error> {
         check_len("input", self.input_len(), input.len())?;
         check_len("packed weight buffer", self.packed_len, packed.len())?;
         check_len("arena", self.arena_len, arena.len())?;
         for step in &self.steps {
             self.run_step(step, input, packed, arena, executor);
-            after(step, &arena[step.output.clone()]);
+            edit(step, &mut arena[step.output.clone()]);
         }
         Ok(&arena[self.output.clone()])
     }
