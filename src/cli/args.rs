@@ -8,7 +8,7 @@ use std::{
 use anyhow::anyhow;
 use clap::error::ErrorKind;
 use residual::{
-    Error, Given, Preprocessing, Pretrained,
+    Error, Given, Preprocessing, Pretrained, QuantizedModel,
     import::{WeightFile, check, spec_from},
     net::ResNet,
     plan::Options,
@@ -21,7 +21,7 @@ const MOST_BATCH: usize = 65_536;
 /// Weights and what is known about them.
 #[derive(clap::Args)]
 pub struct Model {
-    /// safetensors or PyTorch file (.pth, .pt, .th)
+    /// safetensors or PyTorch file (.pth, .pt, .th); to predict, eval and inspect also an int8 model (.rsd, .tflite)
     #[arg(long, value_name = "FILE")]
     pub weights: PathBuf,
     #[command(flatten)]
@@ -79,6 +79,14 @@ pub struct Known {
 }
 
 impl Model {
+    /// The int8 model, if the file is one.
+    pub fn quantized(&self) -> anyhow::Result<Option<QuantizedModel>> {
+        if !QuantizedModel::is_one(&self.weights) {
+            return Ok(None);
+        }
+        Ok(Some(QuantizedModel::open(&self.weights, &self.known.given()?)?))
+    }
+
     /// Loads and checks the weights; says so where the preprocessing had to be assumed.
     pub fn open(&self) -> anyhow::Result<Pretrained> {
         let model = self.known.open(&self.weights)?;
@@ -95,12 +103,17 @@ impl Model {
 
 impl Known {
     pub fn open(&self, weights: &Path) -> anyhow::Result<Pretrained> {
-        let class_names = self.class_names.as_deref().map(read_names).transpose()?;
-        let given = Given { arch: self.arch, normalisation: self.mean.zip(self.std), class_names };
-        Pretrained::open(weights, &given).map_err(|error| match (error, &self.class_names) {
+        Pretrained::open(weights, &self.given()?).map_err(|error| match (error, &self.class_names) {
             (error @ Error::ClassNames { .. }, Some(file)) => anyhow!("{}: {error}", file.display()),
             (error, _) => error.into(),
         })
+    }
+}
+
+impl Known {
+    fn given(&self) -> anyhow::Result<Given> {
+        let class_names = self.class_names.as_deref().map(read_names).transpose()?;
+        Ok(Given { arch: self.arch, normalisation: self.mean.zip(self.std), class_names })
     }
 }
 

@@ -3,9 +3,10 @@
 use std::{io::Write, path::PathBuf};
 
 use residual::{
-    Evaluation, Pictures, Pretrained,
+    Evaluation, Pictures,
     data::{self, Split},
-    evaluate,
+    evaluate, evaluate_quantized,
+    quant::DotIsa,
 };
 use serde_json::json;
 
@@ -57,7 +58,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         isa: residual::isa()?,
         skip_unreadable: args.skip_unreadable,
     };
-    let model = args.model.open()?;
+    let quantized = args.model.quantized()?;
+    let model = if quantized.is_none() { Some(args.model.open()?) } else { None };
     let (split, split_name) = match args.split {
         Part::Train => (Split::Train, "train"),
         Part::Test => (Split::Test, "test"),
@@ -65,7 +67,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let data = data::open(&args.data_path, split)?;
 
     let bar = progress::pictures(data.len());
-    let result = evaluate(&model, data.as_ref(), &how, |n| bar.inc(n as u64));
+    let progress = |n: usize| bar.inc(n as u64);
+    let (result, name, kernels) = match (&quantized, &model) {
+        (Some(model), _) => {
+            let kernels = DotIsa::of(how.isa).name();
+            (evaluate_quantized(model, data.as_ref(), &how, progress), model.name(), kernels)
+        }
+        (None, Some(model)) => {
+            (evaluate(model, data.as_ref(), &how, progress), model.spec().to_string(), how.isa.name())
+        }
+        (None, None) => anyhow::bail!("{}: no model", args.data_path.display()),
+    };
     bar.finish_and_clear();
     let result = result.map_err(|error| match error {
         error @ residual::Error::Classes { .. } => anyhow::anyhow!("{}: {error}", args.data_path.display()),
@@ -80,7 +92,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         let classes = result.classes.iter();
         let classes = classes.map(|c| json!({ "name": c.name, "images": c.images, "top1": c.top1, "top5": c.top5 }));
         let object = json!({
-            "arch": model.spec().to_string(),
+            "arch": name,
             "top1": result.top1,
             "top5": result.top5,
             "images": result.images,
@@ -90,18 +102,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "split": split_name,
             "threads": how.threads,
             "batch_size": how.batch,
-            "isa": how.isa.name(),
+            "isa": kernels,
+            "type": if quantized.is_some() { "int8" } else { "f32" },
             "classes": classes.collect::<Vec<_>>(),
         });
         writeln!(out, "{object:#}")?;
         return Ok(());
     }
-    show(&result, &model, out)?;
-    writeln!(out, "{images_per_second:.0} pictures/s on {} threads, {}", how.threads, how.isa)?;
+    show(&result, &name, out)?;
+    writeln!(out, "{images_per_second:.0} pictures/s on {} threads, {}", how.threads, kernels)?;
     Ok(())
 }
 
-fn show(result: &Evaluation, model: &Pretrained, out: &mut dyn Write) -> anyhow::Result<()> {
+fn show(result: &Evaluation, name: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut table = Table::new(&["class", "pictures", "top-1 %", "top-5 %"]);
     let percent = |n: usize, of: usize| match of {
         0 => "-".to_owned(),
@@ -118,7 +131,7 @@ fn show(result: &Evaluation, model: &Pretrained, out: &mut dyn Write) -> anyhow:
     table.write(out)?;
     writeln!(out)?;
     let (images, unreadable) = (result.images, result.unreadable.len());
-    write!(out, "{}: top-1 {:.2}%, top-5 {:.2}% of {images} pictures", model.spec(), result.top1, result.top5)?;
+    write!(out, "{name}: top-1 {:.2}%, top-5 {:.2}% of {images} pictures", result.top1, result.top5)?;
     match unreadable {
         0 => writeln!(out)?,
         n => writeln!(out, "; {n} could not be read")?,

@@ -6,10 +6,12 @@ mod cold;
 mod convert;
 mod demo;
 mod eval;
+mod fit;
 mod inspect;
 mod peak;
 mod predict;
 mod progress;
+mod quantize;
 mod stats;
 mod table;
 
@@ -49,6 +51,8 @@ enum Command {
     Predict(predict::Args),
     Eval(eval::Args),
     Convert(convert::Args),
+    Quantize(quantize::Args),
+    Fit(fit::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -64,6 +68,8 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args, &mut out),
         Command::Eval(args) => eval::run(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),
+        Command::Fit(args) => fit::run(args, &mut out),
+        Command::Quantize(args) => quantize::run(args, &mut out),
         Command::Bench(args) => bench::run(args, &mut out),
         Command::Demo(args) => demo::run(args, &mut out),
     };

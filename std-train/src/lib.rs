@@ -8,9 +8,11 @@ pub mod import;
 pub mod layer;
 pub mod network;
 pub mod parameters;
+pub mod quantize;
 pub mod random;
 #[cfg(test)]
 mod reference;
+pub mod tflite;
 mod workers;
 
 pub use atomic::write_atomic;

@@ -2,6 +2,7 @@
 
 mod checks;
 mod golden;
+mod litert;
 mod mcu;
 mod preprocess;
 
@@ -25,6 +26,8 @@ enum Command {
         /// folder with the reference values
         dir: PathBuf,
     },
+    /// Compare int8 .tflite files with LiteRT's reference kernels, byte by byte
+    Litert(litert::LitertArgs),
     /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
     Mcu(mcu::McuArgs),
 }
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Test => checks::run(),
         Command::Golden { dir } => golden::run(&dir),
+        Command::Litert(args) => litert::run(&args),
         Command::Mcu(args) => mcu::run(&args),
     }
 }

@@ -5,6 +5,8 @@ mod board;
 mod elf;
 mod host;
 
+pub use host::pictures;
+
 use std::{
     collections::BTreeMap,
     fs,
