@@ -12,6 +12,8 @@ use residual::{
     import::{WeightFile, check, spec_from},
     net::ResNet,
     plan::Options,
+    testing::Generated,
+    weights::{Tensor, Weights},
 };
 
 /// More is a slip of the finger.
@@ -58,6 +60,27 @@ impl Network {
             spec = spec.with_input(side, side)?;
         }
         Ok((spec, Some(weights)))
+    }
+}
+
+/// Weights to measure with: a file's, or generated ones, which take the same time.
+pub enum Source {
+    File(WeightFile),
+    Generated(Generated),
+}
+
+impl Source {
+    pub fn new(spec: ResNet, file: Option<WeightFile>) -> Self {
+        file.map_or_else(|| Source::Generated(Generated::new(spec)), Source::File)
+    }
+}
+
+impl Weights for Source {
+    fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        match self {
+            Source::File(file) => file.tensor(name),
+            Source::Generated(generated) => generated.tensor(name),
+        }
     }
 }
 
@@ -124,8 +147,8 @@ impl Threads {
 }
 
 /// Plan options with the instruction set the environment asks for.
-pub fn options(batch: usize, threads: usize) -> Result<Options, Error> {
-    Ok(Options { batch, threads, isa: residual::isa()?, ..Options::default() })
+pub fn options(batch: usize, threads: usize, winograd: bool) -> Result<Options, Error> {
+    Ok(Options { batch, threads, isa: residual::isa()?, winograd })
 }
 
 /// `--threads`: at least 1.

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -11,12 +12,13 @@ use residual::{
     peak::fma_gflops,
     plan::Step,
     session::Session,
-    testing::{Generated, Uniform},
+    testing::Uniform,
 };
 use serde_json::{Value, json};
 
 use super::{
     args, cold, peak,
+    plan_file::PlanFile,
     stats::Stats,
     table::{Table, bytes, grouped},
 };
@@ -31,6 +33,7 @@ Examples:
   residual bench --arch resnet50 --threads 1
   residual bench --arch resnet20-cifar --batch 16 --json
   residual bench --weights resnet50.safetensors --profile
+  residual bench --arch resnet50 --plan resnet50.plan.json
   residual bench --peak --threads 1          multiply-adds on registers, reads from memory
   residual bench --arch resnet50 --cold      process start to first result, peak memory, size of the binary")]
 pub struct Args {
@@ -41,6 +44,12 @@ pub struct Args {
     pub batch: usize,
     #[command(flatten)]
     pub threads: args::Threads,
+    /// Do without Winograd convolutions
+    #[arg(long)]
+    pub no_winograd: bool,
+    /// Use the kernels of a file that `residual tune` wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cold", "peak"])]
+    plan: Option<PathBuf>,
     /// Time to measure for
     #[arg(long, value_name = "S", default_value = "3", value_parser = args::seconds)]
     seconds: f64,
@@ -75,19 +84,16 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         return cold::run(args, out);
     }
     let (spec, weights) = args.network.open()?;
-    let options = args::options(args.batch, args.threads.get())?;
-    let begin;
-    let mut session = match weights {
-        Some(weights) => {
-            begin = Instant::now();
-            Session::new(&fold_batch_norm(&spec, &weights)?, &options)?
-        }
-        None => {
-            let weights = Generated::new(spec);
-            begin = Instant::now();
-            Session::new(&fold_batch_norm(&spec, &weights)?, &options)?
-        }
-    };
+    let options = args::options(args.batch, args.threads.get(), !args.no_winograd)?;
+    let plan = args.plan.as_deref().map(|file| PlanFile::open(file, &spec, &options)).transpose()?;
+    let weights = args::Source::new(spec, weights);
+    let begin = Instant::now();
+    let mut net = fold_batch_norm(&spec, &weights)?;
+    if let Some(plan) = &plan {
+        plan.apply(&mut net);
+    }
+    let mut session = Session::new(&net, &options)?;
+    drop(net);
     let prepare_ms = ms(begin.elapsed());
     let input = Uniform::new(1).vec(session.plan().input_len());
 

@@ -32,7 +32,7 @@ pub struct Args {
 const MODELS: &str = "models";
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    let options = args::options(1, args.threads.get())?;
+    let options = args::options(1, args.threads.get(), true)?;
     network(&args.arch, &options, out)?;
     trained(&options, out)
 }

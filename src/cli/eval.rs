@@ -9,7 +9,7 @@ use residual::{
 };
 use serde_json::json;
 
-use super::{args, note, progress, table::Table};
+use super::{args, note, plan_file::PlanFile, progress, table::Table};
 
 /// Measure top-1 and top-5 accuracy on a data set
 ///
@@ -39,6 +39,9 @@ pub struct Args {
     /// Count pictures that cannot be read instead of stopping at the first
     #[arg(long)]
     skip_unreadable: bool,
+    /// Use the kernels of a file that `residual tune` wrote
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -57,7 +60,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         isa: residual::isa()?,
         skip_unreadable: args.skip_unreadable,
     };
-    let model = args.model.open()?;
+    let mut model = args.model.open()?;
+    if let Some(file) = &args.plan {
+        let options = args::options(how.batch, how.threads, true)?;
+        model.prefer_kernels(PlanFile::open(file, model.spec(), &options)?.kernels);
+    }
     let (split, split_name) = match args.split {
         Part::Train => (Split::Train, "train"),
         Part::Test => (Split::Test, "test"),

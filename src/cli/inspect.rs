@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    let options = args::options(args.batch, args.threads.get())?;
+    let options = args::options(args.batch, args.threads.get(), true)?;
     let (spec, weights) = args.network.open()?;
     match weights {
         None => show(args, &Plan::new(&fold_batch_norm(&spec, &Zeros::new(&spec))?, &options)?, &spec, json!({}), out),

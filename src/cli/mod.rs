@@ -8,10 +8,12 @@ mod demo;
 mod eval;
 mod inspect;
 mod peak;
+mod plan_file;
 mod predict;
 mod progress;
 mod stats;
 mod table;
+mod tune;
 
 use std::{
     io::{self, BufWriter, Write},
@@ -50,6 +52,7 @@ enum Command {
     Eval(eval::Args),
     Convert(convert::Args),
     Bench(bench::Args),
+    Tune(tune::Args),
     Demo(demo::Args),
 }
 
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),
         Command::Bench(args) => bench::run(args, &mut out),
+        Command::Tune(args) => tune::run(args, &mut out),
         Command::Demo(args) => demo::run(args, &mut out),
     };
     match done.and_then(|()| Ok(out.flush()?)) {

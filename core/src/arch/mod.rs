@@ -10,8 +10,11 @@ mod avx512;
 #[cfg(feature = "alloc")]
 mod buffer;
 mod channelwise;
+mod denormals;
 mod gemm;
 mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod peak;
 mod pool;
 mod portable;
@@ -19,12 +22,15 @@ mod portable;
 mod team;
 mod vector;
 mod view;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 mod weight_gradient;
 pub(crate) mod winograd;
 
 #[cfg(feature = "alloc")]
 pub use buffer::Buffer;
 pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
+pub use denormals::FlushDenormals;
 pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
 pub use isa::Isa;
 pub use peak::{fma_burst, read_burst};
