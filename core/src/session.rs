@@ -129,7 +129,7 @@ impl Session {
     }
 
     /// Like [`Session::run`]; calls `after(step, output)` behind every layer, to time or to look at
-    /// them.
+    /// them. Layers with large maps run on some images of the batch at a time: several calls, in order.
     ///
     /// # Errors
     /// As for [`Session::run`].

@@ -229,10 +229,7 @@ impl<'a, M: Mode> Engine<'a, M> {
                 let rows = direct::Rows { data: input, first: 0, len: conv.window.input.w * conv.window.input.c };
                 let row = out.w * out.c;
                 let output = output.get_mut(self.done * row..)?.get_mut(..row)?;
-                match pixels {
-                    8 => direct::run::<8>(conv, &rows, self.done, output, work, tiles)?,
-                    _ => direct::run::<4>(conv, &rows, self.done, output, work, tiles)?,
-                }
+                direct::run(conv, &rows, self.done, pixels, output, work, tiles)?;
                 Some(out.h)
             }
         }

@@ -126,14 +126,14 @@ fn measure(args: &Args, session: &mut Session, input: &[f32], layers: &mut [Vec<
     while times.len() < LEAST_RUNS || begin.elapsed().as_secs_f64() < args.seconds {
         let start = Instant::now();
         if args.profile {
-            let (mut last, mut layer) = (start, layers.iter_mut());
-            session.run_with(input, |_, _| {
+            let mut last = start;
+            let mut sums = vec![0.0; layers.len()];
+            session.run_with(input, |step, _| {
                 let now = Instant::now();
-                if let Some(times) = layer.next() {
-                    times.push(ms(now - last));
-                }
+                sums[step.index()] += ms(now - last);
                 last = now;
             })?;
+            layers.iter_mut().zip(sums).for_each(|(times, sum)| times.push(sum));
         } else {
             session.run(input)?;
         }

@@ -14,7 +14,7 @@ use core::{cmp::min, ops::Range};
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch, tile_of, unroll},
+    vector::{Op, Vector, dispatch, load_all, tile_of, unroll},
     view::MatMut,
 };
 
@@ -403,23 +403,21 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
             let valid = t.cols - (NV - 1) * V::LANES;
             // Results and shortcuts are often beyond L2: asked for now, they are at hand when the sums are done.
             if t.last {
-                unroll!(i < MR => { unroll!(j < NV => {
-                    V::prefetch(t.y.wrapping_add(i * t.stride + j * V::LANES));
-                }); });
-                if let Some(shortcut) = t.shortcut {
-                    unroll!(i < MR => { unroll!(j < NV => {
-                        V::prefetch(shortcut.wrapping_add(i * t.stride + j * V::LANES));
-                    }); });
+                for p in [Some(t.y.cast_const()), t.shortcut].into_iter().flatten() {
+                    for i in 0..MR {
+                        for j in 0..NV {
+                            V::prefetch(p.wrapping_add(i * t.stride + j * V::LANES));
+                        }
+                    }
                 }
             }
             let mut acc = [[V::splat(0.0); NV]; MR];
             if let Some(bias) = t.bias {
-                let bias: [V; NV] = core::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
+                let bias: [V; NV] = load_all(bias);
                 unroll!(i < MR => { acc[i] = bias; });
             } else {
                 unroll!(i < MR => { unroll!(j < NV => {
-                    let p = t.y.add(i * t.stride + j * V::LANES);
-                    acc[i][j] = if j + 1 < NV || valid == V::LANES { V::load(p) } else { V::load_first(p, valid) };
+                    acc[i][j] = load_column(t.y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
                 }); });
             }
             for &tap in t.taps {
@@ -431,7 +429,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                     }
                     unroll!(u < UNROLL => {
                         let at = w.add(u * NV * V::LANES);
-                        let wv: [V; NV] = core::array::from_fn(|j| V::load(at.add(j * V::LANES)));
+                        let wv: [V; NV] = load_all(at);
                         unroll!(i < MR => {
                             let a = V::splat(*rows[i].add(c + u));
                             unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
@@ -441,7 +439,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                     c += UNROLL;
                 }
                 while c < end {
-                    let wv: [V; NV] = core::array::from_fn(|j| V::load(w.add(j * V::LANES)));
+                    let wv: [V; NV] = load_all(w);
                     unroll!(i < MR => {
                         let a = V::splat(*rows[i].add(c));
                         unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
@@ -452,26 +450,26 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
             }
             let floor = V::splat(if t.relu && t.last { 0.0 } else { f32::NEG_INFINITY });
             let shortcut = if t.last { t.shortcut } else { None };
-            if valid == V::LANES {
-                if let Some(shortcut) = shortcut {
-                    unroll!(i < MR => { unroll!(j < NV => {
-                        acc[i][j] = acc[i][j].add(V::load(shortcut.add(i * t.stride + j * V::LANES)));
-                    }); });
-                }
+            if let Some(shortcut) = shortcut {
                 unroll!(i < MR => { unroll!(j < NV => {
-                    floor.max(acc[i][j]).store(t.y.add(i * t.stride + j * V::LANES));
-                }); });
-            } else {
-                unroll!(i < MR => { unroll!(j < NV => {
-                    let at = i * t.stride + j * V::LANES;
-                    let n = if j + 1 == NV { valid } else { V::LANES };
-                    let mut v = acc[i][j];
-                    if let Some(shortcut) = shortcut {
-                        v = v.add(V::load_first(shortcut.add(at), n));
-                    }
-                    floor.max(v).store_first(t.y.add(at), n);
+                    let added: V = load_column(shortcut.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
+                    acc[i][j] = acc[i][j].add(added);
                 }); });
             }
+            unroll!(i < MR => { unroll!(j < NV => {
+                let (v, to) = (floor.max(acc[i][j]), t.y.add(i * t.stride + j * V::LANES));
+                if j + 1 == NV && valid < V::LANES { v.store_first(to, valid) } else { v.store(to) }
+            }); });
         }
     }
+}
+
+/// Reads a vector; the last one of a row may reach past the columns.
+///
+/// # Safety
+/// As [`Vector::load`], for `valid` elements of a `last` vector.
+#[inline(always)]
+unsafe fn load_column<V: Vector>(p: *const f32, last: bool, valid: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { if last && valid < V::LANES { V::load_first(p, valid) } else { V::load(p) } }
 }

@@ -27,7 +27,7 @@ impl Plan {
     }
 
     /// Like [`Plan::execute`]; calls `after(step, output)` behind every layer, to time or to look at
-    /// them.
+    /// them. Layers with large maps run on some images of the batch at a time: several calls, in order.
     ///
     /// # Errors
     /// As for [`Plan::execute`].
@@ -42,27 +42,39 @@ impl Plan {
         check_len("input", self.input_len(), input.len())?;
         check_len("packed weight buffer", self.packed_len, packed.len())?;
         check_len("arena", self.arena_len, arena.len())?;
-        for step in &self.steps {
-            self.run_step(step, input, packed, arena, executor);
-            after(step, &arena[step.output.clone()]);
+        for pass in &self.passes {
+            for part in 0..self.options.batch / pass.images {
+                for step in &self.steps[pass.steps.clone()] {
+                    self.run_step(step, part, input, packed, arena, executor);
+                    after(step, &arena[step.output.part(part)]);
+                }
+            }
         }
         Ok(&arena[self.output.clone()])
     }
 
-    fn run_step(&self, step: &Step, input: &[f32], packed: &[f32], arena: &mut [f32], executor: &impl Executor) {
+    fn run_step(
+        &self,
+        step: &Step,
+        part: usize,
+        input: &[f32],
+        packed: &[f32],
+        arena: &mut [f32],
+        executor: &impl Executor,
+    ) {
         let isa = self.options.isa;
         // For this layer only: what the caller does between layers is the caller's. Helpers do the same.
         let _flush = FlushDenormals::new();
         let from = match &step.input {
-            Place::Arena(range) => range.clone(),
-            Place::Input => 0..0,
+            Place::Arena(slot) => slot.part(part),
+            Place::Input(_) => 0..0,
         };
         let shortcut = match &step.kind {
-            StepKind::Conv { shortcut: Some(range), .. } => range.clone(),
+            StepKind::Conv { shortcut: Some(slot), .. } => slot.part(part),
             _ => 0..0,
         };
-        let (y, [x, shortcut]) = arena::borrow(arena, step.output.clone(), [from, shortcut]);
-        let x = if let Place::Input = step.input { input } else { x };
+        let (y, [x, shortcut]) = arena::borrow(arena, step.output.part(part), [from, shortcut]);
+        let x = if let Place::Input(slot) = &step.input { &input[slot.part(part)] } else { x };
         let parts = Parts::new(MatMut::new(y, step.output_shape.c), &step.rects);
         executor.for_each(step.bands.len(), &|i, scratch: &mut [f32]| {
             let Some(y) = parts.take(i) else { return };

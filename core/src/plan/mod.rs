@@ -21,6 +21,7 @@ mod arena;
 mod bands;
 mod execute;
 mod executor;
+mod passes;
 mod select;
 
 use alloc::vec::Vec;
@@ -29,6 +30,8 @@ use core::ops::Range;
 pub use arena::{Life, place};
 pub use executor::{Executor, Serial};
 pub use select::fastest;
+
+use passes::Pass;
 
 use crate::{
     Error, Isa, Name,
@@ -63,9 +66,10 @@ impl Default for Options {
 pub struct Step {
     /// the layer's torchvision name
     pub name: Name,
+    index: usize,
     kind: StepKind,
     input: Place,
-    output: Range<usize>,
+    output: Slot,
     bands: Vec<Band>,
     rects: Vec<Rect>,
     output_shape: Shape,
@@ -73,7 +77,7 @@ pub struct Step {
 
 #[derive(Clone)]
 enum StepKind {
-    Conv { kernel: Kernel, geom: ConvGeom, packed: Range<usize>, shortcut: Option<Range<usize>>, relu: bool },
+    Conv { kernel: Kernel, geom: ConvGeom, packed: Range<usize>, shortcut: Option<Slot>, relu: bool },
     MaxPool(PoolGeom),
     Subsample { input: Shape, stride: usize, before: usize },
     AveragePool(Shape),
@@ -82,11 +86,44 @@ enum StepKind {
 /// Where a value is read from.
 #[derive(Clone)]
 enum Place {
-    Input,
-    Arena(Range<usize>),
+    Input(Slot),
+    Arena(Slot),
+}
+
+/// Where a value lies. A pass computes it in parts of some images; values that no other pass reads reuse
+/// the memory of the part before.
+#[derive(Clone)]
+struct Slot {
+    first: Range<usize>,
+    /// from part to part: 0 or the part's length
+    stride: usize,
+    /// all of it
+    len: usize,
+}
+
+impl Slot {
+    /// Of `images * elements` at `start`, in parts of `part` images.
+    fn new(start: usize, elements: usize, images: usize, part: usize) -> Self {
+        let part = part * elements;
+        let len = images * elements;
+        Slot { first: start..start + part, stride: if len > part { part } else { 0 }, len }
+    }
+
+    fn part(&self, i: usize) -> Range<usize> {
+        self.first.start + i * self.stride..self.first.end + i * self.stride
+    }
+
+    fn whole(&self) -> Range<usize> {
+        self.first.start..self.first.start + self.len
+    }
 }
 
 impl Step {
+    /// Its place in [`Plan::steps`].
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// The convolution it computes, if it is one.
     pub fn conv(&self) -> Option<&ConvGeom> {
         match &self.kind {
@@ -110,9 +147,10 @@ impl Step {
         self.output_shape
     }
 
-    /// Where its output lies in the arena, in elements.
+    /// Where its output lies in the arena, in elements. It may hold fewer images than the batch: layers with
+    /// large maps run on some images at a time.
     pub fn output_range(&self) -> Range<usize> {
-        self.output.clone()
+        self.output.whole()
     }
 
     /// Pieces its work is split into.
@@ -131,6 +169,7 @@ impl Step {
 pub struct Plan {
     options: Options,
     steps: Vec<Step>,
+    passes: Vec<Pass>,
     input: Shape,
     output: Range<usize>,
     arena_len: usize,
@@ -153,11 +192,18 @@ impl Plan {
         if threads == 0 {
             return Err(Error::Threads { asked: 0 });
         }
-        let (places, arena_len) = place(&lives(net, batch)?);
-        let range = |value: ValueId| places[value.index() - 1].clone();
+        let passes = passes::passes(net.ops(), batch, threads);
+        let lives = lives(net, batch, &passes)?;
+        let (places, arena_len) = place(&lives);
+        let slot = |value: ValueId, part: usize| {
+            let (shape, i) = (net.values()[value.index()], value.index() - 1);
+            let images = lives[i].len / shape.elements();
+            Slot::new(places[i].start, shape.elements(), images, part)
+        };
         let (mut packed_len, mut scratch_len) = (0, 0);
         let mut steps = Vec::with_capacity(net.ops().len());
-        for op in net.ops() {
+        for (index, op) in net.ops().iter().enumerate() {
+            let part = passes.iter().find(|pass| pass.steps.contains(&index)).map_or(batch, |pass| pass.images);
             let shape = op.output_shape();
             let (kind, granularity, weight_len) = match &op.kind {
                 OpKind::Conv { geom, shortcut, relu, .. } => {
@@ -171,8 +217,8 @@ impl Plan {
                     let packed = packed_len..packed_len + len;
                     packed_len = packed.end.next_multiple_of(arena::ALIGN);
                     scratch_len = scratch_len.max(kernel.scratch_len(geom));
-                    let kind =
-                        StepKind::Conv { kernel, geom: *geom, packed, shortcut: shortcut.map(range), relu: *relu };
+                    let shortcut = shortcut.map(|value| slot(value, part));
+                    let kind = StepKind::Conv { kernel, geom: *geom, packed, shortcut, relu: *relu };
                     (kind, kernel.granularity(geom), len)
                 }
                 OpKind::MaxPool(geom) => (StepKind::MaxPool(*geom), (1, shape.c), 0),
@@ -182,14 +228,18 @@ impl Plan {
                 OpKind::AveragePool(input) => (StepKind::AveragePool(*input), (1, shape.c), 0),
             };
             let work = bands::Work { macs: op.macs(), weight_len, output: shape, granularity };
-            let (bands, rects) = bands::split(&work, batch, threads);
-            let input = if op.input == ValueId::INPUT { Place::Input } else { Place::Arena(range(op.input)) };
-            let output = range(op.output);
-            steps.push(Step { name: op.name, kind, input, output, bands, rects, output_shape: shape });
+            let (bands, rects) = bands::split(&work, part, threads);
+            let input = if op.input == ValueId::INPUT {
+                Place::Input(Slot::new(0, net.spec().input().elements(), batch, part))
+            } else {
+                Place::Arena(slot(op.input, part))
+            };
+            let output = slot(op.output, part);
+            steps.push(Step { name: op.name, index, kind, input, output, bands, rects, output_shape: shape });
         }
-        let output = steps.last().map_or(0..0, Step::output_range);
+        let output = steps.last().map_or(0..0, |step| step.output.whole());
         let input = net.spec().input();
-        Ok(Plan { options: *options, steps, input, output, arena_len, packed_len, scratch_len })
+        Ok(Plan { options: *options, steps, passes, input, output, arena_len, packed_len, scratch_len })
     }
 
     /// The names of all kernels that a plan for `options` could use for `geom`, whatever their speed.
@@ -268,9 +318,11 @@ fn check_len(what: &'static str, need: usize, got: usize) -> Result<(), Error> {
     if need == got { Ok(()) } else { Err(Error::BufferLength { what, need, got }) }
 }
 
-/// When every value but the input is written first and read last.
-fn lives(net: &Net<'_>, batch: usize) -> Result<Vec<Life>, Error> {
+/// When every value but the input is written first and read last, and its length: a part of the batch
+/// where one pass writes and reads it.
+fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<Vec<Life>, Error> {
     let too_large = Error::InvalidNetwork { reason: "an activation does not fit the address space" };
+    let pass_of = |step: usize| passes.iter().find(|pass| pass.steps.contains(&step));
     let mut lives: Vec<Life> = Vec::with_capacity(net.values().len());
     for (step, op) in net.ops().iter().enumerate() {
         for read in [Some(op.input), op.shortcut()].into_iter().flatten() {
@@ -278,8 +330,21 @@ fn lives(net: &Net<'_>, batch: usize) -> Result<Vec<Life>, Error> {
                 life.steps.end = step + 1;
             }
         }
-        let len = op.output_shape().elements().checked_mul(batch).filter(|&n| n < isize::MAX as usize / 64);
-        lives.push(Life { len: len.ok_or(too_large)?, steps: step..step + 1 });
+        lives.push(Life { len: op.output_shape().elements(), steps: step..step + 1 });
+    }
+    for life in &mut lives {
+        let Range { start, end } = life.steps;
+        let images = match (pass_of(start), pass_of(end - 1)) {
+            (Some(writer), Some(reader)) if writer != reader || end == net.ops().len() => {
+                // The steps of a pass run again and again: what enters or leaves it lives all that time.
+                life.steps = writer.steps.start..reader.steps.end;
+                batch
+            }
+            (Some(pass), _) => pass.images,
+            _ => batch,
+        };
+        let len = life.len.checked_mul(images).filter(|&n| n < isize::MAX as usize / 64);
+        life.len = len.ok_or_else(|| too_large.clone())?;
     }
     Ok(lives)
 }

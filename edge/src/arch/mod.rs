@@ -21,11 +21,11 @@ mod portable;
 mod transform;
 
 #[cfg(residual_kernels = "dsp")]
-pub use dsp::{dot, input_of_quad, products, transform_output, weights_of_quad};
+pub use dsp::{Finish, dot, dot_store, input_of_quad, products, weights_of_quad};
 #[cfg(not(residual_kernels = "dsp"))]
-pub use portable::{dot, products};
+pub use portable::{dot, dot_store, products};
 #[cfg(not(residual_kernels = "dsp"))]
-pub use transform::{input_of_quad, transform_output, weights_of_quad};
+pub use transform::{Finish, input_of_quad, weights_of_quad};
 
 /// The name of the kernels this build uses.
 pub const KERNELS: &str = if cfg!(residual_kernels = "dsp") {

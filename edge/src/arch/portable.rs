@@ -1,5 +1,7 @@
 //! Products of pairs in plain Rust.
 
+use super::winograd::Rescale;
+
 #[inline(always)]
 fn dot_pair(a: u32, b: u32, acc: i32) -> i32 {
     let low = i32::from(a as i16).wrapping_mul(i32::from(b as i16));
@@ -45,4 +47,18 @@ pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
         }
         *m = acc;
     }
+}
+
+/// As [`dot`] for 8 pixels, rescaled and stored at multiples of `stride` in `y`. `false` if one lies
+/// outside.
+#[inline(always)]
+pub fn dot_store(weights: &[i8], x: &[u32], bias: i32, rescale: &Rescale, y: &mut [i8], stride: usize) -> bool {
+    if y.len() <= 7 * stride {
+        return false;
+    }
+    let sums = dot::<8>(weights, x, bias);
+    for (y, sum) in y.iter_mut().step_by(stride.max(1)).zip(sums) {
+        *y = rescale.apply(sum << 1).clamp(-128, 127) as i8;
+    }
+    true
 }

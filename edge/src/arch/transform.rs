@@ -3,7 +3,7 @@
 
 use super::{
     unpack,
-    winograd::{Place, Rescale, Sum},
+    winograd::{Rescale, Sum},
 };
 
 /// Keeps the compiler from holding a whole matrix in registers: between the two passes of a transform
@@ -152,43 +152,51 @@ const REDUCED: [u32; 4] = [0, 1, 2, 2];
 /// 9 times this is 1 modulo 2^32.
 const INVERSE_OF_9: i32 = 0x38e3_8e39;
 
-/// Transforms the sums `m[position][lane]` of one tile and channel into 16 outputs. With a `sum` the
-/// bytes in `y` are the shortcut; its rescaling must then be offset by 128 ([`Sum::apply`]). `false`
-/// if a place lies outside `y`.
-#[inline(always)]
-pub fn transform_output(
-    m: &[[i32; 8]; 36],
-    lane: usize,
-    bias: i32,
-    rescale: &Rescale,
-    sum: Option<&Sum<'_>>,
-    y: &mut [i8],
-    place: Place,
-) -> bool {
-    let Place { start, pixel_stride, row_stride } = place;
-    if lane >= 8 || place.last() >= y.len() {
-        return false;
+/// How the tiles of one channel become bytes.
+pub struct Finish<'t> {
+    twice_bias: i32,
+    rescale: Rescale,
+    sum: Option<Sum<'t>>,
+    pixel_stride: usize,
+    row_stride: usize,
+}
+
+impl<'t> Finish<'t> {
+    /// For a map whose neighbouring pixels and rows lie so many elements apart. With a `sum`, `rescale`
+    /// must be offset by 128 ([`Sum::apply`]).
+    #[inline(always)]
+    pub fn new(bias: i32, rescale: Rescale, sum: Option<Sum<'t>>, pixel_stride: usize, row_stride: usize) -> Self {
+        Finish { twice_bias: bias << 1, rescale, sum, pixel_stride, row_stride }
     }
-    let column = |x: usize| {
-        let m = |y: usize| m[6 * y + x][lane];
-        at([m(0), m(1), m(2), m(3), m(4), m(5)])
-    };
-    let mut t = [column(0), column(1), column(2), column(3), column(4), column(5)];
-    let t = in_memory(&mut t);
-    let twice_bias = bias << 1;
-    for r in 0..4 {
-        let row = [t[0][r], t[1][r], t[2][r], t[3][r], t[4][r], t[5][r]];
-        for (c, value) in at_reduced(row).into_iter().enumerate() {
-            // 576 sum, times the inverse of 9, is 64 sum; a shift by 5 leaves twice the sum.
-            let twice = (value.wrapping_mul(INVERSE_OF_9) >> (5 - REDUCED[c])).wrapping_add(twice_bias);
-            let value = rescale.apply(twice);
-            // SAFETY: `r, c <= 3`, so the index is at most `place.last()`, inside `y`.
-            let out = unsafe { y.get_unchecked_mut(start + r * row_stride + c * pixel_stride) };
-            *out = match sum {
-                None => value.clamp(-128, 127) as i8,
-                Some(sum) => sum.apply(value, *out),
-            };
+
+    /// Transforms the sums `m[position][lane]` of a tile into 16 outputs, the first at `y[start]`; with a
+    /// sum, the bytes there are the shortcut. `false` if one lies outside `y`.
+    #[inline(never)]
+    pub fn store(&self, m: &[[i32; 8]; 36], lane: usize, y: &mut [i8], start: usize) -> bool {
+        let last = start + 3 * self.row_stride + 3 * self.pixel_stride;
+        if lane >= 8 || last >= y.len() {
+            return false;
         }
+        let column = |x: usize| {
+            let m = |y: usize| m[6 * y + x][lane];
+            at([m(0), m(1), m(2), m(3), m(4), m(5)])
+        };
+        let mut t = [column(0), column(1), column(2), column(3), column(4), column(5)];
+        let t = in_memory(&mut t);
+        for r in 0..4 {
+            let row = [t[0][r], t[1][r], t[2][r], t[3][r], t[4][r], t[5][r]];
+            for (c, value) in at_reduced(row).into_iter().enumerate() {
+                // 576 sum, times the inverse of 9, is 64 sum; a shift by 5 leaves twice the sum.
+                let twice = (value.wrapping_mul(INVERSE_OF_9) >> (5 - REDUCED[c])).wrapping_add(self.twice_bias);
+                let value = self.rescale.apply(twice);
+                // SAFETY: `r, c <= 3`, so the index is at most `last`, which is inside `y`.
+                let out = unsafe { y.get_unchecked_mut(start + r * self.row_stride + c * self.pixel_stride) };
+                *out = match &self.sum {
+                    None => value.clamp(-128, 127) as i8,
+                    Some(sum) => sum.apply(value, *out),
+                };
+            }
+        }
+        true
     }
-    true
 }

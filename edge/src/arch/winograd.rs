@@ -137,21 +137,3 @@ impl Sum<'_> {
         self.rescale.apply(sum).clamp(-128, 127) as i8
     }
 }
-
-/// Where a tile's outputs go: `y[start + row * row_stride + column * pixel_stride]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// index of the first output
-    pub start: usize,
-    /// elements from one pixel to the next
-    pub pixel_stride: usize,
-    /// elements from one row to the next
-    pub row_stride: usize,
-}
-
-impl Place {
-    /// Index of the last output.
-    pub fn last(&self) -> usize {
-        self.start + 3 * self.row_stride + 3 * self.pixel_stride
-    }
-}

@@ -3,8 +3,8 @@
 
 use residual_core::quant::{Conv, Requant, Window};
 
-use super::{ADD_TABLES, fast_sum};
-use crate::arch::{dot, split, unpack, winograd::Rescale};
+use super::{ADD_TABLES, fast_sum, is_full};
+use crate::arch::{dot, dot_store, split, unpack, winograd::Rescale};
 
 /// Rows of an input map, the first of them row `first`.
 #[derive(Clone, Copy)]
@@ -29,40 +29,39 @@ pub fn gather_bytes(conv: &Conv<'_>) -> usize {
     if conv.window.input.c.is_multiple_of(4) { 0 } else { conv.window.taps().next_multiple_of(4) }
 }
 
-/// Writes one pixel's inputs, `words`, into slot `p` of the interleaved pairs `x`; `x` starts at the
-/// first of them.
-#[inline(always)]
-fn interleave<const P: usize>(words: &[u32], zero: i8, p: usize, x: &mut [u32]) {
+/// Writes one pixel's inputs, `words`, into slot `p` of `pixels` in the interleaved pairs `x`; `x` starts
+/// at the first of them.
+#[inline(never)]
+fn interleave(words: &[u32], zero: i8, p: usize, pixels: usize, x: &mut [u32]) {
     // Subtracting the zero point from both halves of a linear pair.
-    let offset = (i32::from(zero) + 128) as u32 * 0x0001_0001;
-    for (word, slots) in words.iter().zip(x.chunks_exact_mut(2 * P)) {
+    let offset = ((i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
+    for (word, slots) in words.iter().zip(x.chunks_exact_mut(2 * pixels)) {
         let (even, odd) = unpack(*word);
         if let Some(slot) = slots.get_mut(p) {
             *slot = split(even.wrapping_sub(offset));
         }
-        if let Some(slot) = slots.get_mut(P + p) {
+        if let Some(slot) = slots.get_mut(pixels + p) {
             *slot = split(odd.wrapping_sub(offset));
         }
     }
 }
 
-/// Zeros `quads` words of pixel `p`.
-fn blank<const P: usize>(quads: usize, p: usize, x: &mut [u32]) {
-    for slots in x.chunks_exact_mut(2 * P).take(quads) {
-        for half in slots.chunks_exact_mut(P) {
-            if let Some(slot) = half.get_mut(p) {
-                *slot = 0;
-            }
-        }
+/// Zeros slot `p` of all pairs.
+#[inline(never)]
+fn blank(p: usize, pixels: usize, x: &mut [u32]) {
+    for slot in x.iter_mut().skip(p).step_by(pixels.max(1)) {
+        *slot = 0;
     }
 }
 
 /// Interleaves the inputs of output pixel `(oy, ox)` as pixel `p`. Padding is 0.
-fn collect<const P: usize>(
+#[inline(never)]
+fn collect(
     conv: &Conv<'_>,
     rows: &Rows<'_>,
     (oy, ox): (usize, usize),
     p: usize,
+    pixels: usize,
     gather: &mut [u8],
     x: &mut [u32],
 ) -> Option<()> {
@@ -76,16 +75,16 @@ fn collect<const P: usize>(
     let whole = to.saturating_sub(from) * c;
     if c.is_multiple_of(4) {
         let quads = kernel * c / 4;
-        for (ky, x) in x.chunks_exact_mut(2 * P * quads).enumerate().take(kernel) {
+        for (ky, x) in x.chunks_exact_mut(2 * pixels * quads).enumerate().take(kernel) {
             match conv.window.source(oy, ky, pad_top, input.h) {
-                None => blank::<P>(quads, p, x),
+                None => blank(p, pixels, x),
                 Some(y) => {
                     let row = rows.get(y)?.get(start..)?.get(..whole)?;
-                    let (before, x) = x.split_at_mut_checked(2 * P * from * c / 4)?;
-                    let (inside, after) = x.split_at_mut_checked(2 * P * whole / 4)?;
-                    blank::<P>(usize::MAX, p, before);
-                    interleave::<P>(bytemuck::try_cast_slice(row).ok()?, conv.input_zero, p, inside);
-                    blank::<P>(usize::MAX, p, after);
+                    let (before, x) = x.split_at_mut_checked(2 * pixels * from * c / 4)?;
+                    let (inside, after) = x.split_at_mut_checked(2 * pixels * whole / 4)?;
+                    blank(p, pixels, before);
+                    interleave(bytemuck::try_cast_slice(row).ok()?, conv.input_zero, p, pixels, inside);
+                    blank(p, pixels, after);
                 }
             }
         }
@@ -101,17 +100,18 @@ fn collect<const P: usize>(
             taps.iter_mut().zip(row).for_each(|(t, x)| *t = *x);
         }
     }
-    interleave::<P>(bytemuck::try_cast_slice(taps).ok()?, conv.input_zero, p, x);
+    interleave(bytemuck::try_cast_slice(taps).ok()?, conv.input_zero, p, pixels, x);
     Some(())
 }
 
-/// Computes output row `oy` of `conv`; `output` holds the shortcut's row if there is one. Scratch as
-/// [`crate::arena`] sizes it.
+/// Computes output row `oy` of `conv`, `pixels` (4 or 8) at a time; `output` holds the shortcut's row if
+/// there is one. Scratch as [`crate::arena`] sizes it.
 #[inline(never)]
-pub fn run<const P: usize>(
+pub fn run(
     conv: &Conv<'_>,
     rows: &Rows<'_>,
     oy: usize,
+    pixels: usize,
     output: &mut [i8],
     work: &mut [u8],
     tiles: &mut [u8],
@@ -122,82 +122,73 @@ pub fn run<const P: usize>(
     let (tables, gather) = work.split_at_mut_checked(tables)?;
     let tables: &[i32] = bytemuck::try_cast_slice(tables).ok()?;
     let x: &mut [u32] = bytemuck::try_cast_slice_mut(tiles).ok()?;
-    let x = x.get_mut(..P * padded / 2)?;
+    let x = x.get_mut(..pixels * padded / 2)?;
     let c = conv.window.output.c;
-    for (group, pixels) in output.chunks_mut(P * c).enumerate() {
-        let ox = group * P;
-        let count = pixels.len() / c;
+    for (group, out) in output.chunks_mut(pixels * c).enumerate() {
+        let ox = group * pixels;
+        let count = out.len().checked_div(c)?;
         for p in 0..count {
-            collect::<P>(conv, rows, (oy, ox + p), p, gather, x)?;
+            collect(conv, rows, (oy, ox + p), p, pixels, gather, x)?;
         }
-        for (channel, out) in (0..c).zip(0..) {
+        let plain = count == 8 && conv.add.is_none() && is_full(conv.output);
+        let zero = i32::from(conv.output.zero_point);
+        for channel in 0..c {
             let row = conv.weights.get(channel * taps..)?;
             let bias = *conv.bias.get(channel)?;
-            let sums = match row.get(..padded) {
-                // The last word may hold some of the next channel's weights; its inputs are 0.
-                Some(row) => dot::<P>(row, x, bias),
-                None => last_dot::<P>(row.get(..taps)?, x, bias)?,
-            };
-            finish(conv, tables, channel, &sums, pixels.get_mut(out..)?)?;
+            let out = out.get_mut(channel..)?;
+            // The last word may hold some of the next channel's weights; its inputs are 0.
+            let row = row.get(..padded).or(row.get(..taps))?;
+            let rescale = Rescale::new(*conv.mult.get(channel)?, *conv.shift.get(channel)?, zero);
+            match rescale {
+                Some(rescale) if plain && row.len() == padded => {
+                    dot_store(row, x, bias, &rescale, out, c).then_some(())?;
+                }
+                _ => {
+                    let mut sums = [0; 8];
+                    sum_up(row, x, bias, pixels, &mut sums)?;
+                    finish(conv, tables, channel, sums.get(..count)?, out)?;
+                }
+            }
         }
     }
     Some(())
 }
 
-/// [`dot`] for a row of weights that ends inside a word at the end of the tensor.
+/// [`dot`] for 4 or 8 pixels, also for a row of weights that ends inside a word.
 #[inline(never)]
-fn last_dot<const P: usize>(row: &[i8], x: &[u32], bias: i32) -> Option<[i32; P]> {
+fn sum_up(row: &[i8], x: &[u32], bias: i32, pixels: usize, sums: &mut [i32; 8]) -> Option<()> {
+    let dots = |row: &[i8], x: &[u32], bias: i32, sums: &mut [i32; 8]| match pixels {
+        8 => *sums = dot::<8>(row, x, bias),
+        _ => sums.iter_mut().zip(dot::<4>(row, x, bias)).for_each(|(s, d)| *s = d),
+    };
     let (whole, rest) = row.split_at_checked(row.len() & !3)?;
-    let (x, x_rest) = x.split_at_checked(whole.len() / 2 * P)?;
-    let mut tail = [0; 4];
-    tail.iter_mut().zip(rest).for_each(|(t, w)| *t = *w);
-    let mut sums = dot::<P>(whole, x, bias);
-    let more = dot::<P>(&tail, x_rest, 0);
-    sums.iter_mut().zip(more).for_each(|(s, m)| *s = s.wrapping_add(m));
-    Some(sums)
+    let (x, x_rest) = x.split_at_checked(whole.len() / 2 * pixels)?;
+    dots(whole, x, bias, sums);
+    if !rest.is_empty() {
+        let mut tail = [0; 4];
+        tail.iter_mut().zip(rest).for_each(|(t, w)| *t = *w);
+        let mut more = [0; 8];
+        dots(&tail, x_rest, 0, &mut more);
+        sums.iter_mut().zip(more).for_each(|(s, m)| *s = s.wrapping_add(m));
+    }
+    Some(())
 }
 
 /// Rescales, adds the shortcut and stores one channel of the pixels.
-#[inline(always)]
-fn finish<const P: usize>(
-    conv: &Conv<'_>,
-    tables: &[i32],
-    channel: usize,
-    sums: &[i32; P],
-    output: &mut [i8],
-) -> Option<()> {
-    let (mult, shift) = (*conv.mult.get(channel)?, *conv.shift.get(channel)?);
-    let pixels = output.iter_mut().step_by(conv.window.output.c).zip(sums);
-    let zero = i32::from(conv.output.zero_point);
-    let (min, max) = (i32::from(conv.output.min), i32::from(conv.output.max));
-    match &conv.add {
-        None => {
-            let Some(rescale) = Rescale::new(mult, shift, zero) else {
-                return finish_slowly(conv, tables, channel, sums, output);
-            };
-            for (y, sum) in pixels {
-                *y = rescale.apply(sum << 1).max(min).min(max) as i8;
-            }
-        }
-        Some(add) => {
-            // Tables are indexed by the value + 128.
-            let rescale = Rescale::new(mult, shift, zero + 128);
-            let (Some(rescale), Some(sum)) = (rescale, fast_sum(add, tables)) else {
-                return finish_slowly(conv, tables, channel, sums, output);
-            };
-            for (y, acc) in pixels {
-                *y = sum.apply(rescale.apply(acc << 1).max(min + 128).min(max + 128), *y);
-            }
-        }
-    }
-    Some(())
-}
-
-/// [`finish`] for factors and ranges the fast forms do not cover.
 #[inline(never)]
-fn finish_slowly(conv: &Conv<'_>, tables: &[i32], channel: usize, sums: &[i32], output: &mut [i8]) -> Option<()> {
+fn finish(conv: &Conv<'_>, tables: &[i32], channel: usize, sums: &[i32], output: &mut [i8]) -> Option<()> {
     let scale = Requant { mult: *conv.mult.get(channel)?, shift: *conv.shift.get(channel)? };
-    for (y, acc) in output.iter_mut().step_by(conv.window.output.c).zip(sums) {
+    let out = output.iter_mut().step_by(conv.window.output.c).zip(sums);
+    if let Some(add) = &conv.add
+        && is_full(conv.output)
+        // Tables are indexed by the value + 128.
+        && let Some(rescale) = Rescale::new(scale.mult, scale.shift, i32::from(conv.output.zero_point) + 128)
+        && let Some(sum) = fast_sum(add, tables)
+    {
+        out.for_each(|(y, acc)| *y = sum.apply(rescale.apply(acc << 1), *y));
+        return Some(());
+    }
+    for (y, acc) in out {
         let value = conv.output.encode(scale.rescale(*acc));
         *y = match &conv.add {
             None => value,

@@ -4,10 +4,8 @@ use residual_core::quant::{Conv, Window};
 
 use super::{ADD_TABLES, fast_sum, is_full};
 use crate::arch::{
-    products, transform_output,
-    winograd::{
-        MAX_CHANNELS, Patch, Place, Rescale, Sum, tile_words, transform_input, transform_weights, weight_words,
-    },
+    Finish, products,
+    winograd::{MAX_CHANNELS, Patch, Rescale, tile_words, transform_input, transform_weights, weight_words},
 };
 
 /// Bytes of the 36 sums of two channels and four tiles.
@@ -39,10 +37,35 @@ pub fn groups(conv: &Conv<'_>) -> usize {
     tile_count(conv).div_ceil(4)
 }
 
-/// The corner of tile `index`, `None` past the last.
-fn corner(conv: &Conv<'_>, index: usize) -> Option<(usize, usize)> {
-    let columns = tile_columns(conv);
-    (index < tile_count(conv)).then(|| (4 * (index / columns), 4 * (index % columns)))
+/// The corners `(y, x)` of the tiles from one on, row by row.
+struct Corners {
+    y: usize,
+    x: usize,
+    h: usize,
+    w: usize,
+}
+
+impl Corners {
+    fn new(conv: &Conv<'_>, tile: usize) -> Self {
+        let (columns, out) = (tile_columns(conv), conv.window.output);
+        let row = tile.checked_div(columns).unwrap_or_default();
+        Corners { y: 4 * row, x: 4 * (tile - row * columns), h: out.h, w: out.w }
+    }
+}
+
+impl Iterator for Corners {
+    type Item = (usize, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, usize)> {
+        let corner = (self.y, self.x);
+        self.x += 4;
+        if self.x >= self.w {
+            self.x = 0;
+            self.y += 4;
+        }
+        (corner.0 < self.h).then_some(corner)
+    }
 }
 
 fn patch(window: &Window, y0: usize, x0: usize) -> Patch {
@@ -81,25 +104,34 @@ pub fn run(
     let tiles: &mut [u32] = bytemuck::try_cast_slice_mut(tiles).ok()?;
     let one = tile_words(channels);
     let tiles = tiles.get_mut(..groups * one)?;
-    for (g, v) in tiles.chunks_exact_mut(one).enumerate() {
-        for t in 0..4 {
-            if let Some((y0, x0)) = corner(conv, 4 * (first + g) + t) {
-                let patch = patch(&conv.window, y0, x0);
-                transform_input(map, &patch, channels, conv.input_zero, t, v).then_some(())?;
-            }
+    let mut corners = Corners::new(conv, 4 * first);
+    for v in tiles.chunks_exact_mut(one) {
+        for (t, (y0, x0)) in corners.by_ref().take(4).enumerate() {
+            let patch = patch(&conv.window, y0, x0);
+            transform_input(map, &patch, channels, conv.input_zero, t, v).then_some(())?;
         }
     }
     let row = 9 * channels / 4;
+    let (pixel_stride, row_stride) = (conv.window.output.c, conv.window.output.w * conv.window.output.c);
     for (pair, both) in weights.chunks_exact(2 * row).enumerate() {
         let (w0, w1) = both.split_at(row);
         transform_weights([w0, w1], channels, u).then_some(())?;
-        let both = [Channel::new(conv, 2 * pair)?, Channel::new(conv, 2 * pair + 1)?];
-        for (g, v) in tiles.chunks_exact(one).enumerate() {
+        let both = [channel(conv, 2 * pair)?, channel(conv, 2 * pair + 1)?];
+        let finish = both.map(|(bias, rescale)| Finish::new(bias, rescale, sum, pixel_stride, row_stride));
+        let mut corners = Corners::new(conv, 4 * first);
+        for v in tiles.chunks_exact(one) {
             products(u, v, sums);
-            for t in 0..4 {
-                let Some((y0, x0)) = corner(conv, 4 * (first + g) + t) else { break };
-                for (j, channel) in both.iter().enumerate() {
-                    store(conv, sums, 4 * j + t, channel, (y0, x0), sum.as_ref(), output)?;
+            for (t, (y0, x0)) in corners.by_ref().take(4).enumerate() {
+                let start = y0 * row_stride + x0 * pixel_stride + 2 * pair;
+                if y0 + 4 <= conv.window.output.h && x0 + 4 <= conv.window.output.w {
+                    let [first, second] = &finish;
+                    let stored = first.store(sums, t, output, start) && second.store(sums, 4 + t, output, start + 1);
+                    stored.then_some(())?;
+                } else {
+                    for (j, (bias, rescale)) in both.into_iter().enumerate() {
+                        let finish = Finish::new(bias, rescale, sum, 1, 4);
+                        store_part(conv, &finish, sums, 4 * j + t, (y0, x0), start + j, output)?;
+                    }
                 }
             }
         }
@@ -107,55 +139,25 @@ pub fn run(
     Some(())
 }
 
-/// What an output channel needs.
-struct Channel {
-    index: usize,
-    bias: i32,
-    rescale: Rescale,
+/// Bias and rescaling of an output channel.
+fn channel(conv: &Conv<'_>, index: usize) -> Option<(i32, Rescale)> {
+    let zero = i32::from(conv.output.zero_point) + if conv.add.is_some() { 128 } else { 0 };
+    let rescale = Rescale::new(*conv.mult.get(index)?, *conv.shift.get(index)?, zero)?;
+    Some((*conv.bias.get(index)?, rescale))
 }
 
-impl Channel {
-    fn new(conv: &Conv<'_>, index: usize) -> Option<Self> {
-        let zero = i32::from(conv.output.zero_point) + if conv.add.is_some() { 128 } else { 0 };
-        let rescale = Rescale::new(*conv.mult.get(index)?, *conv.shift.get(index)?, zero)?;
-        Some(Channel { index, bias: *conv.bias.get(index)?, rescale })
-    }
-}
-
-/// Transforms and stores one tile of one channel, its corner at `(y0, x0)`.
-#[inline(always)]
-fn store(
-    conv: &Conv<'_>,
-    sums: &[[i32; 8]; 36],
-    lane: usize,
-    channel: &Channel,
-    (y0, x0): (usize, usize),
-    sum: Option<&Sum<'_>>,
-    output: &mut [i8],
-) -> Option<()> {
-    let out = conv.window.output;
-    let Channel { index, bias, ref rescale } = *channel;
-    let start = (y0 * out.w + x0) * out.c + index;
-    if y0 + 4 <= out.h && x0 + 4 <= out.w {
-        let place = Place { start, pixel_stride: out.c, row_stride: out.w * out.c };
-        return transform_output(sums, lane, bias, rescale, sum, output, place).then_some(());
-    }
-    store_part(conv, sums, lane, channel, (y0, x0), sum, output)
-}
-
-/// [`store`] for a tile that sticks out of the map: it goes through a small map of its own.
+/// Stores a tile that sticks out of the map: `finish` is for a map of 4x4, which it goes through.
 #[inline(never)]
 fn store_part(
     conv: &Conv<'_>,
+    finish: &Finish<'_>,
     sums: &[[i32; 8]; 36],
     lane: usize,
-    channel: &Channel,
     (y0, x0): (usize, usize),
-    sum: Option<&Sum<'_>>,
+    start: usize,
     output: &mut [i8],
 ) -> Option<()> {
     let out = conv.window.output;
-    let start = (y0 * out.w + x0) * out.c + channel.index;
     let mut tile = [0; 16];
     let (rows, columns) = ((out.h - y0).min(4), (out.w - x0).min(4));
     let at = |y: usize, x: usize| start + (y * out.w + x) * out.c;
@@ -164,8 +166,7 @@ fn store_part(
             *tile.get_mut(4 * y + x)? = *output.get(at(y, x))?;
         }
     }
-    let place = Place { start: 0, pixel_stride: 1, row_stride: 4 };
-    transform_output(sums, lane, channel.bias, &channel.rescale, sum, &mut tile, place).then_some(())?;
+    finish.store(sums, lane, &mut tile, 0).then_some(())?;
     for y in 0..rows {
         for x in 0..columns {
             *output.get_mut(at(y, x))? = *tile.get(4 * y + x)?;

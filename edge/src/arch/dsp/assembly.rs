@@ -69,18 +69,14 @@ macro_rules! quad4 {
 /// The loop around quads of `$size` bytes of code and `2^$log` bytes of inputs: entered in its middle
 /// so that what remains after it is a multiple of four quads.
 macro_rules! dot {
-    ($name:ident, $quad:ident, $registers:literal, $size:literal, $log:literal) => {
-        /// Adds `sum_k w[k] x[p][k]` to the accumulators. 27 instructions for 32 products (8 pixels).
-        ///
-        /// # Safety
-        /// `end > x`; the words from `x` to `end` are readable and a whole number of quads; as many
-        /// times four bytes are readable at `weights`; `acc` is valid for all accumulators.
+    ($(#[$doc:meta])* $name:ident($acc:ty), $quad:ident, $size:literal, $log:literal, $load:expr, $finish:expr) => {
+        $(#[$doc])*
         #[unsafe(naked)]
-        pub(super) unsafe extern "C" fn $name(weights: *const i8, x: *const u32, acc: *mut i32, end: *const u32) {
+        pub(super) unsafe extern "C" fn $name(weights: *const i8, x: *const u32, acc: $acc, end: *const u32) {
             naked_asm!(
                 cpu!(),
                 "push {{r2, r3, r4-r11, lr}}",
-                concat!("ldm r2, {{", $registers, "}}"),
+                $load,
                 // quads modulo 4 decide where to enter
                 "subs r3, r3, r1",
                 concat!("lsrs r3, r3, #", $log),
@@ -103,7 +99,7 @@ macro_rules! dot {
                 "cmp r1, r2",
                 "bne 2b",
                 "pop {{r2, r3}}",
-                concat!("stm r2, {{", $registers, "}}"),
+                $finish,
                 "pop {{r4-r11, pc}}",
                 size = const $size,
             )
@@ -111,8 +107,74 @@ macro_rules! dot {
     };
 }
 
-dot!(dot8, quad8, "r4-r11", 108, "6");
-dot!(dot4, quad4, "r4-r7", 60, "5");
+dot! {
+    /// Adds `sum_k w[k] x[p][k]` to 8 accumulators: 27 instructions for 32 products.
+    ///
+    /// # Safety
+    /// `end > x`; the words from `x` to `end` are readable and a whole number of quads; as many times
+    /// four bytes are readable at `weights`; `acc` is valid for 8 words.
+    dot8(*mut i32), quad8, 108, "6", "ldm r2, {{r4-r11}}", "stm r2, {{r4-r11}}"
+}
+
+dot! {
+    /// As [`dot8`] for 4 accumulators: 15 instructions for 16 products.
+    ///
+    /// # Safety
+    /// As for [`dot8`], with `acc` valid for 4 words.
+    dot4(*mut i32), quad4, 60, "5", "ldm r2, {{r4-r7}}", "stm r2, {{r4-r7}}"
+}
+
+/// What [`dot8_store`] does with its sums; it reads these words in order.
+#[repr(C)]
+pub(super) struct Task {
+    pub bias: i32,
+    pub mult: i32,
+    pub half: i32,
+    pub y: *mut i8,
+    pub stride: usize,
+    pub shift: u32,
+}
+
+macro_rules! store {
+    ($($acc:literal)*) => {
+        concat!($(
+            "add ", $acc, ", ", $acc, ", ", $acc, "\n",
+            "smmulr r0, ", $acc, ", r12\n",
+            "smmlar ", $acc, ", ", $acc, ", r12, lr\n",
+            "add ", $acc, ", ", $acc, ", r0, asr #31\n",
+            "asr ", $acc, ", ", $acc, ", r3\n",
+            "ssat ", $acc, ", #8, ", $acc, "\n",
+            "strb ", $acc, ", [r1]\n",
+            "add r1, r1, r2\n",
+        )*)
+    };
+}
+
+dot! {
+    /// As [`dot8`], the sums starting at a bias, rescaled and stored as bytes.
+    ///
+    /// # Safety
+    /// As for [`dot8`]; the task's `y` is writable at multiples of its stride up to 7.
+    dot8_store(&Task), quad8, 108, "6",
+    "ldr r4, [r2]
+     mov r5, r4
+     mov r6, r4
+     mov r7, r4
+     mov r8, r4
+     mov r9, r4
+     mov r10, r4
+     mov r11, r4",
+    concat!(
+        "add r2, r2, #4
+         ldm r2, {{r0, r1, r12}}
+         ldrd r2, r3, [r2, #12]
+         mov lr, r1
+         mov r1, r12
+         mov r12, r0
+",
+        store!("r4" "r5" "r6" "r7" "r8" "r9" "r10" "r11"),
+    )
+}
 
 macro_rules! pair {
     ($op:literal, $a:literal $b:literal $c:literal $d:literal $e:literal $f:literal $g:literal $h:literal) => {

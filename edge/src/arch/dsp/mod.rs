@@ -19,9 +19,10 @@ mod assembly;
 mod output;
 mod transform;
 
+pub use output::Finish;
 pub use transform::{input_of_quad, weights_of_quad};
 
-use crate::arch::winograd::{Place, Rescale, Sum};
+use super::winograd::Rescale;
 
 /// `out[p] = bias + sum_k weights[k] * x[p][k]` for `P` pixels, 4 or 8.
 ///
@@ -61,31 +62,25 @@ pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
     }
 }
 
-/// Transforms the sums `m[position][lane]` of one tile and channel into 16 outputs. With a `sum` the
-/// bytes in `y` are the shortcut; its rescaling must then be offset by 128 ([`Sum::apply`]). `false`
-/// if a place lies outside `y`.
+/// As [`dot`] for 8 pixels, rescaled and stored at multiples of `stride` in `y`. `false` if one lies
+/// outside.
 #[inline(always)]
-pub fn transform_output(
-    m: &[[i32; 8]; 36],
-    lane: usize,
-    bias: i32,
-    rescale: &Rescale,
-    sum: Option<&Sum<'_>>,
-    y: &mut [i8],
-    place: Place,
-) -> bool {
-    if lane >= 8 || place.last() >= y.len() {
+pub fn dot_store(weights: &[i8], x: &[u32], bias: i32, rescale: &Rescale, y: &mut [i8], stride: usize) -> bool {
+    let quads = (weights.len() / 4).min(x.len() / 16);
+    if quads == 0 || y.len() <= 7 * stride {
         return false;
     }
-    let task = output::Task::new(bias, rescale, sum, place);
-    // SAFETY: `lane < 8` leaves 35 * 8 words behind the first sum; the last output is inside `y`; the
-    // tables are arrays of 256.
-    unsafe {
-        let (m, y) = (m.as_ptr().cast::<i32>().add(lane), y.as_mut_ptr().add(place.start));
-        match sum {
-            None => output::plain(m, y, &task),
-            Some(_) => output::with_sum(m, y, &task),
-        }
-    }
+    let end = x.get(..quads * 16).unwrap_or_default().as_ptr_range().end;
+    let task = assembly::Task {
+        bias,
+        mult: rescale.mult,
+        half: rescale.half,
+        y: y.as_mut_ptr(),
+        stride,
+        shift: rescale.shift,
+    };
+    // SAFETY: `weights` holds `4 quads` bytes, `x` holds `16 quads` words and ends at `end`, `quads > 0`;
+    // the last output, at `7 stride`, is inside `y`.
+    unsafe { assembly::dot8_store(weights.as_ptr(), x.as_ptr(), &task, end) };
     true
 }

@@ -3,11 +3,13 @@
 use core::arch::naked_asm;
 
 use super::cpu;
-use crate::arch::winograd::{Place, Rescale, Sum};
+use core::marker::PhantomData;
 
-/// What [`plain`] and [`with_sum`] read, in this order.
+use crate::arch::winograd::{Rescale, Sum};
+
+/// How the tiles of one channel become bytes. [`plain`] and [`with_sum`] read it in this order.
 #[repr(C)]
-pub(super) struct Task {
+pub struct Finish<'t> {
     mult: i32,
     twice_bias: i32,
     half: i32,
@@ -21,30 +23,51 @@ pub(super) struct Task {
     sum_shift: u32,
     pixel_stride_again: usize,
     row_step: usize,
+    tables: PhantomData<&'t [i32]>,
 }
 
-impl Task {
+impl<'t> Finish<'t> {
+    /// For a map whose neighbouring pixels and rows lie so many elements apart. With a `sum`, `rescale`
+    /// must be offset by 128 ([`Sum::apply`]).
     #[inline(always)]
-    pub(super) fn new(bias: i32, rescale: &Rescale, sum: Option<&Sum<'_>>, place: Place) -> Self {
+    pub fn new(bias: i32, rescale: Rescale, sum: Option<Sum<'t>>, pixel_stride: usize, row_stride: usize) -> Self {
         let (conv_table, shortcut_table, last) = match sum {
             Some(sum) => (sum.conv.as_ptr(), sum.shortcut.as_ptr(), sum.rescale),
-            None => (core::ptr::null(), core::ptr::null(), *rescale),
+            None => (core::ptr::null(), core::ptr::null(), rescale),
         };
-        Task {
+        Finish {
             mult: rescale.mult,
             twice_bias: bias << 1,
             half: rescale.half,
             inverse_of_9: 0x38e3_8e39,
             shift: rescale.shift,
-            pixel_stride: place.pixel_stride,
+            pixel_stride,
             conv_table,
             shortcut_table,
             sum_mult: last.mult,
             sum_half: last.half,
             sum_shift: last.shift,
-            pixel_stride_again: place.pixel_stride,
-            row_step: place.row_stride.wrapping_sub(2 * place.pixel_stride),
+            pixel_stride_again: pixel_stride,
+            row_step: row_stride.wrapping_sub(2 * pixel_stride),
+            tables: PhantomData,
         }
+    }
+
+    /// Transforms the sums `m[position][lane]` of a tile into 16 outputs, the first at `y[start]`; with a
+    /// sum, the bytes there are the shortcut. `false` if one lies outside `y`.
+    #[inline(always)]
+    pub fn store(&self, m: &[[i32; 8]; 36], lane: usize, y: &mut [i8], start: usize) -> bool {
+        let row_stride = self.row_step.wrapping_add(2 * self.pixel_stride);
+        if lane >= 8 || start + 3 * row_stride + 3 * self.pixel_stride >= y.len() {
+            return false;
+        }
+        // SAFETY: `lane < 8` leaves 35 * 8 words behind the first sum; the last output is inside `y`; the
+        // tables, if any, are arrays of 256.
+        unsafe {
+            let (m, y) = (m.as_ptr().cast::<i32>().add(lane), y.as_mut_ptr().add(start));
+            if self.conv_table.is_null() { plain(m, y, self) } else { with_sum(m, y, self) }
+        }
+        true
     }
 }
 
@@ -107,7 +130,7 @@ macro_rules! column {
 macro_rules! columns {
     () => {
         concat!(
-            // the task's 13 words above the matrix's 24
+            // the 13 words of Finish above the matrix's 24
             "push {{r4-r11, lr}}
              sub sp, #152
              add r12, sp, #96
@@ -270,7 +293,7 @@ macro_rules! sum_row {
 /// `m` is readable at multiples of 8 words up to 280; `y` is writable at
 /// `row * row_stride + column * pixel_stride` up to 3 and 3.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn plain(m: *const i32, y: *mut i8, task: &Task) {
+unsafe extern "C" fn plain(m: *const i32, y: *mut i8, finish: &Finish<'_>) {
     naked_asm!(
         cpu!(),
         columns!(),
@@ -288,7 +311,7 @@ pub(super) unsafe extern "C" fn plain(m: *const i32, y: *mut i8, task: &Task) {
 /// # Safety
 /// As for [`plain`]; `y` is readable too, and both tables hold 256 words.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn with_sum(m: *const i32, y: *mut i8, task: &Task) {
+unsafe extern "C" fn with_sum(m: *const i32, y: *mut i8, finish: &Finish<'_>) {
     naked_asm!(
         cpu!(),
         columns!(),
