@@ -2,7 +2,13 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Command, time::Instant};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+    process::Command,
+    time::Instant,
+};
 
 use common::ARCH;
 use residual::{
@@ -55,7 +61,9 @@ fn quotas_limit_threads() {
         .find_map(|(root, file, quota)| {
             let group = Group(format!("{root}/{name}"));
             fs::create_dir(&group.0).ok()?;
-            fs::write(Path::new(&group.0).join(file), quota).ok()?;
+            // Where this is no hierarchy but a plain folder, there is no such file to open.
+            let mut file = OpenOptions::new().write(true).open(Path::new(&group.0).join(file)).ok()?;
+            file.write_all(quota.as_bytes()).ok()?;
             Some(group)
         });
     let Some(group) = made else { return println!("skipped: quotas: this user cannot make a cgroup") };

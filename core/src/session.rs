@@ -206,7 +206,7 @@ mod tests {
             let all: Vec<Vec<f32>> = pool.install(|| {
                 let task = |_| {
                     let mut session = Session::in_pool(Arc::clone(&model), Arc::clone(&pool));
-                    (0..20).for_each(|_| drop(session.run(&image)));
+                    (0..20).for_each(|_| assert!(session.run(&image).is_ok()));
                     session.run(&image).unwrap().to_vec()
                 };
                 (0..8).into_par_iter().map(task).collect()

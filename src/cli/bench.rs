@@ -126,20 +126,26 @@ fn measure(args: &Args, session: &mut Session, input: &[f32], layers: &mut [Vec<
     while times.len() < LEAST_RUNS || begin.elapsed().as_secs_f64() < args.seconds {
         let start = Instant::now();
         if args.profile {
-            let mut last = start;
-            let mut sums = vec![0.0; layers.len()];
-            session.run_with(input, |step, _| {
-                let now = Instant::now();
-                sums[step.index()] += ms(now - last);
-                last = now;
-            })?;
-            layers.iter_mut().zip(sums).for_each(|(times, sum)| times.push(sum));
+            layer_times(session, input, layers)?;
         } else {
             session.run(input)?;
         }
         times.push(ms(start.elapsed()));
     }
     Ok(times)
+}
+
+/// Runs once and adds the milliseconds of every layer, which may have run in several parts.
+pub fn layer_times(session: &mut Session, input: &[f32], layers: &mut [Vec<f64>]) -> anyhow::Result<()> {
+    let mut sums = vec![0.0; layers.len()];
+    let mut last = Instant::now();
+    session.run_with(input, |step, _| {
+        let now = Instant::now();
+        sums[step.index()] += ms(now - last);
+        last = now;
+    })?;
+    layers.iter_mut().zip(sums).for_each(|(times, sum)| times.push(sum));
+    Ok(())
 }
 
 pub fn ms(time: Duration) -> f64 {

@@ -11,7 +11,13 @@ use residual::{
 };
 use serde_json::json;
 
-use super::{args, bench::ms, plan_file::PlanFile, stats::Stats, table::Table};
+use super::{
+    args,
+    bench::{layer_times, ms},
+    plan_file::PlanFile,
+    stats::Stats,
+    table::Table,
+};
 
 /// Time every kernel on every layer of a network on this machine, and save the fastest as a plan
 ///
@@ -170,14 +176,7 @@ fn time_candidates(
         for (session, times) in sessions.iter_mut().zip(&mut times) {
             // The one before left the caches full of its own.
             session.run(input)?;
-            let (mut last, mut step) = (Instant::now(), times.iter_mut());
-            session.run_with(input, |_, _| {
-                let now = Instant::now();
-                if let Some(times) = step.next() {
-                    times.push(ms(now - last));
-                }
-                last = now;
-            })?;
+            layer_times(session, input, times)?;
         }
         rounds += 1;
     }

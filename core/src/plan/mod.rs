@@ -344,7 +344,7 @@ fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<Vec<Life>, Erro
             _ => batch,
         };
         let len = life.len.checked_mul(images).filter(|&n| n < isize::MAX as usize / 64);
-        life.len = len.ok_or_else(|| too_large.clone())?;
+        life.len = len.ok_or(too_large)?;
     }
     Ok(lives)
 }
