@@ -33,6 +33,7 @@ pub struct Pretrained {
     preprocessing: Preprocessing,
     assumed: bool,
     class_names: Option<Vec<String>>,
+    kernels: Vec<(String, String)>,
 }
 
 impl Pretrained {
@@ -80,7 +81,7 @@ impl Pretrained {
         if let Some(names) = class_names.as_ref().filter(|names| names.len() != spec.classes()) {
             return Err(Error::ClassNames { names: names.len(), classes: spec.classes() });
         }
-        Ok(Pretrained { weights, spec, preprocessing, assumed, class_names })
+        Ok(Pretrained { weights, spec, preprocessing, assumed, class_names, kernels: Vec::new() })
     }
 
     /// The weights.
@@ -113,12 +114,21 @@ impl Pretrained {
         self.class_names.as_ref().and_then(|names| names.get(class)).map_or_else(|| class.to_string(), String::clone)
     }
 
+    /// Asks for kernels, by layer and name, instead of those that planning would choose; see [`Net::prefer`].
+    pub fn prefer_kernels(&mut self, kernels: Vec<(String, String)>) {
+        self.kernels = kernels;
+    }
+
     /// The network with batch norm folded in, borrowing the weights.
     ///
     /// # Errors
     /// [`Error::Network`] when folding gives a value that is not finite.
     pub fn net(&self) -> Result<Net<'_>, Error> {
-        Ok(fold_batch_norm(&self.spec, &self.weights)?)
+        let mut net = fold_batch_norm(&self.spec, &self.weights)?;
+        for (layer, kernel) in &self.kernels {
+            net.prefer(layer, kernel);
+        }
+        Ok(net)
     }
 }
 

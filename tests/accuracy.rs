@@ -134,7 +134,7 @@ fn quantized_public_weights_stay_close() {
     assert!(object["images"].as_u64() == Some(10_000) && top1 >= 80.73, "{top1}");
 }
 
-/// MLPerf Tiny's int8 ResNet-8: what LiteRT's reference kernels get.
+/// MLPerf Tiny's int8 ResNet-8: what LiteRT's reference kernels get on the same bytes.
 #[test]
 fn a_foreign_tflite_file_reaches_its_accuracy() {
     let model = common::shared().join("data/tflite/mlperf_tiny_resnet8_int8.tflite");
@@ -148,5 +148,5 @@ fn a_foreign_tflite_file_reaches_its_accuracy() {
     let data = dir.join("cifar-10-batches-bin");
     let args = ["eval", "--weights", model.to_str().unwrap(), "--data-path", data.to_str().unwrap(), "--json"];
     let top1 = json(&args)["top1"].as_f64().unwrap();
-    assert!((top1 - 75.42).abs() <= 0.02 + 1e-9, "{top1}");
+    assert!((top1 - 75.55).abs() < 1e-9, "{top1}");
 }

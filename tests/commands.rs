@@ -177,6 +177,52 @@ fn bench_reports_latency_and_layers() {
 }
 
 #[test]
+fn a_tuned_plan_is_used_and_fits_its_network_only() {
+    let fixture = Fixture::new();
+    let file = fixture.arg("plan.json");
+    let tune = ["tune", "--arch", ARCH, "--threads", "1", "--seconds", "0.01", "--json", "-o", &file];
+    let tuned = json(&tune);
+    let shapes = tuned["shapes"].as_array().unwrap();
+    assert!(shapes.iter().all(|shape| !shape["candidates"].as_array().unwrap().is_empty()));
+    assert!(shapes.iter().any(|shape| shape["candidates"].as_array().unwrap().len() >= 2));
+    let plan: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+
+    // A plan that says otherwise than the planner shows that it is used.
+    let profile = ["bench", "--arch", ARCH, "--seconds", "0.01", "--threads", "1", "--profile", "--json"];
+    let kernel_of = |arguments: &[&str]| {
+        let object = json(&[&profile[..], arguments].concat());
+        let layers = object["layers"].as_array().unwrap().clone();
+        layers.into_iter().map(|l| (l["name"].as_str().unwrap().to_owned(), l["kernel"].clone())).collect::<Vec<_>>()
+    };
+    let direct = kernel_of(&["--no-winograd"]);
+    assert!(direct.iter().all(|(_, kernel)| !kernel.as_str().unwrap().starts_with("winograd")));
+    let mut forced = plan.clone();
+    for (layer, kernel) in &direct {
+        if plan["kernels"][layer].is_string() {
+            forced["kernels"][layer] = kernel.clone();
+        }
+    }
+    fixture.write("direct.json", forced.to_string().as_bytes());
+    assert_eq!(kernel_of(&["--plan", &fixture.arg("direct.json")]), direct);
+
+    let weights = fixture.weights("w.safetensors", ARCH);
+    let picture = fixture.picture("photo.png", 40, 40, 1);
+    let predict = ["predict", "--weights", &weights, "--json", &picture];
+    let with = json(&[&predict[..], &["--plan", &file]].concat());
+    assert_eq!(with["predictions"][0]["classes"][0]["class"], json(&predict)["predictions"][0]["classes"][0]["class"]);
+
+    let refused = |arguments: &[&str]| common::fail(arguments).1;
+    let error = refused(&["bench", "--arch", "resnet20-cifar", "--plan", &file]);
+    assert!(error.contains("plan.json: made for arch") && error.contains("not \"resnet20-cifar\""), "{error}");
+    let error = refused(&["bench", "--arch", ARCH, "--batch", "2", "--plan", &file]);
+    assert!(error.contains("made for batch 1, not 2"), "{error}");
+    forced["kernels"]["conv1"] = "im2col".into();
+    fixture.write("unknown.json", forced.to_string().as_bytes());
+    let error = refused(&["bench", "--arch", ARCH, "--plan", &fixture.arg("unknown.json")]);
+    assert!(error.contains("layer `conv1`: the kernel asked for is unknown"), "{error}");
+}
+
+#[test]
 fn bench_measures_the_cold_start() {
     let object = json(&["bench", "--arch", ARCH, "--cold", "--threads", "1", "--json"]);
     for key in ["cold_start_ms", "binary_bytes", "arena_bytes", "weights_bytes"] {

@@ -23,6 +23,8 @@ pub enum Error {
     PackedForOtherKernel,
     /// No kernel accepts this geometry.
     Unsupported(ConvGeom),
+    /// The kernel asked for by name is none of this layer's candidates.
+    NoSuchKernel(Name),
     /// An architecture name that does not follow the grammar of [`crate::net::ResNet`].
     UnknownArchitecture {
         /// what is wrong with it
@@ -63,6 +65,9 @@ impl fmt::Display for Error {
             }
             Error::PackedForOtherKernel => f.write_str("weights were packed for another kernel; call prepack again"),
             Error::Unsupported(g) => write!(f, "no kernel for convolution {g}"),
+            Error::NoSuchKernel(layer) => {
+                write!(f, "layer `{layer}`: the kernel asked for is unknown, unfit for its shape, or forbidden")
+            }
             Error::UnknownArchitecture { reason } => write!(f, "unknown architecture: {reason}"),
             Error::InvalidNetwork { reason } => write!(f, "invalid network: {reason}"),
             Error::MissingTensor(name) => write!(f, "tensor `{name}` is missing"),

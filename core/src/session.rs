@@ -64,8 +64,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Plans and packs `net`, and starts `options.threads - 1` helper threads (feature `parallel`;
-    /// without it everything runs on the calling thread).
+    /// Plans and packs `net`, and starts `options.threads - 1` helper threads, but no more than
+    /// affinity and quotas let run beside this one (feature `parallel`; without it everything runs on
+    /// the calling thread).
     ///
     /// # Errors
     /// As [`Plan::new`]; [`Error::Threads`] when the threads cannot be started.
@@ -80,7 +81,9 @@ impl Session {
     pub fn with_model(model: Arc<Model>) -> Result<Self, Error> {
         #[cfg(feature = "parallel")]
         {
-            let threads = model.plan.options().threads;
+            let asked = model.plan.options().threads;
+            // More threads than this process may run at once would only take turns.
+            let threads = asked.min(std::thread::available_parallelism().map_or(asked, usize::from));
             if threads == 1 {
                 return Ok(Session::in_pool_of(model, None));
             }
@@ -88,7 +91,7 @@ impl Session {
                 .num_threads(threads - 1)
                 .thread_name(|i| std::format!("residual-{}", i + 1))
                 .build()
-                .map_err(|_| Error::Threads { asked: threads })?;
+                .map_err(|_| Error::Threads { asked })?;
             Ok(Session::in_pool_of(model, Some(Arc::new(pool))))
         }
         #[cfg(not(feature = "parallel"))]
@@ -98,8 +101,8 @@ impl Session {
         }
     }
 
-    /// A session whose helpers come from the caller's pool. It never waits for a busy pool: bands
-    /// that no helper takes run on the calling thread.
+    /// A session whose helpers come from the caller's pool, which may be the one it is called from. It
+    /// never waits for a busy pool: bands that no helper takes run on the calling thread.
     #[cfg(feature = "parallel")]
     pub fn in_pool(model: Arc<Model>, pool: Arc<rayon::ThreadPool>) -> Self {
         Session::in_pool_of(model, Some(pool))
@@ -108,8 +111,18 @@ impl Session {
     #[cfg(feature = "parallel")]
     fn in_pool_of(model: Arc<Model>, pool: Option<Arc<rayon::ThreadPool>>) -> Self {
         let plan = &model.plan;
-        let scratch = (0..plan.options().threads).map(|_| Mutex::new(Buffer::new(plan.scratch_len()))).collect();
+        // In a smaller pool some helpers would only wait for the others to end.
+        let threads = plan.options().threads.min(1 + pool.as_ref().map_or(0, |pool| pool.current_num_threads()));
+        let scratch = (0..threads).map(|_| Mutex::new(Buffer::new(plan.scratch_len()))).collect();
         Session { arena: Buffer::new(plan.arena_len()), scratch, pool, model }
+    }
+
+    /// Threads it runs on at most, the calling one among them: as many as its options ask for, or fewer.
+    pub fn threads(&self) -> usize {
+        #[cfg(feature = "parallel")]
+        return self.scratch.len();
+        #[cfg(not(feature = "parallel"))]
+        1
     }
 
     /// The plan.
@@ -167,22 +180,76 @@ impl Executor for Alone<'_> {
 
 #[cfg(all(test, feature = "parallel"))]
 mod tests {
-    use super::Session;
+    use std::sync::Arc;
+
+    use rayon::prelude::*;
+
+    use super::{Model, Session};
     use crate::{net::fold_batch_norm, plan::Options, testing::Generated};
+
+    fn model(threads: usize) -> Arc<Model> {
+        let weights = Generated::new("resnet8-cifar-w4".parse().unwrap());
+        let net = fold_batch_norm(weights.spec(), &weights).unwrap();
+        Arc::new(Model::new(&net, &Options { threads, ..Options::default() }).unwrap())
+    }
+
+    fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
+        Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
+    }
 
     /// Ends if no run loses a helper or a band, whatever the moment at which helpers come and go.
     #[test]
     fn many_short_runs_on_more_threads_than_cores_end_with_the_same_bits() {
-        let weights = Generated::new("resnet8-cifar-w4".parse().unwrap());
-        let net = fold_batch_norm(weights.spec(), &weights).unwrap();
         let image = Generated::signed("input", 32 * 32 * 3);
-        let mut alone = Session::new(&net, &Options::default()).unwrap();
-        let want = alone.run(&image).unwrap().to_vec();
+        let want = Session::with_model(model(1)).unwrap().run(&image).unwrap().to_vec();
         for threads in [2, 5] {
-            let mut session = Session::new(&net, &Options { threads, ..Options::default() }).unwrap();
-            for _ in 0..500 {
-                assert_eq!(session.run(&image).unwrap(), want);
+            let sessions =
+                [Session::with_model(model(threads)).unwrap(), Session::in_pool(model(threads), pool(threads - 1))];
+            for mut session in sessions {
+                for _ in 0..500 {
+                    assert_eq!(session.run(&image).unwrap(), want);
+                }
             }
+        }
+    }
+
+    /// Sessions inside tasks of the pool their helpers come from, more of them than it has threads.
+    #[test]
+    fn a_session_inside_its_own_pool_neither_waits_nor_changes_a_bit() {
+        let image = Generated::signed("input", 32 * 32 * 3);
+        let want = Session::with_model(model(1)).unwrap().run(&image).unwrap().to_vec();
+        let model = model(3);
+        for threads in [1, 2, 4] {
+            let pool = pool(threads);
+            let all: Vec<Vec<f32>> = pool.install(|| {
+                let task = |_| {
+                    let mut session = Session::in_pool(Arc::clone(&model), Arc::clone(&pool));
+                    (0..20).for_each(|_| assert!(session.run(&image).is_ok()));
+                    session.run(&image).unwrap().to_vec()
+                };
+                (0..8).into_par_iter().map(task).collect()
+            });
+            assert!(all.iter().all(|logits| *logits == want));
+        }
+    }
+
+    #[test]
+    fn subnormal_inputs_give_the_same_bits_on_any_thread_and_leave_the_caller_his_own() {
+        let image: Vec<f32> = Generated::signed("input", 32 * 32 * 3).iter().map(|v| v * 1e-39).collect();
+        assert!(image.iter().any(|v| v.is_subnormal()));
+        let zeros = vec![0.0; image.len()];
+        let want = Session::with_model(model(1)).unwrap().run(&zeros).unwrap().to_vec();
+        let half = || std::hint::black_box(f32::MIN_POSITIVE) * std::hint::black_box(0.5);
+        for threads in [1, 2, 4] {
+            let mut session = Session::in_pool(model(threads), pool(threads));
+            for _ in 0..50 {
+                let logits = session.run_with(&image, |_, _| assert!(half() > 0.0)).unwrap();
+                // Where subnormals count as zero the picture is black, on whichever thread.
+                if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+                    assert_eq!(logits, want);
+                }
+            }
+            assert!(half() > 0.0);
         }
     }
 }

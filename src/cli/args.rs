@@ -5,15 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::error::ErrorKind;
 use residual::{
-    Error, Given, Isa, Preprocessing, Pretrained, QuantizedModel,
+    Error, Given, Isa, Pictures, Preprocessing, Pretrained, QuantizedModel,
     import::{WeightFile, check, spec_from},
     net::ResNet,
     plan::Options,
     quant::DotIsa,
+    testing::Generated,
+    weights::{Tensor, Weights},
 };
+
+use super::plan_file::PlanFile;
 
 /// More is a slip of the finger.
 const MOST_THREADS: usize = 1024;
@@ -69,6 +73,27 @@ impl Network {
             spec = spec.with_input(side, side)?;
         }
         Ok((spec, Some(weights)))
+    }
+}
+
+/// Weights to measure with: a file's, or generated ones, which take the same time.
+pub enum Source {
+    File(WeightFile),
+    Generated(Generated),
+}
+
+impl Source {
+    pub fn new(spec: ResNet, file: Option<WeightFile>) -> Self {
+        file.map_or_else(|| Source::Generated(Generated::new(spec)), Source::File)
+    }
+}
+
+impl Weights for Source {
+    fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        match self {
+            Source::File(file) => file.tensor(name),
+            Source::Generated(generated) => generated.tensor(name),
+        }
     }
 }
 
@@ -130,6 +155,17 @@ impl Opened {
             Opened::Float(_) => isa.name(),
             Opened::Int8(_) => DotIsa::of(isa).name(),
         }
+    }
+
+    /// Takes the kernels of a file that `residual tune` wrote, if there is one.
+    pub fn use_plan(&mut self, file: Option<&Path>, how: &Pictures) -> anyhow::Result<()> {
+        let Some(file) = file else { return Ok(()) };
+        let Opened::Float(model) = self else {
+            bail!("{}: plans are for f32 networks, {} is int8", file.display(), self.name());
+        };
+        let options = options(how.batch, how.threads, true)?;
+        model.prefer_kernels(PlanFile::open(file, model.spec(), &options)?.kernels);
+        Ok(())
     }
 
     /// The type it computes in.
@@ -204,8 +240,8 @@ impl Threads {
 }
 
 /// Plan options with the instruction set the environment asks for.
-pub fn options(batch: usize, threads: usize) -> Result<Options, Error> {
-    Ok(Options { batch, threads, isa: residual::isa()?, ..Options::default() })
+pub fn options(batch: usize, threads: usize, winograd: bool) -> Result<Options, Error> {
+    Ok(Options { batch, threads, isa: residual::isa()?, winograd })
 }
 
 /// `--threads`: at least 1.

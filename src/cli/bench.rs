@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -11,12 +12,13 @@ use residual::{
     peak::fma_gflops,
     plan::Step,
     session::Session,
-    testing::{Generated, Uniform},
+    testing::Uniform,
 };
 use serde_json::{Value, json};
 
 use super::{
     args, bench_train, cold, peak,
+    plan_file::PlanFile,
     stats::Stats,
     table::{Table, bytes, grouped},
 };
@@ -31,6 +33,7 @@ Examples:
   residual bench --arch resnet50 --threads 1
   residual bench --arch resnet20-cifar --batch 16 --json
   residual bench --weights resnet50.safetensors --profile
+  residual bench --arch resnet50 --plan resnet50.plan.json
   residual bench --peak --threads 1          multiply-adds on registers, reads from memory
   residual bench --train --arch resnet20-cifar --batch 128 --threads 1
   residual bench --arch resnet50 --cold      process start to first result, peak memory, size of the binary")]
@@ -42,6 +45,12 @@ pub struct Args {
     pub batch: usize,
     #[command(flatten)]
     pub threads: args::Threads,
+    /// Do without Winograd convolutions
+    #[arg(long)]
+    pub no_winograd: bool,
+    /// Use the kernels of a file that `residual tune` wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cold", "peak"])]
+    plan: Option<PathBuf>,
     /// Time to measure for
     #[arg(long, value_name = "S", default_value = "3", value_parser = args::seconds)]
     pub seconds: f64,
@@ -82,19 +91,16 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         return bench_train::run(args, out);
     }
     let (spec, weights) = args.network.open()?;
-    let options = args::options(args.batch, args.threads.get())?;
-    let begin;
-    let mut session = match weights {
-        Some(weights) => {
-            begin = Instant::now();
-            Session::new(&fold_batch_norm(&spec, &weights)?, &options)?
-        }
-        None => {
-            let weights = Generated::new(spec);
-            begin = Instant::now();
-            Session::new(&fold_batch_norm(&spec, &weights)?, &options)?
-        }
-    };
+    let options = args::options(args.batch, args.threads.get(), !args.no_winograd)?;
+    let plan = args.plan.as_deref().map(|file| PlanFile::open(file, &spec, &options)).transpose()?;
+    let weights = args::Source::new(spec, weights);
+    let begin = Instant::now();
+    let mut net = fold_batch_norm(&spec, &weights)?;
+    if let Some(plan) = &plan {
+        plan.apply(&mut net);
+    }
+    let mut session = Session::new(&net, &options)?;
+    drop(net);
     let prepare_ms = ms(begin.elapsed());
     let input = Uniform::new(1).vec(session.plan().input_len());
 
@@ -127,20 +133,26 @@ fn measure(args: &Args, session: &mut Session, input: &[f32], layers: &mut [Vec<
     while times.len() < LEAST_RUNS || begin.elapsed().as_secs_f64() < args.seconds {
         let start = Instant::now();
         if args.profile {
-            let mut last = start;
-            let mut sums = vec![0.0; layers.len()];
-            session.run_with(input, |step, _| {
-                let now = Instant::now();
-                sums[step.index()] += ms(now - last);
-                last = now;
-            })?;
-            layers.iter_mut().zip(sums).for_each(|(times, sum)| times.push(sum));
+            layer_times(session, input, layers)?;
         } else {
             session.run(input)?;
         }
         times.push(ms(start.elapsed()));
     }
     Ok(times)
+}
+
+/// Runs once and adds the milliseconds of every layer, which may have run in several parts.
+pub fn layer_times(session: &mut Session, input: &[f32], layers: &mut [Vec<f64>]) -> anyhow::Result<()> {
+    let mut sums = vec![0.0; layers.len()];
+    let mut last = Instant::now();
+    session.run_with(input, |step, _| {
+        let now = Instant::now();
+        sums[step.index()] += ms(now - last);
+        last = now;
+    })?;
+    layers.iter_mut().zip(sums).for_each(|(times, sum)| times.push(sum));
+    Ok(())
 }
 
 pub fn ms(time: Duration) -> f64 {

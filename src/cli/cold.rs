@@ -91,6 +91,7 @@ fn start(program: &Path, weights: &Path, args: &Args) -> anyhow::Result<(f64, Va
     let mut command = Command::new(program);
     command.args(["bench", "--first-result", "--batch", &args.batch.to_string()]);
     command.args(["--threads", &args.threads.get().to_string()]).arg("--weights").arg(weights);
+    command.args(args.no_winograd.then_some("--no-winograd"));
     if let Some(arch) = &args.network.arch {
         command.args(["--arch", &arch.to_string()]);
     }
@@ -113,7 +114,7 @@ fn start(program: &Path, weights: &Path, args: &Args) -> anyhow::Result<(f64, Va
 pub fn first_result(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (spec, weights) = args.network.open()?;
     let weights = weights.ok_or_else(|| anyhow!("--first-result needs --weights"))?;
-    let options = args::options(args.batch, args.threads.get())?;
+    let options = args::options(args.batch, args.threads.get(), !args.no_winograd)?;
     let mut session = Session::new(&fold_batch_norm(&spec, &weights)?, &options)?;
     drop(weights);
     session.run(&vec![0.5; session.plan().input_len()])?;

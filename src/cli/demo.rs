@@ -44,7 +44,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    let options = args::options(1, args.threads.get())?;
+    let options = args::options(1, args.threads.get(), true)?;
     network(&args.arch, &options, out)?;
     match &args.output_dir {
         Some(folder) => learning(args, &options, folder, out)?,

@@ -39,6 +39,9 @@ pub struct Args {
     /// Count pictures that cannot be read instead of stopping at the first
     #[arg(long)]
     skip_unreadable: bool,
+    /// Use the kernels of a file that `residual tune` wrote
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -57,7 +60,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         isa: residual::isa()?,
         skip_unreadable: args.skip_unreadable,
     };
-    let model = args.model.open_any()?;
+    let mut model = args.model.open_any()?;
+    model.use_plan(args.plan.as_deref(), &how)?;
     let (split, split_name) = match args.split {
         Part::Train => (Split::Train, "train"),
         Part::Test => (Split::Test, "test"),

@@ -45,7 +45,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         let given = Given { arch: args.network.arch, ..Given::default() };
         return quantized::show(&QuantizedModel::open(file, &given)?, args.json, out);
     }
-    let options = args::options(args.batch, args.threads.get())?;
+    let options = args::options(args.batch, args.threads.get(), true)?;
     let (spec, weights) = args.network.open()?;
     match weights {
         None => show(args, &Plan::new(&fold_batch_norm(&spec, &Zeros::new(&spec))?, &options)?, &spec, json!({}), out),

@@ -10,12 +10,14 @@ mod eval;
 mod fit;
 mod inspect;
 mod peak;
+mod plan_file;
 mod predict;
 mod progress;
 mod quantize;
 mod stats;
 mod table;
 mod train;
+mod tune;
 
 use std::{
     io::{self, BufWriter, Write},
@@ -59,6 +61,7 @@ enum Command {
     Quantize(quantize::Args),
     Fit(fit::Args),
     Bench(bench::Args),
+    Tune(tune::Args),
     Demo(demo::Args),
 }
 
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Fit(args) => fit::run(args, &mut out),
         Command::Quantize(args) => quantize::run(args, &mut out),
         Command::Bench(args) => bench::run(args, &mut out),
+        Command::Tune(args) => tune::run(args, &mut out),
         Command::Demo(args) => demo::run(args, &mut out),
     };
     match done.and_then(|()| Ok(out.flush()?)) {

@@ -47,6 +47,9 @@ pub struct Args {
     /// Leave out pictures that cannot be read instead of stopping at the first
     #[arg(long)]
     skip_unreadable: bool,
+    /// Use the kernels of a file that `residual tune` wrote
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -59,7 +62,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         isa: residual::isa()?,
         skip_unreadable: args.skip_unreadable,
     };
-    let (model, file) = match &args.weights {
+    let (mut model, file) = match &args.weights {
         Some(weights) => (args.known.open_any(weights)?, weights.clone()),
         None => {
             let Some(shipped) = args::shipped() else { bail!("pass --weights FILE: there is no `models` folder here") };
@@ -76,6 +79,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         let classes = model.class_names().unwrap_or_default().join(", ");
         note(&format!("{} knows these classes: {classes}", file.display()));
     }
+    model.use_plan(args.plan.as_deref(), &how)?;
     let pictures = find(&args.pictures)?;
     let bar = progress::pictures(pictures.len());
     let open = |i: usize| Image::open(&pictures[i]);

@@ -11,6 +11,10 @@ pub(super) enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Wasm,
 }
 
 const KINDS: &[Kind] = &[
@@ -19,6 +23,10 @@ const KINDS: &[Kind] = &[
     Kind::Avx2,
     #[cfg(target_arch = "x86_64")]
     Kind::Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Kind::Neon,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Kind::Wasm,
 ];
 
 /// An instruction set this CPU has.
@@ -54,7 +62,7 @@ impl Isa {
         }
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// `portable`, `avx2`, `avx512`, `neon` or `simd128`.
     pub const fn name(self) -> &'static str {
         self.0.name()
     }
@@ -72,6 +80,10 @@ impl Kind {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Wasm => "simd128",
         }
     }
 
@@ -87,6 +99,11 @@ impl Kind {
             Kind::Avx2 => cfg!(all(target_feature = "avx2", target_feature = "fma")),
             #[cfg(all(target_arch = "x86_64", not(feature = "std")))]
             Kind::Avx512 => cfg!(target_feature = "avx512f"),
+            // Part of the architecture, and part of the build.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => true,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Wasm => true,
         }
     }
 }

@@ -10,10 +10,13 @@ mod avx512;
 #[cfg(feature = "alloc")]
 mod buffer;
 mod channelwise;
+mod denormals;
 mod gemm;
 #[cfg(feature = "alloc")]
 pub(crate) mod int8;
 mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod peak;
 pub(crate) mod points;
 mod pool;
@@ -22,6 +25,8 @@ mod portable;
 mod team;
 mod vector;
 mod view;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 mod weight_gradient;
 pub(crate) mod winograd;
 pub(crate) mod winograd_gradient;
@@ -29,6 +34,7 @@ pub(crate) mod winograd_gradient;
 #[cfg(feature = "alloc")]
 pub use buffer::Buffer;
 pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
+pub use denormals::FlushDenormals;
 pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
 #[cfg(feature = "alloc")]
 pub use int8::DotIsa;

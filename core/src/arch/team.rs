@@ -11,7 +11,7 @@ use core::{
 };
 use std::sync::Mutex;
 
-use super::buffer::Buffer;
+use super::{buffer::Buffer, denormals::FlushDenormals};
 use crate::plan::Executor;
 
 /// The work of one layer: a call for every band.
@@ -80,6 +80,7 @@ impl<'s> Team<'s> {
 
     fn help(&self, worker: usize) {
         let Ok(mut scratch) = self.scratch[worker].lock() else { return };
+        let _flush = FlushDenormals::new();
         let mut patience = Patience::default();
         while self.ticket.load(Ordering::Relaxed) != FINISHED {
             if self.take(scratch.as_mut_slice()) { patience = Patience::default() } else { patience.wait() }

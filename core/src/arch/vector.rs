@@ -1,5 +1,9 @@
 //! The operations a kernel may use, and the jump into one instruction set.
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::wasm;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::F32x8, avx512::F32x16};
 use super::{
@@ -108,6 +112,10 @@ pub(crate) unsafe fn dispatch<O: Op>(isa: Isa, op: O) {
             Kind::Avx2 => F32x8::invoke(op),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => F32x16::invoke(op),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => neon::F32x4::invoke(op),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Wasm => wasm::F32x4::invoke(op),
         }
     }
 }
@@ -123,5 +131,9 @@ pub(super) const fn tile_of(isa: Isa) -> (usize, usize, usize) {
         Kind::Avx2 => of::<F32x8>(),
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => of::<F32x16>(),
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => of::<neon::F32x4>(),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Kind::Wasm => of::<wasm::F32x4>(),
     }
 }

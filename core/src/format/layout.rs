@@ -29,7 +29,7 @@ pub(super) mod field {
     pub const STRIDE: usize = 3;
     pub const PAD_TOP: usize = 4;
     pub const PAD_LEFT: usize = 5;
-    /// zero point, min and max of the convolution's result, one byte each
+    /// zero point, min and max of the convolution's result and how its sums round, one byte each
     pub const ENCODING: usize = 6;
     /// f32: scale of the convolution's result
     pub const SCALE: usize = 7;
@@ -48,6 +48,9 @@ pub(super) mod field {
     /// zero point, min and max of the sum, one byte each
     pub const ADD_ENCODING: usize = 19;
 }
+
+pub(super) const ROUNDING_TWICE: u8 = 0;
+pub(super) const ROUNDING_ONCE: u8 = 1;
 
 pub(super) const KIND_CONV: u32 = 0;
 pub(super) const KIND_MAX_POOL: u32 = 1;

@@ -6,7 +6,7 @@ use super::{AlignedBytes, Builder, FormatError};
 use crate::{
     geom::Shape,
     net::{ConvSpec, ResNet, ShortcutSpec},
-    quant::{Add, Conv, Encoding, Requant, Window},
+    quant::{Add, Conv, Encoding, Requant, Rounding, Window},
 };
 
 /// An int8 model of `net` with weights, biases and scales drawn from `seed`.
@@ -112,7 +112,19 @@ impl Draw {
                 output: RELU,
             });
         }
-        let conv = Conv { window, input_zero, weights: &weights, bias: &bias, mult: &mult, shift: &shift, output, add };
+        let connected = window.input.h * window.input.w == 1 && window.kernel == 1 && shortcut.is_none();
+        let rounding = if connected { Rounding::Once } else { Rounding::Twice };
+        let conv = Conv {
+            window,
+            input_zero,
+            weights: &weights,
+            bias: &bias,
+            mult: &mult,
+            shift: &shift,
+            rounding,
+            output,
+            add,
+        };
         self.model.conv(name, source, &conv, SCALE as f32, shortcut.map(|(value, ..)| (value, SCALE as f32)))
     }
 }

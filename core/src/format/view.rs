@@ -3,7 +3,7 @@
 use super::{ALIGN, FormatError, VERSION, layout::*};
 use crate::{
     geom::Shape,
-    quant::{Add, Conv, Encoding, Op, Requant, Window},
+    quant::{Add, Conv, Encoding, Op, Requant, Rounding, Window},
 };
 
 /// A feature map the network computes: its shape, encoding and place in the arena.
@@ -264,6 +264,7 @@ impl<'m> View<'m> {
             bias: self.words(get(field::BIAS)?, c)?,
             mult: self.words(get(field::MULT)?, c)?,
             shift: bytemuck::cast_slice(self.tensor(get(field::SHIFT)?, c)?),
+            rounding: rounding(bytes(field::ENCODING)?)?,
             output: encoding(field::ENCODING)?,
             add,
         }))
@@ -373,6 +374,14 @@ impl<'m> View<'m> {
     }
 }
 
+fn rounding([.., byte]: [u8; 4]) -> Option<Rounding> {
+    match byte {
+        ROUNDING_TWICE => Some(Rounding::Twice),
+        ROUNDING_ONCE => Some(Rounding::Once),
+        _ => None,
+    }
+}
+
 fn overlap(a: &Value, b: &Value) -> bool {
     a.range().start < b.range().end && b.range().start < a.range().end
 }
@@ -393,6 +402,10 @@ fn conv_is_sound(conv: &Conv<'_>) -> Result<(), &'static str> {
     let encoded = |e: Encoding| e.min <= e.max;
     if !encoded(conv.output) || conv.add.is_some_and(|add| !encoded(add.output)) {
         return Err("the smallest output exceeds the largest");
+    }
+    let map = conv.window.input;
+    if conv.rounding == Rounding::Once && (map.h * map.w > 1 || conv.window.kernel > 1 || conv.add.is_some()) {
+        return Err("only fully connected layers round once");
     }
     if conv.add.is_some_and(|add| !add.is_valid(conv.window.output)) {
         return Err("invalid shortcut addition");

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     geom::Shape,
-    quant::{Conv, Encoding, Window},
+    quant::{Conv, Encoding, Rounding, Window},
 };
 
 /// Builds a model op by op. Values are numbered: 0 is the input, and every op returns the number of
@@ -37,8 +37,8 @@ pub struct Builder {
 
 const TENSORS: [usize; 4] = [field::WEIGHTS, field::BIAS, field::MULT, field::SHIFT];
 
-fn pack(e: Encoding) -> u32 {
-    u32::from_le_bytes([e.zero_point as u8, e.min as u8, e.max as u8, 0])
+fn pack(e: Encoding, last: u8) -> u32 {
+    u32::from_le_bytes([e.zero_point as u8, e.min as u8, e.max as u8, last])
 }
 
 impl Builder {
@@ -106,7 +106,13 @@ impl Builder {
             return fail("a tensor's length does not fit its geometry, or the shortcut is half given");
         }
         let mut record = Self::window(source, layout::KIND_CONV, &conv.window);
-        record[field::ENCODING] = pack(conv.output);
+        record[field::ENCODING] = pack(
+            conv.output,
+            match conv.rounding {
+                Rounding::Twice => layout::ROUNDING_TWICE,
+                Rounding::Once => layout::ROUNDING_ONCE,
+            },
+        );
         record[field::SCALE] = scale.to_bits();
         record[field::WEIGHTS] = self.append(bytemuck::cast_slice(conv.weights), 16);
         for (at, tensor) in [(field::BIAS, conv.bias), (field::MULT, conv.mult)] {
@@ -128,7 +134,7 @@ impl Builder {
                 record[field::ADD_MULT + i] = factor.mult as u32;
                 record[field::ADD_SHIFT] |= u32::from(factor.shift as u8) << (8 * i);
             }
-            record[field::ADD_ENCODING] = pack(add.output);
+            record[field::ADD_ENCODING] = pack(add.output, 0);
             stored = scale;
         }
         Ok(self.push(name, record, (conv.window.output, stored, conv.stored().zero_point)))

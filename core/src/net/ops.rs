@@ -89,6 +89,8 @@ pub struct Op<'w> {
     pub input: ValueId,
     /// the map it writes; every value is written by one op
     pub output: ValueId,
+    /// a convolution's kernel, by name; planning chooses where there is none
+    pub kernel: Option<Name>,
 }
 
 impl Op<'_> {
@@ -175,9 +177,17 @@ impl<'w> Net<'w> {
         net
     }
 
+    /// Asks for a kernel of [`crate::plan::Plan::candidates`] for the convolution called `layer`; false when the
+    /// network has no such convolution. Planning fails where the kernel is none of that layer's candidates.
+    pub fn prefer(&mut self, layer: &str, kernel: &str) -> bool {
+        let conv = |op: &&mut Op<'_>| op.name.as_str() == layer && matches!(op.kind, OpKind::Conv { .. });
+        let found = self.ops.iter_mut().find(conv);
+        found.map(|op| op.kernel = Some(Name::new(kernel))).is_some()
+    }
+
     pub(crate) fn push(&mut self, name: Name, input: ValueId, kind: OpKind<'w>) -> ValueId {
         let output = ValueId(self.values.len());
-        let op = Op { name, kind, input, output };
+        let op = Op { name, kind, input, output, kernel: None };
         self.values.push(op.output_shape());
         self.ops.push(op);
         output

@@ -3,7 +3,7 @@
 use super::{Executor, Place, Plan, Step, StepKind, arena, check_len};
 use crate::{
     Error, Isa,
-    arch::{MatMut, Parts, average_pool, max_pool},
+    arch::{FlushDenormals, MatMut, Parts, average_pool, max_pool},
     kernel::{Band, Epilogue, subsample},
 };
 
@@ -11,7 +11,8 @@ impl Plan {
     /// Runs the network on `input` (`batch` images, NHWC) and returns `batch` rows of logits, which
     /// lie in the arena.
     ///
-    /// Allocates nothing. The result is the same to the bit for any executor and batch.
+    /// Allocates nothing. The result is the same to the bit for any executor and batch; subnormal numbers count as zero
+    /// (an executor of the caller's own must hold a [`FlushDenormals`] on its other threads).
     ///
     /// # Errors
     /// [`Error::BufferLength`] when a buffer is not of the length the plan says.
@@ -77,6 +78,8 @@ impl Plan {
         executor: &impl Executor,
     ) {
         let isa = self.options.isa;
+        // For this layer only: what the caller does between layers is the caller's. Helpers do the same.
+        let _flush = FlushDenormals::new();
         let from = match &step.input {
             Place::Arena(slot) => slot.part(part),
             Place::Input(_) => 0..0,

@@ -181,7 +181,8 @@ impl Plan {
     /// Plans `net`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where no kernel fits, [`Error::InvalidNetwork`] for a batch of zero,
+    /// [`Error::Unsupported`] where no kernel fits, [`Error::NoSuchKernel`] where one asked for by
+    /// [`Net::prefer`] does not, [`Error::InvalidNetwork`] for a batch of zero,
     /// [`Error::Threads`] for zero threads.
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Plan, Error> {
         let Options { batch, threads, isa, winograd } = *options;
@@ -206,7 +207,12 @@ impl Plan {
             let shape = op.output_shape();
             let (kind, granularity, weight_len) = match &op.kind {
                 OpKind::Conv { geom, shortcut, relu, .. } => {
-                    let kernel = select::fastest(geom, isa, winograd)?;
+                    let kernel = match op.kernel {
+                        Some(kernel) => select::candidates(geom, isa, winograd)
+                            .find(|candidate| candidate.name() == kernel)
+                            .ok_or(Error::NoSuchKernel(op.name))?,
+                        None => select::fastest(geom, isa, winograd)?,
+                    };
                     let len = kernel.packed_len(geom);
                     let packed = packed_len..packed_len + len;
                     packed_len = packed.end.next_multiple_of(arena::ALIGN);
@@ -234,6 +240,11 @@ impl Plan {
         let output = steps.last().map_or(0..0, |step| step.output.whole());
         let input = net.spec().input();
         Ok(Plan { options: *options, steps, passes, input, output, arena_len, packed_len, scratch_len })
+    }
+
+    /// The names of all kernels that a plan for `options` could use for `geom`, whatever their speed.
+    pub fn candidates(geom: &ConvGeom, options: &Options) -> Vec<Name> {
+        select::candidates(geom, options.isa, options.winograd).map(|kernel| kernel.name()).collect()
     }
 
     /// Its layers, in order.

@@ -10,12 +10,13 @@ use crate::{Error, Isa, arch::Tile, geom::ConvGeom, kernel::Kernel};
 /// # Errors
 /// [`Error::Unsupported`] when no kernel can compute `g`.
 pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> {
-    let allowed = |kernel: &Kernel| winograd || !matches!(kernel, Kernel::Winograd(_));
-    Kernel::all(isa)
-        .into_iter()
-        .filter(|kernel| kernel.supports(g) && allowed(kernel))
-        .min_by(|a, b| cycles(a, g).total_cmp(&cycles(b, g)))
-        .ok_or(Error::Unsupported(*g))
+    candidates(g, isa, winograd).min_by(|a, b| cycles(a, g).total_cmp(&cycles(b, g))).ok_or(Error::Unsupported(*g))
+}
+
+/// Every kernel that can compute `g`, Winograd's among them or not.
+pub(super) fn candidates(g: &ConvGeom, isa: Isa, winograd: bool) -> impl Iterator<Item = Kernel> {
+    let allowed = move |kernel: &Kernel| winograd || !matches!(kernel, Kernel::Winograd(_));
+    Kernel::all(isa).into_iter().filter(move |kernel| kernel.supports(g) && allowed(kernel))
 }
 
 /// Multiply-adds in a cycle, two vectors of 16.

@@ -1,7 +1,7 @@
 //! The int8 definition: TFLite's int8 specification with its reference rounding.
 //!
 //! Weights are symmetric per output channel, activations asymmetric per tensor, biases and
-//! accumulators 32 bits, rescaling rounds twice ([`Requant::rescale`]). [`mod@reference`] computes every
+//! accumulators 32 bits, rescaling rounds twice ([`Requant::rescale`]) but in fully connected layers ([`Rounding`]). [`mod@reference`] computes every
 //! op plainly; whatever computes the same op elsewhere must give the same bytes.
 
 mod op;
@@ -13,7 +13,7 @@ mod session;
 mod softmax;
 
 pub use op::{Add, Conv, Encoding, Op, Window};
-pub use requantize::{Requant, saturate};
+pub use requantize::{Requant, Rounding, saturate};
 #[cfg(feature = "alloc")]
 pub use session::{Model, Session};
 #[cfg(feature = "std")]

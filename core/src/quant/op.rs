@@ -1,6 +1,6 @@
 //! The ops of a quantized network: plain data that borrows its weights.
 
-use super::{Requant, saturate};
+use super::{Requant, Rounding, saturate};
 use crate::geom::{ConvGeom, PoolGeom, Shape};
 
 /// A sliding window over a map. TFLite's `SAME` padding can be uneven, so the output is given and
@@ -110,6 +110,8 @@ pub struct Conv<'m> {
     pub mult: &'m [i32],
     /// per output channel: [`Requant::shift`]
     pub shift: &'m [i8],
+    /// how sums are rescaled
+    pub rounding: Rounding,
     /// what the convolution itself produces
     pub output: Encoding,
     /// what is added to it before it is stored

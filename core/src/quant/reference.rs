@@ -48,7 +48,7 @@ pub fn convolve(conv: &Conv<'_>, x: &[i8], shortcut: &[i8], y: &mut [i8]) -> Res
                 }
             }
             let scale = Requant { mult: conv.mult[o], shift: conv.shift[o] };
-            let value = conv.output.encode(scale.rescale(acc));
+            let value = conv.output.encode(scale.rescale_as(conv.rounding, acc));
             *out = match &conv.add {
                 None => value,
                 Some(add) => {

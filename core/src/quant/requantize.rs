@@ -57,6 +57,38 @@ impl Requant {
         let right = if self.shift < 0 { self.shift.unsigned_abs() as u32 } else { 0 };
         rounding_divide(doubling_high(acc.wrapping_shl(left), self.mult), right)
     }
+
+    /// `acc` times this factor, rounded once to nearest; a tie goes up.
+    pub const fn rescale_once(self, acc: i32) -> i32 {
+        let right = (31 - self.shift as i32) as u32;
+        let value = (acc as i64 * self.mult as i64 + (1 << (right - 1))) >> right;
+        if value > i32::MAX as i64 {
+            i32::MAX
+        } else if value < i32::MIN as i64 {
+            i32::MIN
+        } else {
+            value as i32
+        }
+    }
+
+    /// [`Requant::rescale`] or [`Requant::rescale_once`].
+    pub const fn rescale_as(self, rounding: Rounding, acc: i32) -> i32 {
+        match rounding {
+            Rounding::Twice => self.rescale(acc),
+            Rounding::Once => self.rescale_once(acc),
+        }
+    }
+}
+
+/// How often a rescaling of sums rounds. LiteRT's reference kernels round twice in convolutions and once in
+/// fully connected layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// [`Requant::rescale`]
+    #[default]
+    Twice,
+    /// [`Requant::rescale_once`]
+    Once,
 }
 
 /// `round(a * b / 2^31)`; a tie goes up. (gemmlowp's `SaturatingRoundingDoublingHighMul`; its one
@@ -101,6 +133,13 @@ mod tests {
         (if high < 0 { -magnitude } else { magnitude }) as i32
     }
 
+    /// `floor(acc * mult / 2^(31 - shift) + 1/2)` in wide integers.
+    fn once(acc: i32, q: Requant) -> i32 {
+        let unit = 1i128 << (31 - i32::from(q.shift));
+        let value = (2 * i128::from(acc) * i128::from(q.mult) + unit).div_euclid(2 * unit);
+        value.clamp(i32::MIN.into(), i32::MAX.into()) as i32
+    }
+
     #[test]
     fn equals_the_wide_formula_at_the_edges_and_on_a_sweep() {
         let mut accs = vec![i32::MIN, i32::MIN + 1, i32::MAX, i32::MAX - 1, 0];
@@ -120,6 +159,7 @@ mod tests {
                 let q = Requant { mult, shift };
                 for &acc in &accs {
                     assert_eq!(q.rescale(acc), wide(acc, q), "acc {acc} {q:?}");
+                    assert_eq!(q.rescale_once(acc), once(acc, q), "acc {acc} {q:?}");
                 }
             }
         }

@@ -87,7 +87,11 @@ impl Model {
                         sum: add.rescale_sum.into(),
                         output: add.output,
                     });
-                    Kind::Conv { packed, output: Output { encoding: conv.output, sum }, shortcut }
+                    Kind::Conv {
+                        packed,
+                        output: Output { rounding: conv.rounding, encoding: conv.output, sum },
+                        shortcut,
+                    }
                 }
                 Op::MaxPool(window) => Kind::MaxPool(window),
                 Op::GlobalAveragePool(shape) => Kind::GlobalAveragePool(shape),

@@ -1,4 +1,4 @@
-use super::{Add, Conv, DotIsa, Encoding, Requant, Session, Window, reference};
+use super::{Add, Conv, DotIsa, Encoding, Requant, Rounding, Session, Window, reference};
 use crate::{
     Isa,
     format::{Builder, View, synthetic},
@@ -58,6 +58,7 @@ fn convolution_by_hand() {
         bias: &[-100, 1],
         mult: &[unit.mult; 2],
         shift: &[unit.shift - 4; 2], // exactly 1/16
+        rounding: Rounding::Twice,
         output: FULL,
         add: None,
     };
@@ -206,10 +207,13 @@ fn every_instruction_set_equals_the_definition_at_odd_sizes() {
                 bias: &bias,
                 mult: &mult,
                 shift: &shift,
+                rounding: Rounding::Twice,
                 output: encoding,
                 add: None,
             };
+            let connected = input.h * input.w == 1 && kernel == 1;
             for added in [false, input == output] {
+                conv.rounding = if connected && !added { Rounding::Once } else { Rounding::Twice };
                 let [rescale_conv, rescale_shortcut, rescale_sum] = Add::factors(0.3, 0.2, 0.4).unwrap();
                 conv.add = added.then_some(Add {
                     shortcut: input,

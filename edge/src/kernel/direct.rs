@@ -1,7 +1,7 @@
 //! Convolutions of any geometry: the inputs of a few pixels are interleaved once and multiplied with
 //! every channel's weights.
 
-use residual_core::quant::{Conv, Requant, Window};
+use residual_core::quant::{Conv, Requant, Rounding, Window};
 
 use super::{ADD_TABLES, fast_sum, is_full};
 use crate::arch::{dot, dot_store, interleave, winograd::Rescale};
@@ -116,10 +116,28 @@ pub fn run(
     tiles: &mut [u8],
     first: bool,
 ) -> Option<()> {
+    if conv.rounding == Rounding::Once {
+        return connected(conv, rows, output);
+    }
     #[cfg(residual_kernels = "mve")]
     return super::vector::run(conv, rows, oy, output, work, tiles, first);
     #[cfg(not(residual_kernels = "mve"))]
     interleaved(conv, rows, oy, pixels, output, work, tiles)
+}
+
+/// A fully connected layer whose sums round once ([`Rounding::Once`]): the 1x1 convolution of a 1x1 map.
+#[inline(never)]
+fn connected(conv: &Conv<'_>, rows: &Rows<'_>, output: &mut [i8]) -> Option<()> {
+    let x = rows.get(0)?;
+    let zero = i32::from(conv.input_zero);
+    let weights = conv.weights.chunks_exact(conv.window.taps().max(1));
+    let factors = conv.mult.iter().zip(conv.shift);
+    for (((y, weights), bias), (&mult, &shift)) in output.iter_mut().zip(weights).zip(conv.bias).zip(factors) {
+        let products = weights.iter().zip(x).map(|(w, x)| i32::from(*w) * (i32::from(*x) - zero));
+        let sum = products.fold(*bias, i32::wrapping_add);
+        *y = conv.output.encode(Requant { mult, shift }.rescale_once(sum));
+    }
+    Some(())
 }
 
 #[cfg_attr(residual_kernels = "mve", allow(dead_code))]

@@ -4,7 +4,7 @@
 use residual_core::{
     format::{AlignedBytes, Builder, FormatError, Preprocessing},
     geom::Shape,
-    quant::{Add, Conv, Encoding, Requant, Window},
+    quant::{Add, Conv, Encoding, Requant, Rounding, Window},
 };
 
 /// An int8 encoding: `real = scale * (q - zero_point)`.
@@ -191,6 +191,7 @@ impl Network {
                         bias: &conv.bias,
                         mult: &mult,
                         shift: &shift,
+                        rounding: if conv.fully_connected { Rounding::Once } else { Rounding::Twice },
                         output: conv.output.encoding(),
                         add,
                     };

@@ -7,6 +7,9 @@ mod plot;
 mod report;
 mod setup;
 
+use std::{env, process::Command};
+
+use anyhow::{Context, ensure};
 pub use ours::nhwc;
 
 #[derive(clap::Subcommand)]
@@ -19,10 +22,22 @@ pub enum BenchCommand {
 }
 
 pub fn run(command: BenchCommand) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        return run_in_release();
+    }
     match command {
         BenchCommand::Peers(args) => peers::run(&args),
         BenchCommand::Ours(args) => ours::run(&args),
     }
+}
+
+/// Runs the same command as users' programs are built.
+fn run_in_release() -> anyhow::Result<()> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--release", "--quiet", "--package", "xtask", "--"]).args(env::args_os().skip(1));
+    let status = command.status().context("cannot start cargo")?;
+    ensure!(status.success(), "the timing run failed");
+    Ok(())
 }
 
 /// The middle value, or the mean of the middle two; `NaN` without values.

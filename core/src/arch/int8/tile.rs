@@ -3,7 +3,7 @@
 use core::cmp::min;
 
 use super::super::vector::unroll;
-use crate::quant::{Encoding, Requant, Window};
+use crate::quant::{Encoding, Requant, Rounding, Window};
 
 /// Vectors of 32-bit lanes: only what the tile needs.
 ///
@@ -42,6 +42,23 @@ pub(super) trait Lanes: Copy {
     unsafe fn shl(self, count: Self) -> Self;
     /// `Requant::rescale` for a factor without its left shift.
     unsafe fn rescale(self, mult: Self, right: Self) -> Self;
+    /// `Requant::rescale_once`, lane by lane: only the last layer asks for it.
+    #[inline(never)]
+    unsafe fn rescale_once(self, mult: Self, left: Self, right: Self) -> Self {
+        let mut lanes = [[0; 16]; 4];
+        // SAFETY: no vector has more than 16 lanes.
+        unsafe {
+            for (lanes, v) in lanes.iter_mut().zip([self, mult, left, right]) {
+                v.store(lanes.as_mut_ptr());
+            }
+            let [mut sums, mults, lefts, rights] = lanes;
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let factor = Requant { mult: mults[i], shift: (lefts[i] - rights[i]) as i8 };
+                *sum = factor.rescale_once(*sum);
+            }
+            Self::load(sums.as_ptr())
+        }
+    }
 }
 
 /// Accumulators of the largest tile: 12 pixels of 2 vectors of 16 lanes, or as many otherwise.
@@ -169,6 +186,7 @@ pub(crate) struct Sum {
 /// What happens to an accumulator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
+    pub rounding: Rounding,
     pub encoding: Encoding,
     pub sum: Option<Sum>,
 }
@@ -306,13 +324,16 @@ impl Tile<'_> {
         let c = self.map.channels;
         let at = p * c + channel;
         let valid = min(c - channel, L::LANES);
-        let Output { encoding, sum } = *self.output;
+        let Output { rounding, encoding, sum } = *self.output;
         // SAFETY: `y` and `added` hold `pixels * c` bytes, of which `at..at + valid` are this vector's; the lanes
         // hold whole vectors.
         unsafe {
             let [_, mult, left, right] = self.lanes.map(|l| L::load(l.as_ptr().add(channel)));
             let bound = |e: Encoding, v: i8| L::splat(i32::from(v) - i32::from(e.zero_point));
-            let v = acc.shl(left).rescale(mult, right);
+            let v = match rounding {
+                Rounding::Twice => acc.shl(left).rescale(mult, right),
+                Rounding::Once => acc.rescale_once(mult, left, right),
+            };
             let mut v = v.clamp(bound(encoding, encoding.min), bound(encoding, encoding.max));
             let mut zero = encoding.zero_point;
             let y = self.y.as_mut_ptr().add(at);

@@ -1,0 +1,116 @@
+//! Every kernel on the shapes it meets: `cargo bench --bench kernels -- conv3x3/resnet50-layer1`.
+//!
+//! Throughput counts two operations a multiply-add of the convolution, whatever the algorithm does, so a Winograd row
+//! may exceed the `limits` rows, which are this CPU's multiply-adds on registers and its reads from memory; a
+//! direct or 1x1 row must not.
+
+use std::time::Duration;
+
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use residual::{
+    Isa,
+    geom::{ConvGeom, PoolGeom},
+    net::{OpKind, ResNet, fold_batch_norm},
+    peak::{fma_burst, read_burst},
+    testing::Uniform,
+    weights::Zeros,
+};
+use residual_core::{
+    arch::{Buffer, MatMut, average_pool, max_pool},
+    kernel::{Band, ConvWeights, Epilogue, Kernel},
+};
+
+/// Networks whose layers are timed, each shape once.
+const NETWORKS: [&str; 3] = ["resnet50", "resnet18", "resnet20-cifar"];
+
+/// The instruction set that `RESIDUAL_ISA` names, or the best.
+fn isa() -> Isa {
+    residual::isa().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn limits(c: &mut Criterion) {
+    let mut group = group(c, "limits");
+    let rounds = 10_000;
+    for isa in Isa::available() {
+        group.throughput(Throughput::Elements(fma_burst(isa, rounds)));
+        group.bench_function(format!("fma-peak-{isa}"), |b| b.iter(|| fma_burst(isa, rounds)));
+    }
+    let data = vec![1.0f32; 64 << 20];
+    group.throughput(Throughput::Bytes(size_of_val(&data[..]) as u64));
+    group.bench_function("read-memory", |b| b.iter(|| read_burst(Isa::best(), &data)));
+}
+
+fn layers(c: &mut Criterion) {
+    let isa = isa();
+    let mut seen: Vec<ConvGeom> = Vec::new();
+    for network in NETWORKS {
+        let spec: ResNet = network.parse().expect("a network of the paper");
+        let zeros = Zeros::new(&spec);
+        let net = fold_batch_norm(&spec, &zeros).expect("zeros fold");
+        for op in net.ops() {
+            match &op.kind {
+                OpKind::Conv { geom, relu, .. } if !seen.contains(geom) => {
+                    seen.push(*geom);
+                    let algorithm = match (op.name.as_str(), geom.kernel) {
+                        ("fc", _) => "fc".to_owned(),
+                        ("conv1", _) => "stem".to_owned(),
+                        (_, side) => format!("conv{side}x{side}"),
+                    };
+                    let mut group = group(c, &format!("{algorithm}/{network}-{}", op.name));
+                    for kernel in Kernel::all(isa).iter().filter(|kernel| kernel.supports(geom)) {
+                        convolution(&mut group, kernel, geom, *relu);
+                    }
+                }
+                OpKind::MaxPool(geom) => pool(&mut group(c, &format!("pool/{network}")), isa, geom),
+                OpKind::AveragePool(map) => {
+                    let (x, mut y) = (Uniform::new(1).vec(map.elements()), vec![0.0; map.c]);
+                    let mut group = group(c, &format!("pool/{network}"));
+                    group.throughput(Throughput::Bytes(4 * map.elements() as u64));
+                    group.bench_function("average-pool", |b| b.iter(|| average_pool(isa, &x, &mut y)));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One picture, one thread, weights and activations where the run before left them.
+fn convolution(group: &mut BenchmarkGroup<'_, WallTime>, kernel: &Kernel, g: &ConvGeom, relu: bool) {
+    let buffer = |values: Vec<f32>| {
+        let mut buffer = Buffer::new(values.len());
+        buffer.as_mut_slice().copy_from_slice(&values);
+        buffer
+    };
+    let mut random = Uniform::new(1);
+    let x = buffer(random.vec(g.input.elements()));
+    let (oihw, bias) = (random.vec(g.weight_len()), random.vec(g.c_out));
+    let mut packed = Buffer::new(kernel.packed_len(g));
+    let weights = ConvWeights { oihw: &oihw, scale: &[], bias: &bias };
+    kernel.prepack(g, weights, packed.as_mut_slice()).expect("buffers of the lengths asked for");
+    let (mut y, mut scratch) = (Buffer::new(g.output().elements()), Buffer::new(kernel.scratch_len(g)));
+    let band = Band::whole(g, 1);
+    group.throughput(Throughput::Elements(2 * g.macs()));
+    group.bench_function(kernel.name().as_str(), |b| {
+        b.iter(|| {
+            let y = MatMut::new(y.as_mut_slice(), g.c_out);
+            let epilogue = Epilogue { shortcut: None, relu };
+            kernel.run(g, x.as_slice(), packed.as_slice(), epilogue, &band, y, scratch.as_mut_slice());
+        });
+    });
+}
+
+fn pool(group: &mut BenchmarkGroup<'_, WallTime>, isa: Isa, g: &PoolGeom) {
+    let (x, mut y) = (Uniform::new(1).vec(g.input.elements()), vec![0.0; g.output().elements()]);
+    group.throughput(Throughput::Bytes(4 * (x.len() + y.len()) as u64));
+    group.bench_function("max-pool", |b| b.iter(|| max_pool(isa, g, &x, 0..g.output().h, &mut y)));
+}
+
+/// Short enough that all of it takes a few minutes.
+fn group<'c>(c: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = c.benchmark_group(name);
+    group.sample_size(20).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(400));
+    group
+}
+
+criterion_group!(benches, limits, layers);
+criterion_main!(benches);
