@@ -276,12 +276,12 @@ impl<'m> View<'m> {
 
     /// Class names, in the order of the outputs.
     pub fn classes(&self) -> impl Iterator<Item = &'m str> {
-        self.text(CLASSES).unwrap_or_default().lines()
+        lines(self.text(CLASSES).unwrap_or_default())
     }
 
     /// The name of op `index`.
     pub fn name(&self, index: usize) -> Option<&'m str> {
-        self.text(LAYERS)?.lines().nth(index)
+        lines(self.text(LAYERS)?).nth(index)
     }
 
     /// How pictures become inputs.
@@ -371,6 +371,11 @@ impl<'m> View<'m> {
         let clobbered = (value + 1..=at).any(|later| self.value(later).is_none_or(|l| overlap(&v, &l)));
         if clobbered { Err("a value it reads has been overwritten") } else { Ok(()) }
     }
+}
+
+/// As [`str::lines`], which can panic as far as a linker knows.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_terminator(|c| c == '\n')
 }
 
 fn overlap(a: &Value, b: &Value) -> bool {

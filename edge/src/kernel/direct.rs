@@ -195,7 +195,7 @@ fn sum_up(row: &[i8], x: &[u32], bias: i32, pixels: usize, sums: &mut [i32; 8]) 
 #[inline(never)]
 pub fn finish(conv: &Conv<'_>, tables: &[i32], channel: usize, sums: &[i32], output: &mut [i8]) -> Option<()> {
     let scale = Requant { mult: *conv.mult.get(channel)?, shift: *conv.shift.get(channel)? };
-    let out = output.iter_mut().step_by(conv.window.output.c).zip(sums);
+    let out = output.iter_mut().step_by(conv.window.output.c.max(1)).zip(sums);
     if let Some(add) = &conv.add
         && is_full(conv.output)
         // Tables are indexed by the value + 128.

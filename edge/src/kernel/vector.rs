@@ -130,7 +130,7 @@ fn windows(
     output: &mut [i8],
 ) -> Option<()> {
     let Window { input, output: out, pad_top, .. } = row.conv.window;
-    for (ky, to) in strips.chunks_exact_mut(strip).enumerate() {
+    for (ky, to) in strips.chunks_exact_mut(strip.max(1)).enumerate() {
         pad(row.conv, rows, row.conv.window.source(oy, ky, pad_top, input.h), 0, to)?;
     }
     let strips: &[i32] = bytemuck::try_cast_slice(strips).ok()?;
@@ -157,8 +157,8 @@ fn dots(row: &Row<'_, '_>, rows: &Rows<'_>, oy: usize, collected: &mut [i8], out
     let collected = collected.get_mut(..3 * taps)?;
     for ox in (0..out.w).step_by(3) {
         let count = (out.w - ox).min(3);
-        for (p, x) in collected.chunks_exact_mut(taps).enumerate() {
-            for (ky, to) in x.chunks_exact_mut(line).enumerate() {
+        for (p, x) in collected.chunks_exact_mut(taps.max(1)).enumerate() {
+            for (ky, to) in x.chunks_exact_mut(line.max(1)).enumerate() {
                 let y = row.conv.window.source(oy, ky, pad_top, input.h);
                 // Pixels beyond the last are computed and dropped.
                 pad(row.conv, rows, y, (ox + p.min(count - 1)) * stride, to)?;

@@ -113,7 +113,7 @@ pub fn run(
     let one = tile_words(channels);
     let tiles = tiles.get_mut(..groups * one)?;
     let mut corners = Corners::new(conv, 4 * first);
-    for v in tiles.chunks_exact_mut(one) {
+    for v in tiles.chunks_exact_mut(one.max(1)) {
         for (t, (y0, x0)) in corners.by_ref().take(4).enumerate() {
             let patch = patch(&conv.window, y0, x0);
             transform_input(map, &patch, channels, conv.input_zero, t, v).then_some(())?;
@@ -122,16 +122,19 @@ pub fn run(
     let row = 9 * channels / 4;
     let whole = conv.window.output.h.is_multiple_of(4) && conv.window.output.w.is_multiple_of(4);
     let (pixel_stride, row_stride) = (conv.window.output.c, conv.window.output.w * conv.window.output.c);
-    for (pair, both) in weights.chunks_exact(2 * row).enumerate() {
+    let mut weights = weights;
+    for pair in 0..conv.window.output.c / 2 {
+        let (w0, rest) = weights.split_at_checked(row)?;
+        let (w1, rest) = rest.split_at_checked(row)?;
+        weights = rest;
         let u = u.get_mut(if resident { pair * pair_words } else { 0 }..)?.get_mut(..pair_words)?;
         if first == 0 || !resident {
-            let (w0, w1) = both.split_at(row);
             transform_weights([w0, w1], channels, u).then_some(())?;
         }
         let both = [channel(conv, 2 * pair)?, channel(conv, 2 * pair + 1)?];
         let finish = both.map(|(bias, rescale)| Finish::new(bias, rescale, sum, pixel_stride, row_stride));
         let mut corners = Corners::new(conv, 4 * first);
-        for v in tiles.chunks_exact(one) {
+        for v in tiles.chunks_exact(one.max(1)) {
             products(u, v, sums);
             for t in 0..4 {
                 let Some((y0, x0)) = corners.next() else { break };

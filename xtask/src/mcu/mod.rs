@@ -155,6 +155,10 @@ pub fn run(args: &McuArgs) -> Result<()> {
     }
     let wrong: usize = report.boards.values().map(|b| b.mismatches).sum();
     ensure!(wrong == 0, "{wrong} output bytes differ from the definition");
+    for (name, figures) in &report.boards {
+        let panics = &figures.panic_functions;
+        ensure!(panics.is_empty(), "{name}: the firmware can panic: {panics:?}");
+    }
     Ok(())
 }
 
