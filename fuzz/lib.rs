@@ -2,6 +2,7 @@
 
 use std::alloc::System;
 
+use residual_core::{format::View, quant::{Session, reference}};
 use residual_train::import::{WeightFile, check, spec_from};
 
 /// No input of at most 64 KiB may need more: asking for it ends the run as a finding.
@@ -25,4 +26,38 @@ pub fn import(bytes: &[u8]) {
             assert!(!error.to_string().contains('\n'));
         }
     }
+}
+
+/// Runs a model whose work is small: every fast kernel must equal the definition.
+pub fn execute(view: &View<'_>, session: impl Fn(&View<'_>) -> Option<Session>) {
+    let elements = |i: usize| view.value(i).map_or(usize::MAX, |v| v.shape.elements());
+    let macs = (0..view.ops()).map(|i| view.op(i).map_or(0, |op| op.macs())).fold(0u64, u64::saturating_add);
+    if macs > 1 << 22 || view.arena_bytes() > 1 << 20 || (0..=view.ops()).any(|i| elements(i) > 1 << 20) {
+        return;
+    }
+    let Some(mut session) = session(view) else { return };
+    let input: Vec<i8> = (0..elements(0)).map(|i| (i * 89) as i8).collect();
+    let mut values = vec![input.clone()];
+    for i in 0..view.ops() {
+        let (Some(op), Some(source)) = (view.op(i), view.source(i)) else { return };
+        let mut y = vec![0; op.output().elements()];
+        let shortcut = view.shortcut(i).map_or(&[][..], |s| &values[s]);
+        if reference::execute(&op, &values[source], shortcut, &mut y).is_err() {
+            return;
+        }
+        values.push(y);
+    }
+    session.run_with(&input, |op, y| assert!(y == values[op + 1], "op {op} differs")).unwrap();
+}
+
+/// CRC-32 as in zip and PNG.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = !0u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+        }
+    }
+    !crc
 }

@@ -62,6 +62,25 @@ pub enum Error {
         /// the name asked for
         asked: String,
     },
+    /// An int8 model file cannot be used.
+    #[error("{file}: {source}")]
+    Model {
+        /// the file
+        file: String,
+        /// what is wrong
+        source: residual_core::format::FormatError,
+    },
+    /// A TensorFlow Lite file cannot be used.
+    #[error(transparent)]
+    Tflite(#[from] residual_train::tflite::TfliteError),
+    /// An int8 model cannot be used for pictures as it is.
+    #[error("{file}: {reason}")]
+    Unfit {
+        /// the file
+        file: String,
+        /// what is missing or does not fit
+        reason: String,
+    },
     /// A thread could not be started.
     #[error("cannot start {threads} threads: {source}")]
     Threads {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use residual_core::logits::rank;
 use residual_train::{DataError, data::Dataset};
 
-use crate::{Error, Pictures, Pretrained, map_pictures};
+use crate::{Error, Pictures, Pretrained, QuantizedModel, map_pictures, map_pictures_quantized};
 
 /// What a network reached on a data set.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,7 @@ pub fn evaluate(
     how: &Pictures,
     progress: impl Fn(usize) + Sync,
 ) -> Result<Evaluation, Error> {
-    let outputs = outputs(model, data)?;
+    let outputs = outputs(model.class_names(), model.spec().classes(), data)?;
     let net = model.net()?;
     let begin = Instant::now();
     let ranks = map_pictures(
@@ -63,8 +63,33 @@ pub fn evaluate(
         |i, logits| rank(logits, outputs[data.label(i)]),
         progress,
     )?;
-    let seconds = begin.elapsed().as_secs_f64();
+    tally(data, ranks, begin.elapsed().as_secs_f64())
+}
 
+/// [`evaluate()`] for an int8 model.
+///
+/// # Errors
+/// As [`evaluate()`].
+pub fn evaluate_quantized(
+    model: &QuantizedModel,
+    data: &dyn Dataset,
+    how: &Pictures,
+    progress: impl Fn(usize) + Sync,
+) -> Result<Evaluation, Error> {
+    let outputs = outputs(model.class_names(), model.classes(), data)?;
+    let begin = Instant::now();
+    let ranks = map_pictures_quantized(
+        model,
+        how,
+        data.len(),
+        |i| data.image(i),
+        |i, logits| rank(logits, outputs[data.label(i)]),
+        progress,
+    )?;
+    tally(data, ranks, begin.elapsed().as_secs_f64())
+}
+
+fn tally(data: &dyn Dataset, ranks: Vec<Result<usize, DataError>>, seconds: f64) -> Result<Evaluation, Error> {
     let class = |name: &String| ClassResult { name: name.clone(), images: 0, top1: 0, top5: 0 };
     let mut classes: Vec<ClassResult> = data.classes().iter().map(class).collect();
     let mut unreadable: Vec<DataError> = Vec::new();
@@ -95,11 +120,10 @@ pub fn evaluate(
 }
 
 /// The network's output for every class of the data set.
-fn outputs(model: &Pretrained, data: &dyn Dataset) -> Result<Vec<usize>, Error> {
-    let (found, classes) = (data.classes(), model.spec().classes());
-    let by_name = model
-        .class_names()
-        .and_then(|names| found.iter().map(|class| names.iter().position(|name| name == class)).collect());
+fn outputs(names: Option<&[String]>, classes: usize, data: &dyn Dataset) -> Result<Vec<usize>, Error> {
+    let found = data.classes();
+    let by_name =
+        names.and_then(|names| found.iter().map(|class| names.iter().position(|name| name == class)).collect());
     match by_name {
         Some(outputs) => Ok(outputs),
         None if found.len() == classes => Ok((0..classes).collect()),

@@ -36,20 +36,22 @@ mod evaluate;
 pub mod peak;
 mod pictures;
 mod pretrained;
+mod quantized;
 
-pub use residual_core::{Error as CoreError, Isa, geom, logits, net, plan, session, testing, weights};
+pub use residual_core::{Error as CoreError, Isa, format, geom, logits, net, plan, quant, session, testing, weights};
 pub use residual_train::{
     DataError, ImportError, data,
     data::{Image, Preprocessing},
-    import, trainer, write_atomic,
+    import, quantize, tflite, trainer, write_atomic,
 };
 
 pub use self::{
     classifier::{Builder, Classifier, Prediction},
     error::Error,
-    evaluate::{ClassResult, Evaluation, evaluate},
-    pictures::{Pictures, map_pictures},
+    evaluate::{ClassResult, Evaluation, evaluate, evaluate_quantized},
+    pictures::{Pictures, map_pictures, map_pictures_quantized},
     pretrained::{Given, Pretrained},
+    quantized::QuantizedModel,
 };
 
 /// Training steps to time.

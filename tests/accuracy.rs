@@ -110,3 +110,43 @@ fn the_shipped_model_is_as_accurate_as_it_says() {
     println!("{} on {}: top-1 {top1:.2}, {claimed} claimed", weights.display(), data.display());
     assert!((top1 - claimed).abs() <= 0.02 + 1e-9, "{top1}, {claimed} claimed");
 }
+
+#[test]
+fn quantized_public_weights_stay_close() {
+    let dir = match data() {
+        Ok(dir) => dir,
+        Err(reason) => {
+            println!("skipped: accuracy in int8: {reason}");
+            return;
+        }
+    };
+    let weights = common::shared().join("data/weights/resnet20-12fca82f.th");
+    let data = dir.join("cifar-10-batches-bin");
+    let net = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("resnet20.rsd");
+    let (net, data) = (net.to_str().unwrap(), data.to_str().unwrap());
+    let mut args = vec!["quantize", "--arch", "resnet20-cifar-Ac", "--json", "-o", net, "--data-path", data];
+    args.extend(["--weights", weights.to_str().unwrap()]);
+    args.extend(["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]);
+    json(&args);
+    let object = json(&["eval", "--weights", net, "--data-path", data, "--json"]);
+    let top1 = object["top1"].as_f64().unwrap();
+    println!("resnet20 in int8: top-1 {top1:.2}, at least 80.73 expected");
+    assert!(object["images"].as_u64() == Some(10_000) && top1 >= 80.73, "{top1}");
+}
+
+/// MLPerf Tiny's int8 ResNet-8: what LiteRT's reference kernels get.
+#[test]
+fn a_foreign_tflite_file_reaches_its_accuracy() {
+    let model = common::shared().join("data/tflite/mlperf_tiny_resnet8_int8.tflite");
+    let dir = match data() {
+        Ok(dir) if model.exists() => dir,
+        _ => {
+            println!("skipped: accuracy of a foreign .tflite file: no data");
+            return;
+        }
+    };
+    let data = dir.join("cifar-10-batches-bin");
+    let args = ["eval", "--weights", model.to_str().unwrap(), "--data-path", data.to_str().unwrap(), "--json"];
+    let top1 = json(&args)["top1"].as_f64().unwrap();
+    assert!((top1 - 75.42).abs() <= 0.02 + 1e-9, "{top1}");
+}

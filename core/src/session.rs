@@ -130,17 +130,25 @@ impl Session {
     ///
     /// # Errors
     /// As for [`Session::run`].
-    pub fn run_with(&mut self, images: &[f32], after: impl FnMut(&Step, &[f32])) -> Result<&[f32], Error> {
+    pub fn run_with(&mut self, images: &[f32], mut after: impl FnMut(&Step, &[f32])) -> Result<&[f32], Error> {
+        self.run_editing(images, |step, output| after(step, output))
+    }
+
+    /// Like [`Session::run_with`], and what `edit` makes of a layer's output is what later layers read.
+    ///
+    /// # Errors
+    /// As for [`Session::run`].
+    pub fn run_editing(&mut self, images: &[f32], edit: impl FnMut(&Step, &mut [f32])) -> Result<&[f32], Error> {
         let Model { plan, packed } = &*self.model;
         let (arena, packed) = (self.arena.as_mut_slice(), packed.as_slice());
         #[cfg(not(feature = "parallel"))]
-        return plan.execute_with(images, packed, arena, &Serial::new(self.scratch.as_mut_slice()), after);
+        return plan.execute_editing(images, packed, arena, &Serial::new(self.scratch.as_mut_slice()), edit);
         #[cfg(feature = "parallel")]
         match &self.pool {
             Some(pool) => crate::arch::Team::run(pool, &self.scratch, |leader| {
-                plan.execute_with(images, packed, arena, leader, after)
+                plan.execute_editing(images, packed, arena, leader, edit)
             }),
-            None => plan.execute_with(images, packed, arena, &Alone(&self.scratch), after),
+            None => plan.execute_editing(images, packed, arena, &Alone(&self.scratch), edit),
         }
     }
 }

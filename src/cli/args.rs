@@ -8,10 +8,11 @@ use std::{
 use anyhow::anyhow;
 use clap::error::ErrorKind;
 use residual::{
-    Error, Given, Preprocessing, Pretrained,
+    Error, Given, Isa, Preprocessing, Pretrained, QuantizedModel,
     import::{WeightFile, check, spec_from},
     net::ResNet,
     plan::Options,
+    quant::DotIsa,
 };
 
 /// More is a slip of the finger.
@@ -21,7 +22,7 @@ const MOST_BATCH: usize = 65_536;
 /// Weights and what is known about them.
 #[derive(clap::Args)]
 pub struct Model {
-    /// safetensors or PyTorch file (.pth, .pt, .th)
+    /// safetensors or PyTorch file (.pth, .pt, .th); to predict, eval and inspect also an int8 model (.rsd, .tflite)
     #[arg(long, value_name = "FILE")]
     pub weights: PathBuf,
     #[command(flatten)]
@@ -93,6 +94,59 @@ impl Model {
     pub fn open(&self) -> anyhow::Result<Pretrained> {
         self.known.open_noting(&self.weights)
     }
+
+    /// Loads and checks the file, whatever it holds.
+    pub fn open_any(&self) -> anyhow::Result<Opened> {
+        self.known.open_any(&self.weights)
+    }
+}
+
+/// A file that classifies pictures, by its arithmetic.
+pub enum Opened {
+    Float(Box<Pretrained>),
+    Int8(QuantizedModel),
+}
+
+impl Opened {
+    /// The architecture, or what else to call it.
+    pub fn name(&self) -> String {
+        match self {
+            Opened::Float(model) => model.spec().to_string(),
+            Opened::Int8(model) => model.name(),
+        }
+    }
+
+    /// The name of a class, or its number.
+    pub fn class_name(&self, class: usize) -> String {
+        match self {
+            Opened::Float(model) => model.class_name(class),
+            Opened::Int8(model) => model.class_name(class),
+        }
+    }
+
+    /// The kernels it runs with on an instruction set.
+    pub fn kernels(&self, isa: Isa) -> &'static str {
+        match self {
+            Opened::Float(_) => isa.name(),
+            Opened::Int8(_) => DotIsa::of(isa).name(),
+        }
+    }
+
+    /// The type it computes in.
+    pub fn number_type(&self) -> &'static str {
+        match self {
+            Opened::Float(_) => "f32",
+            Opened::Int8(_) => "int8",
+        }
+    }
+
+    /// Height of the input in pixels.
+    pub fn side(&self) -> anyhow::Result<usize> {
+        Ok(match self {
+            Opened::Float(model) => model.spec().input().h,
+            Opened::Int8(model) => model.input()?.0.h,
+        })
+    }
 }
 
 impl Known {
@@ -110,12 +164,23 @@ impl Known {
     }
 
     pub fn open(&self, weights: &Path) -> anyhow::Result<Pretrained> {
-        let class_names = self.class_names.as_deref().map(read_names).transpose()?;
-        let given = Given { arch: self.arch, normalisation: self.mean.zip(self.std), class_names };
-        Pretrained::open(weights, &given).map_err(|error| match (error, &self.class_names) {
+        Pretrained::open(weights, &self.given()?).map_err(|error| match (error, &self.class_names) {
             (error @ Error::ClassNames { .. }, Some(file)) => anyhow!("{}: {error}", file.display()),
             (error, _) => error.into(),
         })
+    }
+
+    /// An int8 model, or weights as [`Known::open_noting`] opens them.
+    pub fn open_any(&self, file: &Path) -> anyhow::Result<Opened> {
+        match QuantizedModel::is_one(file) {
+            true => Ok(Opened::Int8(QuantizedModel::open(file, &self.given()?)?)),
+            false => Ok(Opened::Float(Box::new(self.open_noting(file)?))),
+        }
+    }
+
+    fn given(&self) -> anyhow::Result<Given> {
+        let class_names = self.class_names.as_deref().map(read_names).transpose()?;
+        Ok(Given { arch: self.arch, normalisation: self.mean.zip(self.std), class_names })
     }
 }
 

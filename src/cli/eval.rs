@@ -3,9 +3,9 @@
 use std::{io::Write, path::PathBuf};
 
 use residual::{
-    Evaluation, Pictures, Pretrained,
+    Evaluation, Pictures,
     data::{self, Split},
-    evaluate,
+    evaluate, evaluate_quantized,
 };
 use serde_json::json;
 
@@ -57,15 +57,20 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         isa: residual::isa()?,
         skip_unreadable: args.skip_unreadable,
     };
-    let model = args.model.open()?;
+    let model = args.model.open_any()?;
     let (split, split_name) = match args.split {
         Part::Train => (Split::Train, "train"),
         Part::Test => (Split::Test, "test"),
     };
-    let data = data::open_or_generate(&args.data_path, model.spec().input().h, split)?;
+    let data = data::open_or_generate(&args.data_path, model.side()?, split)?;
 
     let bar = progress::pictures(data.len());
-    let result = evaluate(&model, data.as_ref(), &how, |n| bar.inc(n as u64));
+    let progress = |n: usize| bar.inc(n as u64);
+    let result = match &model {
+        args::Opened::Int8(model) => evaluate_quantized(model, data.as_ref(), &how, progress),
+        args::Opened::Float(model) => evaluate(model, data.as_ref(), &how, progress),
+    };
+    let kernels = model.kernels(how.isa);
     bar.finish_and_clear();
     let result = result.map_err(|error| match error {
         error @ residual::Error::Classes { .. } => anyhow::anyhow!("{}: {error}", args.data_path.display()),
@@ -80,7 +85,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         let classes = result.classes.iter();
         let classes = classes.map(|c| json!({ "name": c.name, "images": c.images, "top1": c.top1, "top5": c.top5 }));
         let object = json!({
-            "arch": model.spec().to_string(),
+            "arch": model.name(),
             "top1": result.top1,
             "top5": result.top5,
             "images": result.images,
@@ -90,18 +95,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "split": split_name,
             "threads": how.threads,
             "batch_size": how.batch,
-            "isa": how.isa.name(),
+            "isa": kernels,
+            "type": model.number_type(),
             "classes": classes.collect::<Vec<_>>(),
         });
         writeln!(out, "{object:#}")?;
         return Ok(());
     }
-    show(&result, &model, out)?;
-    writeln!(out, "{images_per_second:.0} pictures/s on {} threads, {}", how.threads, how.isa)?;
+    show(&result, &model.name(), out)?;
+    writeln!(out, "{images_per_second:.0} pictures/s on {} threads, {}", how.threads, kernels)?;
     Ok(())
 }
 
-fn show(result: &Evaluation, model: &Pretrained, out: &mut dyn Write) -> anyhow::Result<()> {
+fn show(result: &Evaluation, name: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut table = Table::new(&["class", "pictures", "top-1 %", "top-5 %"]);
     let percent = |n: usize, of: usize| match of {
         0 => "-".to_owned(),
@@ -118,7 +124,7 @@ fn show(result: &Evaluation, model: &Pretrained, out: &mut dyn Write) -> anyhow:
     table.write(out)?;
     writeln!(out)?;
     let (images, unreadable) = (result.images, result.unreadable.len());
-    write!(out, "{}: top-1 {:.2}%, top-5 {:.2}% of {images} pictures", model.spec(), result.top1, result.top5)?;
+    write!(out, "{name}: top-1 {:.2}%, top-5 {:.2}% of {images} pictures", result.top1, result.top5)?;
     match unreadable {
         0 => writeln!(out)?,
         n => writeln!(out, "; {n} could not be read")?,

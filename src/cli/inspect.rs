@@ -1,8 +1,11 @@
 //! `residual inspect`: what a network is made of and how it will be run.
 
+mod quantized;
+
 use std::{collections::BTreeMap, io::Write};
 
 use residual::{
+    Given, QuantizedModel,
     net::{ResNet, TensorSpec, fold_batch_norm},
     plan::{Plan, Step},
     weights::Zeros,
@@ -38,6 +41,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    if let Some(file) = args.network.weights.as_ref().filter(|file| QuantizedModel::is_one(file)) {
+        let given = Given { arch: args.network.arch, ..Given::default() };
+        return quantized::show(&QuantizedModel::open(file, &given)?, args.json, out);
+    }
     let options = args::options(args.batch, args.threads.get())?;
     let (spec, weights) = args.network.open()?;
     match weights {

@@ -7,10 +7,12 @@ mod cold;
 mod convert;
 mod demo;
 mod eval;
+mod fit;
 mod inspect;
 mod peak;
 mod predict;
 mod progress;
+mod quantize;
 mod stats;
 mod table;
 mod train;
@@ -54,6 +56,8 @@ enum Command {
     Convert(convert::Args),
     // Boxed: it has many flags.
     Train(Box<train::Args>),
+    Quantize(quantize::Args),
+    Fit(fit::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -70,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),
         Command::Train(args) => train::run(args, &mut out),
+        Command::Fit(args) => fit::run(args, &mut out),
+        Command::Quantize(args) => quantize::run(args, &mut out),
         Command::Bench(args) => bench::run(args, &mut out),
         Command::Demo(args) => demo::run(args, &mut out),
     };

@@ -5,12 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use residual::{
-    Image, Pictures,
+    Image, Isa, Pictures, QuantizedModel,
     data::pictures_below,
     logits::{softmax, top_k},
-    map_pictures,
+    map_pictures, map_pictures_quantized,
+    quant::DotIsa,
 };
 use serde_json::json;
 
@@ -30,8 +31,11 @@ pub struct Args {
     #[command(flatten)]
     known: args::Known,
     /// JPEG, PNG, BMP or WebP files, or folders of them
-    #[arg(required = true, value_name = "PICTURE|DIR")]
+    #[arg(required_unless_present = "raw", conflicts_with = "raw", value_name = "PICTURE|DIR")]
     pictures: Vec<PathBuf>,
+    /// File of raw int8 inputs (NHWC, one after the other) for an int8 model: prints its raw int8 outputs
+    #[arg(long, value_name = "FILE")]
+    raw: Option<PathBuf>,
     /// Classes to show
     #[arg(long, short = 'k', value_name = "K", default_value = "5", value_parser = args::batch)]
     top_k: usize,
@@ -55,34 +59,37 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         isa: residual::isa()?,
         skip_unreadable: args.skip_unreadable,
     };
-    let model = match &args.weights {
-        Some(weights) => args.known.open_noting(weights)?,
+    let (model, file) = match &args.weights {
+        Some(weights) => (args.known.open_any(weights)?, weights.clone()),
         None => {
             let Some(shipped) = args::shipped() else { bail!("pass --weights FILE: there is no `models` folder here") };
-            let model = args.known.open_noting(&shipped)?;
-            note(&format!(
-                "{} knows these classes: {}",
-                shipped.display(),
-                model.class_names().unwrap_or_default().join(", ")
-            ));
-            model
+            (args.known.open_any(&shipped)?, shipped)
         }
     };
+    if let Some(input) = &args.raw {
+        let args::Opened::Int8(model) = &model else {
+            bail!("{}: --raw needs an int8 model (.rsd, .tflite)", file.display());
+        };
+        return raw(args, model, input, how.isa, out);
+    }
+    if let (None, args::Opened::Float(model)) = (&args.weights, &model) {
+        let classes = model.class_names().unwrap_or_default().join(", ");
+        note(&format!("{} knows these classes: {classes}", file.display()));
+    }
     let pictures = find(&args.pictures)?;
-
     let bar = progress::pictures(pictures.len());
-    let answers = map_pictures(
-        &model.net()?,
-        model.preprocessing(),
-        &how,
-        pictures.len(),
-        |i| Image::open(&pictures[i]),
-        |_, logits| {
-            let probabilities = softmax(logits);
-            top_k(logits, args.top_k).into_iter().map(|class| (class, probabilities[class])).collect::<Vec<_>>()
-        },
-        |n| bar.inc(n as u64),
-    );
+    let open = |i: usize| Image::open(&pictures[i]);
+    let best = |_: usize, logits: &[f32]| {
+        let probabilities = softmax(logits);
+        top_k(logits, args.top_k).into_iter().map(|class| (class, probabilities[class])).collect::<Vec<_>>()
+    };
+    let progress = |n: usize| bar.inc(n as u64);
+    let answers = match &model {
+        args::Opened::Int8(model) => map_pictures_quantized(model, &how, pictures.len(), open, best, progress),
+        args::Opened::Float(model) => {
+            map_pictures(&model.net()?, model.preprocessing(), &how, pictures.len(), open, best, progress)
+        }
+    };
     bar.finish_and_clear();
 
     let mut predictions = Vec::new();
@@ -105,7 +112,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             json!({ "image": picture.to_string_lossy(), "classes": classes.collect::<Vec<_>>() })
         });
         let object = json!({
-            "arch": model.spec().to_string(),
+            "arch": model.name(),
             "predictions": predictions.collect::<Vec<_>>(),
             "unreadable": unreadable,
         });
@@ -118,6 +125,40 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             writeln!(out, "  {:6.2}%  {}", 100.0 * p, model.class_name(class))?;
         }
     }
+    Ok(())
+}
+
+/// Raw inputs to raw outputs.
+fn raw(args: &Args, model: &QuantizedModel, file: &Path, isa: Isa, out: &mut dyn Write) -> anyhow::Result<()> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let input: Vec<i8> = bytes.map_err(|e| anyhow!("{e:#}"))?.into_iter().map(|b| b as i8).collect();
+    let outputs = model.run_raw(&input, isa).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    if !args.json {
+        for output in &outputs {
+            writeln!(out, "{}", output.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))?;
+        }
+        return Ok(());
+    }
+    let encoding = model.output_encoding();
+    // A softmax's encoding is always the same.
+    let (scale, zero_point) = match model.softmax() {
+        Some(_) => (1.0 / 256.0, -128),
+        None => (encoding.scale, encoding.zero_point),
+    };
+    let mut object = json!({
+        "arch": model.name(),
+        "isa": DotIsa::of(isa).name(),
+        "images": outputs.len(),
+        "scale": scale,
+        "zero_point": zero_point,
+    });
+    if let serde_json::Value::Object(object) = &mut object {
+        match outputs.as_slice() {
+            [output] => object.insert("output".into(), json!(output)),
+            outputs => object.insert("outputs".into(), json!(outputs)),
+        };
+    }
+    writeln!(out, "{object}")?;
     Ok(())
 }
 

@@ -9,9 +9,11 @@ pub mod layer;
 pub mod network;
 pub mod optim;
 pub mod parameters;
+pub mod quantize;
 pub mod random;
 #[cfg(test)]
 mod reference;
+pub mod tflite;
 pub mod trainer;
 mod workers;
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, ensure};
 use residual_core::Isa;
 
-use crate::{capi, golden};
+use crate::{capi, golden, litert};
 
 /// A Cortex-M4F without operating system or allocator.
 const THUMB: &str = "thumbv7em-none-eabihf";
@@ -44,6 +44,7 @@ pub fn run() -> Result<()> {
     thumb(&mut report, &root);
     capi::checks_of(&mut report);
     references(&mut report);
+    tflite(&mut report);
     fuzz(&mut report, &root);
 
     report.close()
@@ -109,6 +110,21 @@ fn references(report: &mut Report) {
     let result = golden::run(&dir);
     let seconds = begin.elapsed().as_secs_f64();
     report.done("reference values", result.is_ok(), seconds, 1);
+    if let Err(error) = result {
+        println!("     {error:#}");
+    }
+}
+
+/// A foreign int8 network beside LiteRT, where both are at hand.
+fn tflite(report: &mut Report) {
+    let name = "int8 outputs beside LiteRT's reference kernels";
+    let model = shared().join("data/tflite/mlperf_tiny_resnet8_int8.tflite");
+    if litert::python().is_none() || !model.exists() {
+        return report.skip(name, "LiteRT (RESIDUAL_LITERT_PYTHON) or a model is not at hand");
+    }
+    let begin = Instant::now();
+    let result = litert::run(&litert::LitertArgs::new(model, 200));
+    report.done(name, result.is_ok(), begin.elapsed().as_secs_f64(), 1);
     if let Err(error) = result {
         println!("     {error:#}");
     }

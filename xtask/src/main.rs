@@ -1,9 +1,10 @@
-//! Everything a maintainer runs: `cargo xtask test|golden|bench|mcu|capi`.
+//! Everything a maintainer runs: `cargo xtask test|golden|bench|litert|mcu|capi`.
 
 mod bench;
 mod capi;
 mod checks;
 mod golden;
+mod litert;
 mod mcu;
 mod preprocess;
 
@@ -30,6 +31,8 @@ enum Command {
     /// Time this project's networks beside other runtimes
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Compare int8 .tflite files with LiteRT's reference kernels, byte by byte
+    Litert(litert::LitertArgs),
     /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
     Mcu(mcu::McuArgs),
     /// Build and install the library for C
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test => checks::run(),
         Command::Golden { dir } => golden::run(&dir),
         Command::Bench(command) => bench::run(command),
+        Command::Litert(args) => litert::run(&args),
         Command::Mcu(args) => mcu::run(&args),
         Command::Capi(args) => capi::run(&args),
     }

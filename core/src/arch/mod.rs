@@ -11,6 +11,8 @@ mod avx512;
 mod buffer;
 mod channelwise;
 mod gemm;
+#[cfg(feature = "alloc")]
+pub(crate) mod int8;
 mod isa;
 mod peak;
 pub(crate) mod points;
@@ -28,6 +30,8 @@ pub(crate) mod winograd_gradient;
 pub use buffer::Buffer;
 pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
 pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
+#[cfg(feature = "alloc")]
+pub use int8::DotIsa;
 pub use isa::Isa;
 pub use peak::{fma_burst, read_burst};
 pub use pool::{average_pool, max_pool};

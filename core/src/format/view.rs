@@ -375,7 +375,7 @@ impl<'m> View<'m> {
 
 /// As [`str::lines`], which can panic as far as a linker knows.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.split_terminator(|c| c == '\n')
+    text.split_terminator(['\n'])
 }
 
 fn overlap(a: &Value, b: &Value) -> bool {

@@ -181,7 +181,9 @@ impl Builder {
             .map(|value| {
                 let last = (value..n).rev().find(|op| reads(*op, value)).unwrap_or(value);
                 let shortcut = value.checked_sub(1).and_then(|op| self.ops[op][field::SHORTCUT].checked_sub(1));
-                let same = |v: &usize| self.values[*v].0 == self.values[value].0;
+                // What a convolution reads with its window cannot be overwritten pixel by pixel.
+                let read = value.checked_sub(1).map(|op| self.ops[op][field::SOURCE] as usize);
+                let same = |v: &usize| self.values[*v].0 == self.values[value].0 && read != Some(*v);
                 Lifetime {
                     bytes: self.values[value].0.elements(),
                     last_use: if value == n { n } else { last },

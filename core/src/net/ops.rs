@@ -149,6 +149,32 @@ impl<'w> Net<'w> {
         &self.values
     }
 
+    /// The same network with the convolution of op `index` given other tensors; any other op stays.
+    pub fn with_conv(mut self, index: usize, tensors: FoldedConv<'w>) -> Self {
+        if let Some(Op { kind: OpKind::Conv { weights, .. }, .. }) = self.ops.get_mut(index) {
+            *weights = tensors;
+        }
+        self
+    }
+
+    /// The same network with every convolution that adds a shortcut computed once more without shortcut and
+    /// activation, as an op called `NAME.alone` before it: what an observer of ranges has to see.
+    pub fn with_sums_apart(&self) -> Net<'w> {
+        let mut net = Net::new(self.spec);
+        let mut values = alloc::vec![ValueId::INPUT; self.values.len()];
+        for op in &self.ops {
+            let input = values[op.input.0];
+            let mut kind = op.kind.clone();
+            if let OpKind::Conv { geom, weights, shortcut: Some(value), .. } = &mut kind {
+                let alone = OpKind::Conv { geom: *geom, weights: weights.clone(), shortcut: None, relu: false };
+                net.push(op.name.dot("alone"), input, alone);
+                *value = values[value.0];
+            }
+            values[op.output.0] = net.push(op.name, input, kind);
+        }
+        net
+    }
+
     pub(crate) fn push(&mut self, name: Name, input: ValueId, kind: OpKind<'w>) -> ValueId {
         let output = ValueId(self.values.len());
         let op = Op { name, kind, input, output };

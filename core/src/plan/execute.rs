@@ -38,6 +38,21 @@ impl Plan {
         executor: &impl Executor,
         mut after: impl FnMut(&Step, &[f32]),
     ) -> Result<&'a [f32], Error> {
+        self.execute_editing(input, packed, arena, executor, |step, output| after(step, output))
+    }
+
+    /// Like [`Plan::execute_with`], and what `edit` makes of a layer's output is what later layers read.
+    ///
+    /// # Errors
+    /// As for [`Plan::execute`].
+    pub fn execute_editing<'a>(
+        &self,
+        input: &[f32],
+        packed: &[f32],
+        arena: &'a mut [f32],
+        executor: &impl Executor,
+        mut edit: impl FnMut(&Step, &mut [f32]),
+    ) -> Result<&'a [f32], Error> {
         check_len("input", self.input_len(), input.len())?;
         check_len("packed weight buffer", self.packed_len, packed.len())?;
         check_len("arena", self.arena_len, arena.len())?;
@@ -45,7 +60,7 @@ impl Plan {
             for part in 0..self.options.batch / pass.images {
                 for step in &self.steps[pass.steps.clone()] {
                     self.run_step(step, part, input, packed, arena, executor);
-                    after(step, &arena[step.output.part(part)]);
+                    edit(step, &mut arena[step.output.part(part)]);
                 }
             }
         }

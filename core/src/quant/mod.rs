@@ -7,9 +7,20 @@
 mod op;
 pub mod reference;
 mod requantize;
+#[cfg(feature = "alloc")]
+mod session;
+#[cfg(feature = "std")]
+mod softmax;
 
 pub use op::{Add, Conv, Encoding, Op, Window};
 pub use requantize::{Requant, saturate};
+#[cfg(feature = "alloc")]
+pub use session::{Model, Session};
+#[cfg(feature = "std")]
+pub use softmax::Softmax;
 
-#[cfg(test)]
+#[cfg(feature = "alloc")]
+pub use crate::arch::DotIsa;
+
+#[cfg(all(test, feature = "alloc"))]
 mod tests;

@@ -1,5 +1,11 @@
-use super::{Add, Conv, Encoding, Requant, Window, reference};
-use crate::geom::Shape;
+use super::{Add, Conv, DotIsa, Encoding, Requant, Session, Window, reference};
+use crate::{
+    Isa,
+    format::{Builder, View, synthetic},
+    geom::Shape,
+    net::ResNet,
+    testing::Uniform,
+};
 
 const FULL: Encoding = Encoding { zero_point: 0, min: -128, max: 127 };
 
@@ -118,4 +124,115 @@ fn windows_that_miss_the_map_are_invalid() {
     assert!(!Window { stride: 0, ..good }.is_valid());
     assert!(!Window { input: Shape::new(8, 8, 0), ..good }.is_valid());
     assert!(!Window { input: Shape::new(usize::MAX, 8, 3), ..good }.is_valid());
+}
+
+/// Every op of a model, by the definition.
+fn definition(view: &View<'_>, input: &[i8]) -> Vec<Vec<i8>> {
+    let mut values = vec![input.to_vec()];
+    for i in 0..view.ops() {
+        let op = view.op(i).unwrap();
+        let mut y = vec![0; op.output().elements()];
+        let shortcut = view.shortcut(i).map_or(&[][..], |s| &values[s]);
+        reference::execute(&op, &values[view.source(i).unwrap()], shortcut, &mut y).unwrap();
+        values.push(y);
+    }
+    values
+}
+
+fn bytes(seed: u64, n: usize) -> Vec<i8> {
+    Uniform::new(seed).take(n).map(|v| (v * 128.0).floor() as i8).collect()
+}
+
+#[test]
+fn every_instruction_set_equals_the_definition_on_whole_networks() {
+    for (name, h, w) in [
+        ("resnet8-cifar", 32, 32),
+        ("resnet8-cifar-w5-Ac", 13, 9),
+        ("resnet8-cifar-B-w7", 17, 11),
+        ("resnet11-cifar-bottleneck-w9", 9, 15),
+        ("resnet18-w6", 37, 41),
+        ("plain8-cifar-w33", 8, 8),
+        ("resnet8-cifar-w120-C", 5, 5),
+    ] {
+        let net: ResNet = name.parse().unwrap();
+        let model = synthetic(&net.with_input(h, w).unwrap(), 7).unwrap();
+        let view = View::new_checked(&model).unwrap();
+        for isa in Isa::available() {
+            let mut session = Session::new(&view, isa).unwrap();
+            for seed in 0..2 {
+                let mut input = bytes(seed, view.input().unwrap().shape.elements());
+                // Extremes: they are where a 16-bit sum of two products would saturate.
+                input.iter_mut().step_by(3).for_each(|x| *x = if *x < 0 { -128 } else { 127 });
+                let want = definition(&view, &input);
+                let mut at = 1;
+                session
+                    .run_with(&input, |op, y| {
+                        let name = DotIsa::of(isa).name();
+                        assert!(y == want[op + 1], "{name}: op {op} of {net} differs");
+                        at += 1;
+                    })
+                    .unwrap();
+                assert_eq!(at, want.len());
+            }
+        }
+    }
+}
+
+/// One convolution of every odd size, with uneven padding, every shift and full-range values.
+#[test]
+fn every_instruction_set_equals_the_definition_at_odd_sizes() {
+    let mut seed = 100;
+    for (h, w, c_in, c_out) in
+        [(1, 1, 1, 1), (3, 2, 3, 5), (5, 7, 4, 16), (6, 5, 9, 17), (4, 4, 33, 35), (2, 9, 66, 70), (4, 5, 19, 19)]
+    {
+        for (kernel, stride, pad_top, pad_left) in
+            [(1, 1, 0, 0), (1, 2, 0, 0), (3, 1, 1, 1), (3, 2, 0, 1), (5, 3, 4, 2)]
+        {
+            seed += 1;
+            let out = |n: usize, pad: usize| (n + pad - 1) / stride + 1;
+            let (input, output) = (Shape::new(h, w, c_in), Shape::new(out(h, pad_top), out(w, pad_left), c_out));
+            let window = Window { input, output, kernel, stride, pad_top, pad_left };
+            assert!(window.is_valid());
+            let weights: Vec<i8> = bytes(seed, window.weight_len()).iter().map(|w| (*w).max(-127)).collect();
+            let bias: Vec<i32> = bytes(seed + 1, c_out).iter().map(|b| i32::from(*b) * 4321).collect();
+            let shift: Vec<i8> = (0..c_out).map(|o| (o % 14) as i8 - 11).collect();
+            let mult: Vec<i32> =
+                (0..c_out).map(|o| if o % 7 == 3 { 0 } else { (1 << 30) + o as i32 * 9_999_999 }).collect();
+            let encoding = Encoding { zero_point: -7, min: -100, max: 120 };
+            let mut conv = Conv {
+                window,
+                input_zero: (seed * 37) as i8,
+                weights: &weights,
+                bias: &bias,
+                mult: &mult,
+                shift: &shift,
+                output: encoding,
+                add: None,
+            };
+            for added in [false, input == output] {
+                let [rescale_conv, rescale_shortcut, rescale_sum] = Add::factors(0.3, 0.2, 0.4).unwrap();
+                conv.add = added.then_some(Add {
+                    shortcut: input,
+                    stride: 1,
+                    before: 0,
+                    shortcut_zero: conv.input_zero,
+                    rescale_conv,
+                    rescale_shortcut,
+                    rescale_sum,
+                    output: Encoding { zero_point: 3, min: -90, max: 127 },
+                });
+                let mut model = Builder::new(input, 0.1, conv.input_zero);
+                let x = bytes(seed + 2, input.elements());
+                model.conv("conv", 0, &conv, 0.3, added.then_some((0, 0.4))).unwrap();
+                let model = model.finish().unwrap();
+                let view = View::new_checked(&model).unwrap();
+                let want = definition(&view, &x).pop().unwrap();
+                for isa in Isa::available() {
+                    let mut session = Session::new(&view, isa).unwrap();
+                    assert!(session.run(&x).unwrap() == want, "{} {window:?} add {added}", DotIsa::of(isa).name());
+                    assert!(session.run(&x[1..]).is_err());
+                }
+            }
+        }
+    }
 }

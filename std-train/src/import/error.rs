@@ -144,7 +144,7 @@ impl Fault {
 }
 
 /// Text from a file, fit for a one-line message: control characters escaped, long text cut.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     const LONGEST: usize = 80;
     let mut out = String::new();
     for (i, c) in text.chars().enumerate() {

@@ -25,13 +25,13 @@ use std::{
 
 use residual_core::weights::{Tensor, Weights};
 
+pub(crate) use self::error::clean;
 pub use self::{
     check::{Mismatch, check, describe, spec_from, with_classes},
     error::ImportError,
     safetensors::save,
 };
 use self::{
-    error::clean,
     map::Bytes,
     store::{Collector, Data, Entry},
 };

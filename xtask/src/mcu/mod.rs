@@ -5,6 +5,8 @@ pub mod board;
 pub mod elf;
 pub mod host;
 
+pub use host::pictures;
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -1,0 +1,220 @@
+//! `residual quantize`: a trained network as an int8 model file.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, ensure};
+use residual::{
+    Pretrained,
+    data::{self, Dataset, Split},
+    format::Preprocessing,
+    quantize::{Method, Options, Quantized, Report, html, quantize, report},
+    tflite, write_atomic,
+};
+use serde_json::{Value, json};
+
+use super::{
+    args, progress,
+    table::{Table, bytes},
+};
+
+/// Make an int8 model of trained weights, for the host and for microcontrollers
+///
+/// Ranges of all values come from calibration pictures, taken evenly from the training split of the data set. Unless
+/// --method says otherwise, every value gets the method that disturbs the class probabilities least.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  residual quantize --weights resnet20.safetensors --data-path cifar-10-batches-bin -o resnet20.rsd
+  residual quantize --weights resnet20.th --arch resnet20-cifar-Ac --mean 0.485,0.456,0.406 \\
+      --std 0.229,0.224,0.225 --data-path cifar-10-batches-bin -o net.rsd --tflite net.tflite --report report
+  residual eval --weights net.rsd --data-path cifar-10-batches-bin")]
+pub struct Args {
+    #[command(flatten)]
+    model: args::Model,
+    /// Folder of the data set
+    #[arg(long, value_name = "DIR")]
+    data_path: PathBuf,
+    /// Pictures that ranges are taken from
+    #[arg(long, value_name = "N", default_value = "512", value_parser = args::batch)]
+    calibration_images: usize,
+    /// One method for all ranges
+    #[arg(long, value_name = "METHOD", value_parser = method)]
+    method: Option<Method>,
+    /// Leave the biases as they are
+    #[arg(long)]
+    no_bias_correction: bool,
+    /// The model file to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Write the model as TensorFlow Lite too
+    #[arg(long, value_name = "FILE")]
+    tflite: Option<PathBuf>,
+    /// Write report.json and report.html into this folder: what quantizing costs, layer by layer
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Pictures of the test split the report is measured on
+    #[arg(long, value_name = "N", default_value = "500", value_parser = args::batch)]
+    report_images: usize,
+    #[command(flatten)]
+    threads: args::Threads,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// `--method`.
+fn method(text: &str) -> Result<Method, String> {
+    let known = Method::ALL.iter().find(|m| m.name() == text);
+    known.copied().ok_or_else(|| "must be minmax, percentile, mse or kl".into())
+}
+
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    let model = args.model.open()?;
+    let net = model.net()?;
+    let p = model.preprocessing();
+    let ends = |i: usize| [(0.0 - p.mean[i]) / p.std[i], (1.0 - p.mean[i]) / p.std[i]];
+    let ends: Vec<f32> = (0..3).flat_map(ends).collect();
+    let options = Options {
+        method: args.method,
+        bias_correction: !args.no_bias_correction,
+        input_range: Some((
+            ends.iter().copied().fold(f32::INFINITY, f32::min),
+            ends.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        )),
+        threads: args.threads.get(),
+        isa: residual::isa()?,
+    };
+    let data = data::open(&args.data_path, Split::Train)?;
+    let (inputs, _) = pictures(&model, data.as_ref(), args.calibration_images)?;
+    ensure!(!inputs.is_empty(), "{}: no pictures to calibrate with", args.data_path.display());
+
+    let mut quantized = quantize(&net, &inputs, &options)?;
+    let side = |n: Option<usize>| n.map_or(0, |n| n as u32);
+    quantized.network.preprocessing =
+        Some(Preprocessing { mean: p.mean, std: p.std, resize: side(p.resize), crop: side(p.crop) });
+    quantized.network.classes = match model.class_names() {
+        Some(names) => names.to_vec(),
+        None if data.classes().len() == model.spec().classes() => data.classes().to_vec(),
+        None => Vec::new(),
+    };
+    let file = quantized.network.to_model().with_context(|| args.output.display().to_string())?;
+    write(&args.output, &file)?;
+    if let Some(path) = &args.tflite {
+        write(path, &tflite::export(&quantized.network)?)?;
+    }
+    let report = match &args.report {
+        None => None,
+        Some(dir) => {
+            let data = data::open(&args.data_path, Split::Test)?;
+            let (inputs, labels) = pictures(&model, data.as_ref(), args.report_images)?;
+            let report = report(&net, &quantized, &inputs, &labels, &options)?;
+            fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+            write(&dir.join("report.json"), format!("{:#}\n", object(&report)).as_bytes())?;
+            write(&dir.join("report.html"), html(&report).as_bytes())?;
+            Some(report)
+        }
+    };
+    let methods = |m: Method| quantized.methods.values().filter(|v| **v == m).count();
+    if args.json {
+        let mut object = json!({
+            "arch": model.spec().to_string(),
+            "output": args.output.to_string_lossy(),
+            "bytes": file.len(),
+            "calibration_images": inputs.len(),
+            "divergence": quantized.divergence,
+            "methods": quantized.methods.iter().map(|(n, m)| (n.clone(), json!(m.name()))).collect::<serde_json::Map<_, _>>(),
+        });
+        if let (Value::Object(object), Some(report)) = (&mut object, &report) {
+            object.insert("report".into(), self::object(report));
+        }
+        writeln!(out, "{object:#}")?;
+        return Ok(());
+    }
+    if let Some(report) = &report {
+        show(report, &quantized, out)?;
+    }
+    let chosen = Method::ALL.map(|m| format!("{} {}", methods(m), m.name())).join(", ");
+    writeln!(
+        out,
+        "{}: {} in int8, {}; {} calibration pictures, divergence {:.5} ({chosen})",
+        args.output.display(),
+        model.spec(),
+        bytes(file.len() as u64),
+        inputs.len(),
+        quantized.divergence,
+    )?;
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let result = write_atomic(path, |file| file.write_all(bytes));
+    result.map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
+}
+
+/// Up to `n` pictures, evenly from the whole data set, normalised, and their classes.
+fn pictures(model: &Pretrained, data: &dyn Dataset, n: usize) -> anyhow::Result<(Vec<Vec<f32>>, Vec<usize>)> {
+    let n = n.min(data.len());
+    let bar = progress::pictures(n);
+    let (mut inputs, mut labels) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    for i in 0..n {
+        let at = i * data.len() / n;
+        let mut input = vec![0.0; model.spec().input().elements()];
+        model.preprocessing().apply(&data.image(at)?, &mut input)?;
+        inputs.push(input);
+        labels.push(data.label(at));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok((inputs, labels))
+}
+
+fn object(report: &Report) -> Value {
+    let layers = report.layers.iter().map(|l| {
+        json!({
+            "name": l.name,
+            "method": l.method,
+            "scale": l.quantization.scale,
+            "zero_point": l.quantization.zero_point,
+            "min": l.observed.0,
+            "max": l.observed.1,
+            "sqnr_db": l.sqnr,
+            "range_use": l.range_use,
+            "saturation": l.saturation,
+            "top1_alone": l.top1_alone,
+        })
+    });
+    json!({
+        "arch": report.architecture,
+        "pictures": report.pictures,
+        "top1_f32": report.top1_f32,
+        "top1_int8": report.top1_int8,
+        "layers": layers.collect::<Vec<_>>(),
+    })
+}
+
+fn show(report: &Report, quantized: &Quantized, out: &mut dyn Write) -> anyhow::Result<()> {
+    let header = ["layer", "method", "scale", "SQNR dB", "codes %", "saturated %", "top-1 alone %"];
+    let mut table = Table::new(&header);
+    for l in &report.layers {
+        table.row(&[
+            &l.name,
+            &l.method.unwrap_or("-"),
+            &format!("{:.6}", l.quantization.scale),
+            &format!("{:.1}", l.sqnr),
+            &format!("{:.1}", 100.0 * l.range_use),
+            &format!("{:.4}", 100.0 * l.saturation),
+            &l.top1_alone.map_or_else(|| "-".into(), |t| format!("{t:.2}")),
+        ]);
+    }
+    table.write(out)?;
+    writeln!(
+        out,
+        "\n{}: top-1 {:.2}% in f32, {:.2}% in int8 on {} pictures",
+        quantized.network.architecture, report.top1_f32, report.top1_int8, report.pictures
+    )?;
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! An int8 model file, ready for pictures.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use residual_core::{
+    Isa,
+    format::{AlignedBytes, View},
+    geom::Shape,
+    quant::{Model, Session, Softmax},
+};
+use residual_train::{
+    ImportError,
+    data::{Image, Interpolation, Preprocessing},
+    quantize::Quantization,
+    tflite,
+};
+
+use crate::{Error, Given};
+
+/// First bytes of a model file.
+const MAGIC: &[u8] = b"residual";
+
+/// An int8 network from a model file (`.rsd`) or a TensorFlow Lite file, with everything needed to classify
+/// pictures with it.
+#[derive(Debug)]
+pub struct QuantizedModel {
+    path: PathBuf,
+    model: AlignedBytes,
+    softmax: Option<Softmax>,
+    given: Given,
+    class_names: Option<Vec<String>>,
+}
+
+impl QuantizedModel {
+    /// Whether a file is an int8 model, by its first bytes; `false` where it cannot be read.
+    pub fn is_one(path: impl AsRef<Path>) -> bool {
+        let mut start = [0; 8];
+        let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+        read.is_ok() && (start == MAGIC || tflite::is_tflite(&start))
+    }
+
+    /// Opens and checks a file.
+    ///
+    /// # Errors
+    /// [`Error::Import`] if it cannot be read, [`Error::Model`] or [`Error::Tflite`] if it is damaged or holds a
+    /// network this library cannot run, [`Error::ClassNames`].
+    pub fn open(path: impl AsRef<Path>, given: &Given) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        let io = |source| ImportError::Io { file: file.clone(), source };
+        QuantizedModel::from_bytes(path, &std::fs::read(path).map_err(io)?, given)
+    }
+
+    /// A model that is in memory; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`QuantizedModel::open`].
+    pub fn from_bytes(name: impl Into<PathBuf>, bytes: &[u8], given: &Given) -> Result<Self, Error> {
+        let path = name.into();
+        let file = path.display().to_string();
+        let fault = |source| Error::Model { file: file.clone(), source };
+        let (model, softmax) = if tflite::is_tflite(bytes) {
+            let imported = tflite::import(&file, bytes)?;
+            (imported.network.to_model().map_err(fault)?, imported.softmax)
+        } else {
+            (AlignedBytes::from(bytes), None)
+        };
+        let view = View::new_checked(&model).map_err(fault)?;
+        let classes = view.output().map_or(0, |v| v.shape.elements());
+        if let (Some(asked), Some(found)) = (given.arch, view.architecture())
+            && found != asked.to_string()
+            && !found.is_empty()
+        {
+            return Err(Error::Unfit { file, reason: format!("holds {found}, but {asked} was asked for") });
+        }
+        let stored: Vec<String> = view.classes().map(str::to_owned).collect();
+        let class_names = given.class_names.clone().or(Some(stored).filter(|names| !names.is_empty()));
+        if let Some(names) = class_names.as_ref().filter(|names| names.len() != classes) {
+            return Err(Error::ClassNames { names: names.len(), classes });
+        }
+        Ok(QuantizedModel { path, model, softmax, given: given.clone(), class_names })
+    }
+
+    /// The checked model.
+    ///
+    /// # Errors
+    /// None in practice: the file was checked when it was opened.
+    pub fn view(&self) -> Result<View<'_>, Error> {
+        View::new_checked(&self.model).map_err(|source| Error::Model { file: self.path.display().to_string(), source })
+    }
+
+    /// The bytes of the model as a model file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.model
+    }
+
+    /// The softmax at the end of a TensorFlow Lite file.
+    pub fn softmax(&self) -> Option<&Softmax> {
+        self.softmax.as_ref()
+    }
+
+    /// What to call the network: its architecture, or the file's name.
+    pub fn name(&self) -> String {
+        let stored = self.view().ok().and_then(|v| v.architecture().map(str::to_owned)).filter(|a| !a.is_empty());
+        stored.unwrap_or_else(|| self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
+    /// Class names in the order of the outputs, if they are known.
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.class_names.as_deref()
+    }
+
+    /// The name of a class, or its number.
+    pub fn class_name(&self, class: usize) -> String {
+        self.class_names.as_ref().and_then(|names| names.get(class)).map_or_else(|| class.to_string(), String::clone)
+    }
+
+    /// Outputs.
+    pub fn classes(&self) -> usize {
+        self.view().ok().and_then(|v| v.output()).map_or(0, |v| v.shape.elements())
+    }
+
+    /// The encoding of the outputs.
+    pub fn output_encoding(&self) -> Quantization {
+        let output = self.view().ok().and_then(|v| v.output());
+        output.map_or(Quantization { scale: 1.0, zero_point: 0 }, |v| Quantization {
+            scale: v.scale,
+            zero_point: v.zero_point,
+        })
+    }
+
+    /// The model packed for an instruction set.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn pack(&self, isa: Isa) -> Result<Model, Error> {
+        Ok(Model::new(&self.view()?, isa)?)
+    }
+
+    /// Raw int8 inputs (NHWC, one after the other) to raw int8 outputs: of the softmax where the file ends in one.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] if `input` is not a whole number of inputs.
+    pub fn run_raw(&self, input: &[i8], isa: Isa) -> Result<Vec<Vec<i8>>, Error> {
+        let mut session = Session::new(&self.view()?, isa)?;
+        let len = self.input()?.0.elements();
+        if input.is_empty() || !input.len().is_multiple_of(len) {
+            let reason = format!("its inputs have {len} bytes each, got {}", input.len());
+            return Err(Error::Unfit { file: self.path.display().to_string(), reason });
+        }
+        let run = |image: &[i8]| -> Result<Vec<i8>, Error> {
+            let logits = session.run(image)?;
+            let mut output = logits.to_vec();
+            if let Some(softmax) = &self.softmax {
+                softmax.run(logits, &mut output);
+            }
+            Ok(output)
+        };
+        input.chunks_exact(len).map(run).collect()
+    }
+
+    /// Shape and encoding of the input.
+    ///
+    /// # Errors
+    /// As [`QuantizedModel::view`].
+    pub fn input(&self) -> Result<(Shape, Quantization), Error> {
+        let input = self.view()?.input();
+        let unfit = || Error::Unfit { file: self.path.display().to_string(), reason: "it has no input".into() };
+        let input = input.ok_or_else(unfit)?;
+        Ok((input.shape, Quantization { scale: input.scale, zero_point: input.zero_point }))
+    }
+
+    /// What happens to a picture first: what the caller gives, what the file says, and nothing for a network whose
+    /// input are the pixels themselves (scale 1, zero point -128).
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] where nobody says, or the input is not a square RGB picture; [`Error::Preprocessing`] for
+    /// unusable values in the file.
+    pub fn preprocessing(&self) -> Result<Preprocessing, Error> {
+        let file = || self.path.display().to_string();
+        let (shape, encoding) = self.input()?;
+        if shape.h != shape.w || shape.c != 3 {
+            let reason = format!("its input is {shape}, not a square RGB picture");
+            return Err(Error::Unfit { file: file(), reason });
+        }
+        let side = |n: u32| Some(n as usize).filter(|n| *n > 0);
+        let stored = self.view()?.preprocessing().map(|p| Preprocessing {
+            resize: side(p.resize),
+            crop: side(p.crop),
+            mean: p.mean,
+            std: p.std,
+            interpolation: Interpolation::default(),
+        });
+        let plain = |mean, std| Preprocessing {
+            resize: Some(shape.h),
+            crop: Some(shape.h),
+            mean,
+            std,
+            interpolation: Interpolation::default(),
+        };
+        let raw = (encoding.scale - 1.0).abs() < 1e-6 && encoding.zero_point == -128;
+        let preprocessing = match (self.given.normalisation, stored) {
+            (Some((mean, std)), Some(stored)) => Preprocessing { mean, std, ..stored },
+            (Some((mean, std)), None) => plain(mean, std),
+            (None, Some(stored)) => stored,
+            (None, None) if raw => plain([0.0; 3], [1.0 / 255.0; 3]),
+            (None, None) => {
+                let reason = "it does not say how pictures are normalised; pass --mean R,G,B and --std R,G,B";
+                return Err(Error::Unfit { file: file(), reason: reason.into() });
+            }
+        };
+        let preprocessing = Preprocessing { crop: preprocessing.crop.or(Some(shape.h)), ..preprocessing };
+        preprocessing.check().map_err(|source| Error::Preprocessing { file: file(), source })?;
+        if preprocessing.crop != Some(shape.h) {
+            let reason = format!("its pictures are cropped to {:?}, its input is {shape}", preprocessing.crop);
+            return Err(Error::Unfit { file: file(), reason });
+        }
+        Ok(preprocessing)
+    }
+
+    /// The int8 of every channel and sample.
+    pub(crate) fn table(&self, preprocessing: &Preprocessing) -> Result<[[i8; 256]; 3], Error> {
+        let encoding = self.input()?.1;
+        let grey = Image::new(256, 1, (0..768).map(|i| (i / 3) as u8).collect())?;
+        let mut real = vec![0.0; 768];
+        preprocessing.normalise(&grey, &mut real)?;
+        Ok(std::array::from_fn(|c| std::array::from_fn(|v| encoding.quantize(real[3 * v + c]))))
+    }
+}

@@ -1,0 +1,190 @@
+//! From a trained network to int8: calibration, choice of encodings, bias correction, and a report.
+//!
+//! [`quantize`] observes a folded network on calibration pictures, chooses for every value the range that int8
+//! covers, and rounds the weights (symmetric per output channel, TensorFlow Lite's specification). [`report()`]
+//! says what that costs, layer by layer.
+
+mod build;
+mod network;
+mod observe;
+mod range;
+mod report;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use residual_core::{
+    Isa,
+    format::{FormatError, View},
+    logits::softmax,
+    net::Net,
+    quant,
+};
+
+pub use network::{Kind, Layer, Network, Quantization, QuantizedConv, Shortcut, Stored};
+pub use observe::Observed;
+pub use range::{Method, encoding};
+pub use report::{LayerReport, Report, html, report};
+
+/// Why a network could not be quantized. One line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// No calibration pictures.
+    #[error("quantizing needs at least 1 calibration picture")]
+    NoPictures,
+    /// A layer computes NaN or an infinity.
+    #[error("layer `{layer}` computes a value that is not finite on the calibration pictures")]
+    NotFinite {
+        /// the layer
+        layer: String,
+    },
+    /// A layer was not observed.
+    #[error("layer `{layer}` was not observed")]
+    Unobserved {
+        /// the layer
+        layer: String,
+    },
+    /// The int8 format has no such op.
+    #[error("layer `{layer}` reads a padded shortcut, which int8 networks add only")]
+    Unsupported {
+        /// the layer
+        layer: String,
+    },
+    /// The network could not be run.
+    #[error(transparent)]
+    Network(#[from] residual_core::Error),
+    /// The model file could not be built.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// How to quantize.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// one method for all values; `None` tries every method for every value and keeps what disturbs the
+    /// network's output least
+    pub method: Option<Method>,
+    /// take back in the biases what rounding the weights adds on average
+    pub bias_correction: bool,
+    /// range of the normalised input; `None` takes what the calibration pictures hold
+    pub input_range: Option<(f32, f32)>,
+    /// threads; results do not depend on it
+    pub threads: usize,
+    /// instruction set
+    pub isa: Isa,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { method: None, bias_correction: true, input_range: None, threads: 1, isa: Isa::best() }
+    }
+}
+
+/// A quantized network and how its encodings were found.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    /// the network
+    pub network: Network,
+    /// the method chosen for each value: a layer's name, or `NAME.alone` for a convolution before its shortcut
+    /// is added
+    pub methods: BTreeMap<String, Method>,
+    /// what was observed, by the same names
+    pub observed: BTreeMap<String, Observed>,
+    /// mean Kullback-Leibler divergence of the class probabilities from those of the f32 network, on
+    /// calibration pictures
+    pub divergence: f64,
+}
+
+/// Pictures that choices are compared on.
+const COMPARED: usize = 256;
+/// Multiply-adds all comparisons of single values may take; above it, one method serves for all values.
+const MOST_MACS: f64 = 5e12;
+
+/// Quantizes `net` with calibration pictures `inputs` (normalised, NHWC, one each).
+///
+/// # Errors
+/// [`QuantizeError`]: no pictures, values that are not finite, or a network int8 cannot express.
+pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result<Quantized, QuantizeError> {
+    if inputs.is_empty() {
+        return Err(QuantizeError::NoPictures);
+    }
+    let observed = observe::observe(&net.with_sums_apart(), inputs, options.threads, options.isa)?;
+    let (low, high) = options.input_range.unwrap_or_else(|| {
+        inputs.iter().flatten().fold((0.0, 0.0), |(low, high): (f32, f32), v| (low.min(*v), high.max(*v)))
+    });
+    let input = encoding(low.min(0.0), high.max(0.0));
+    let c = net.spec().input().c;
+    let mut means = vec![0.0; c];
+    for pixel in inputs.iter().flat_map(|picture| picture.chunks_exact(c)) {
+        means.iter_mut().zip(pixel).for_each(|(m, v)| *m += f64::from(*v));
+    }
+    let pixels = inputs.iter().map(Vec::len).sum::<usize>() / c;
+    means.iter_mut().for_each(|m| *m /= pixels.max(1) as f64);
+
+    let compared = &inputs[..inputs.len().min(COMPARED)];
+    let rows = observe::in_chunks(net, compared, options.threads, options.isa, |session, _, pictures| {
+        pictures.iter().map(|p| Ok(softmax(session.run(p)?))).collect::<Result<Vec<_>, _>>()
+    })?;
+    let wanted: Vec<Vec<f32>> = rows.into_iter().flatten().collect();
+    let bytes: Vec<Vec<i8>> = compared.iter().map(|p| p.iter().map(|v| input.quantize(*v)).collect()).collect();
+    let attempt = |methods: &BTreeMap<String, Method>| -> Result<(f64, Network), QuantizeError> {
+        let network = build::build(net, &observed, methods, input, &means, options.bias_correction)?;
+        Ok((divergence(&network, &bytes, &wanted, options)?, network))
+    };
+
+    let tensors = build::tensors(net);
+    let uniform = |method| tensors.iter().map(|t| (t.name.clone(), method)).collect::<BTreeMap<_, _>>();
+    let candidates: &[Method] = options.method.as_ref().map_or(&Method::ALL, std::slice::from_ref);
+    let mut best: Option<(f64, Network, BTreeMap<String, Method>)> = None;
+    for method in candidates {
+        let methods = uniform(*method);
+        let (cost, network) = attempt(&methods)?;
+        if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+            best = Some((cost, network, methods));
+        }
+    }
+    let Some((mut least, mut network, mut methods)) = best else { return Err(QuantizeError::NoPictures) };
+    let macs = net.spec().macs() as f64 * compared.len() as f64 * 3.0 * tensors.len() as f64;
+    if options.method.is_none() && macs < MOST_MACS {
+        for tensor in &tensors {
+            for method in Method::ALL {
+                let mut changed = methods.clone();
+                if changed.insert(tensor.name.clone(), method) == Some(method) {
+                    continue;
+                }
+                let (cost, candidate) = attempt(&changed)?;
+                if cost < least {
+                    (least, network, methods) = (cost, candidate, changed);
+                }
+            }
+        }
+    }
+    Ok(Quantized { network, methods, observed, divergence: least })
+}
+
+/// Mean divergence of the int8 network's class probabilities from `wanted`.
+fn divergence(
+    network: &Network,
+    pictures: &[Vec<i8>],
+    wanted: &[Vec<f32>],
+    options: &Options,
+) -> Result<f64, QuantizeError> {
+    let model = network.to_model()?;
+    let view = View::new_checked(&model)?;
+    let encoding = view.output().map(|v| Quantization { scale: v.scale, zero_point: v.zero_point });
+    let encoding = encoding.unwrap_or(network.quantization);
+    let model = Arc::new(quant::Model::new(&view, options.isa)?);
+    let workers = (0..options.threads.max(1)).map(|_| quant::Session::with_model(Arc::clone(&model)));
+    let sums = observe::parallel(workers.collect::<Result<Vec<_>, _>>()?, pictures.len(), |session, range| {
+        let mut sum = 0.0;
+        for (picture, wanted) in pictures[range.clone()].iter().zip(&wanted[range]) {
+            let logits: Vec<f32> = session.run(picture)?.iter().map(|q| encoding.dequantize(*q)).collect();
+            for (p, q) in wanted.iter().zip(softmax(&logits)) {
+                let (p, q) = (f64::from(*p), f64::from(q).max(1e-12));
+                sum += if p > 0.0 { p * (p / q).ln() } else { 0.0 };
+            }
+        }
+        Ok(sum)
+    })?;
+    Ok(sums.iter().sum::<f64>() / pictures.len().max(1) as f64)
+}

@@ -1,0 +1,169 @@
+//! What quantizing costs, layer by layer.
+
+mod page;
+
+use std::collections::BTreeMap;
+
+use residual_core::{
+    format::View,
+    logits::argmax,
+    net::{FoldedConv, Net, OpKind},
+    quant,
+    session::Session,
+};
+
+pub use page::html;
+
+use super::{Kind, Options, Quantization, QuantizeError, Quantized, observe::in_chunks};
+
+/// What quantizing does to one layer's result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerReport {
+    /// the layer
+    pub name: String,
+    /// the method its range was chosen by; `None` for pools, which keep their input's encoding
+    pub method: Option<&'static str>,
+    /// its encoding
+    pub quantization: Quantization,
+    /// smallest and largest f32 value seen in calibration
+    pub observed: (f32, f32),
+    /// signal over quantization noise of the whole network up to here, in dB
+    pub sqnr: f64,
+    /// part of the 256 codes between the smallest and the largest that occurred
+    pub range_use: f64,
+    /// part of the results at the end of the range where information is lost (a ReLU's zeros not counted)
+    pub saturation: f64,
+    /// percentage of pictures right when this layer alone is quantized: its weights and its result
+    pub top1_alone: Option<f64>,
+}
+
+/// What quantizing costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// the network
+    pub architecture: String,
+    /// pictures it was measured on
+    pub pictures: usize,
+    /// percentage right in f32
+    pub top1_f32: f64,
+    /// percentage right in int8
+    pub top1_int8: f64,
+    /// by layer, in order
+    pub layers: Vec<LayerReport>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    signal: f64,
+    noise: f64,
+    min: i8,
+    max: i8,
+    ends: u64,
+    values: u64,
+}
+
+/// Compares a quantized network with the one it was made from, on pictures (normalised, NHWC) and their classes.
+///
+/// # Errors
+/// As [`super::quantize`].
+pub fn report(
+    net: &Net<'_>,
+    quantized: &Quantized,
+    inputs: &[Vec<f32>],
+    labels: &[usize],
+    options: &Options,
+) -> Result<Report, QuantizeError> {
+    let network = &quantized.network;
+    let model = network.to_model()?;
+    let view = View::new_checked(&model)?;
+    let mut session = quant::Session::new(&view, options.isa)?;
+    let mut reference = Session::new(net, &residual_core::plan::Options { isa: options.isa, ..Default::default() })?;
+    let encodings: Vec<Quantization> = (1..=network.layers.len()).filter_map(|v| Some(network.value(v)?.1)).collect();
+    let fresh = Tally { min: i8::MAX, max: i8::MIN, ..Tally::default() };
+    let mut tallies = vec![fresh; network.layers.len()];
+    let (mut right_f32, mut right_int8) = (0usize, 0usize);
+    for (input, label) in inputs.iter().zip(labels) {
+        let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        let logits = reference.run_with(input, |step, y| {
+            values.insert(step.name.to_string(), y.to_vec());
+        })?;
+        right_f32 += usize::from(argmax(logits) == *label);
+        let bytes: Vec<i8> = input.iter().map(|v| network.quantization.quantize(*v)).collect();
+        let output = session.run_with(&bytes, |op, y| {
+            let (tally, q) = (&mut tallies[op], encodings[op]);
+            let Some(real) = values.get(&network.layers[op].name) else { return };
+            let floor = match &network.layers[op].kind {
+                Kind::Conv(conv) => conv.shortcut.map_or(conv.output, |s| s.output).min > -128 || q.zero_point == -128,
+                _ => q.zero_point == -128,
+            };
+            for (y, real) in y.iter().zip(real) {
+                let d = f64::from(q.dequantize(*y)) - f64::from(*real);
+                tally.signal += f64::from(*real) * f64::from(*real);
+                tally.noise += d * d;
+                (tally.min, tally.max) = (tally.min.min(*y), tally.max.max(*y));
+                tally.ends += u64::from(*y == 127 || (!floor && *y == -128));
+            }
+            tally.values += y.len() as u64;
+        })?;
+        let output: Vec<f32> = output.iter().map(|v| f32::from(*v)).collect();
+        right_int8 += usize::from(argmax(&output) == *label);
+    }
+    let percent = |right: usize| 100.0 * right as f64 / inputs.len().max(1) as f64;
+    let mut layers = Vec::new();
+    for ((layer, tally), quantization) in network.layers.iter().zip(&tallies).zip(&encodings) {
+        let observed = quantized.observed.get(&layer.name).map_or((0.0, 0.0), |o| (o.min, o.max));
+        layers.push(LayerReport {
+            name: layer.name.clone(),
+            method: quantized.methods.get(&layer.name).map(|m| m.name()),
+            quantization: *quantization,
+            observed,
+            sqnr: 10.0 * (tally.signal / tally.noise.max(f64::MIN_POSITIVE)).log10(),
+            range_use: (f64::from(tally.max) - f64::from(tally.min)).max(0.0) / 255.0,
+            saturation: tally.ends as f64 / tally.values.max(1) as f64,
+            top1_alone: alone(net, layer, *quantization, inputs, labels, options)?.map(percent),
+        });
+    }
+    Ok(Report {
+        architecture: network.architecture.clone(),
+        pictures: inputs.len(),
+        top1_f32: percent(right_f32),
+        top1_int8: percent(right_int8),
+        layers,
+    })
+}
+
+/// Pictures right when `layer` alone is quantized.
+fn alone(
+    net: &Net<'_>,
+    layer: &super::Layer,
+    q: Quantization,
+    inputs: &[Vec<f32>],
+    labels: &[usize],
+    options: &Options,
+) -> Result<Option<usize>, QuantizeError> {
+    let Kind::Conv(conv) = &layer.kind else { return Ok(None) };
+    let Some(index) = net.ops().iter().position(|op| *op.name == *layer.name) else { return Ok(None) };
+    let OpKind::Conv { geom, weights, .. } = &net.ops()[index].kind else { return Ok(None) };
+    let (area, c) = (geom.kernel * geom.kernel, geom.input.c);
+    let mut oihw = vec![0.0; geom.weight_len()];
+    for (i, w) in conv.weights.iter().enumerate() {
+        // OHWI to OIHW
+        let (o, tap, channel) = (i / (area * c), i / c % area, i % c);
+        oihw[(o * c + channel) * area + tap] = f32::from(*w) * conv.scale(o);
+    }
+    let tensors = FoldedConv { oihw: &oihw, scale: Vec::new(), bias: weights.bias.clone() };
+    let net = net.clone().with_conv(index, tensors);
+    let right = in_chunks(&net, inputs, options.threads, options.isa, |session, first, pictures| {
+        let mut right = 0;
+        for (picture, label) in pictures.iter().zip(labels.iter().skip(first)) {
+            let logits = session.run_editing(picture, |step, y| {
+                if *step.name == *layer.name {
+                    y.iter_mut().for_each(|v| *v = q.dequantize(q.quantize(*v)));
+                }
+            })?;
+            right += usize::from(argmax(logits) == *label);
+        }
+        Ok(right)
+    })?;
+    Ok(Some(right.iter().sum()))
+}
