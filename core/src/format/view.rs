@@ -61,7 +61,7 @@ impl<'m> View<'m> {
     pub fn new_checked(bytes: &'m [u8]) -> Result<Self, FormatError> {
         let view = Self::open(bytes)?;
         let stored = word(bytes, CHECKSUM_AT / 4).unwrap_or_default();
-        let computed = CHECKSUM.checksum(bytes.get(CHECKSUM_AT + 4..).unwrap_or_default());
+        let computed = checksum(bytes.get(CHECKSUM_AT + 4..).unwrap_or_default());
         if stored != computed {
             return Err(FormatError::Checksum { stored, computed });
         }

@@ -203,6 +203,7 @@ pub fn cargo_for(board: &Board) -> Result<Command> {
     }
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", board.target.to_uppercase().replace(['-', '.'], "_"));
     cargo.args(toolchain(board.target)?).env(flags, board.flags);
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", board.opt_level);
     Ok(cargo)
 }
 

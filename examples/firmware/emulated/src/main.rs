@@ -26,7 +26,13 @@ static PICTURES: Aligned<PICTURES_BYTES> = Aligned(*include_bytes!(concat!(env!(
 #[unsafe(no_mangle)]
 static mut ARENA: Aligned<ARENA_BYTES> = Aligned([0; ARENA_BYTES]);
 
+/// The vector table's interrupts, which a device crate would list: nothing here raises any.
+#[unsafe(link_section = ".vector_table.interrupts")]
+#[unsafe(no_mangle)]
+static __INTERRUPTS: [unsafe extern "C" fn(); 1] = [DefaultHandler];
+
 unsafe extern "C" {
+    fn DefaultHandler();
     static mut _stack_end: u32;
     static mut _stack_start: u32;
 }
