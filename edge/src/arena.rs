@@ -88,9 +88,10 @@ impl Busy {
             return;
         }
         let at = self.used().iter().filter(|u| u.start < range.start).count();
-        if let Some(moved) = self.ranges.get_mut(at..=self.len) {
-            moved.rotate_right(1);
-            moved.iter_mut().take(1).for_each(|slot| *slot = range.clone());
+        if self.len < self.ranges.len() {
+            // What begins later moves up by one.
+            let mut next = range;
+            self.ranges.iter_mut().take(self.len + 1).skip(at).for_each(|slot| core::mem::swap(slot, &mut next));
             self.len += 1;
         } else if let Some(first) = self.ranges.first_mut() {
             *first = first.start.min(range.start)..first.end.max(range.end);
@@ -204,8 +205,8 @@ fn fit(
     // More tiles at a time: fewer passes over the weights, evenly filled.
     let one = 4 * winograd::tile_words(conv.window.input.c);
     let total = tiles::groups(conv);
-    let most = (gap.len() / one.max(1)).clamp(1, total);
-    let groups = total.div_ceil(total.div_ceil(most));
+    let most = (gap.len() / one.max(1)).min(total).max(1);
+    let groups = total.div_ceil(total.div_ceil(most).max(1));
     Ok((work, gap.start..gap.start + groups * one, Algorithm::Winograd { groups, resident }))
 }
 

@@ -137,7 +137,7 @@ impl<'a, M: Mode> Engine<'a, M> {
     /// The op [`Engine::step`] works on next.
     pub fn position(&self) -> usize {
         match &self.current {
-            Some(Current::Unit(unit)) => unit.op(&self.view).unwrap_or(self.op),
+            Some(Current::Unit(unit)) if !M::FAST => unit.op(&self.view).unwrap_or(self.op),
             _ => self.op,
         }
     }
@@ -211,8 +211,7 @@ impl<'a, M: Mode> Engine<'a, M> {
         self.begin()?;
         let defect = Error::Defect { op: self.op };
         let finished = match &mut self.current {
-            None => return Err(defect),
-            Some(Current::Unit(unit)) => {
+            Some(Current::Unit(unit)) if !M::FAST => {
                 let finished = unit.step(&self.view, self.arena).ok_or(defect)?;
                 if finished {
                     // The next unit's input.
@@ -227,6 +226,7 @@ impl<'a, M: Mode> Engine<'a, M> {
                 self.op += usize::from(finished);
                 finished
             }
+            _ => return Err(defect),
         };
         if finished {
             self.current = None;

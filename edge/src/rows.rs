@@ -320,8 +320,8 @@ impl Unit {
         }
         if from.start < to.end && to.start < from.end {
             let copy = self.tiles.start..self.tiles.start + from.len();
-            arena.get(copy.clone())?;
-            arena.copy_within(from, copy.start);
+            let [source, aside] = arena.get_disjoint_mut([from, copy.clone()]).ok()?;
+            aside.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
             from = copy;
         }
         let [from, to] = arena.get_disjoint_mut([from, to]).ok()?;

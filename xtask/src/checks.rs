@@ -42,7 +42,7 @@ pub fn run() -> Result<()> {
     report.part("tests", &mut cargo(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"]));
     instruction_sets(&mut report);
     thumb(&mut report, &root);
-    capi::header_checks_of(&mut report);
+    capi::checks_of(&mut report);
     references(&mut report);
     tflite(&mut report);
     fuzz(&mut report, &root);

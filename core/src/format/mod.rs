@@ -27,6 +27,7 @@
 
 mod error;
 mod layout;
+mod sound;
 mod view;
 
 #[cfg(feature = "alloc")]

@@ -11,7 +11,7 @@ fn model(name: &str) -> AlignedBytes {
 /// Makes the checksum right again, so that the checks behind it are reached.
 fn sign(bytes: &mut [u8]) {
     if let Some(rest) = bytes.get(layout::CHECKSUM_AT + 4..) {
-        let sum = layout::CHECKSUM.checksum(rest);
+        let sum = layout::checksum(rest);
         bytes[layout::CHECKSUM_AT..][..4].copy_from_slice(&sum.to_le_bytes());
     }
 }
@@ -126,4 +126,13 @@ fn overwriting_a_live_value_is_refused() {
     sign(&mut copy);
     let error = View::new_checked(&copy).unwrap_err();
     assert_eq!(error.to_string(), "op 1: its output overlaps its input");
+}
+
+#[test]
+fn both_checksums_agree() {
+    let bytes: Vec<u8> = (0..999u32).map(|i| (i * i / 3) as u8).collect();
+    for len in [0, 1, 2, 9, 256, 999] {
+        assert_eq!(layout::checksum(&bytes[..len]), layout::checksum_by_halves(&bytes[..len]));
+    }
+    assert_eq!(layout::checksum_by_halves(b"123456789"), 0xcbf4_3926);
 }

@@ -1,6 +1,6 @@
 //! A checked window on a model's bytes.
 
-use super::{ALIGN, FormatError, VERSION, layout::*};
+use super::{ALIGN, FormatError, VERSION, layout::*, sound::conv_is_sound};
 use crate::{
     geom::Shape,
     quant::{Add, Conv, Encoding, Op, Requant, Rounding, Window},
@@ -61,7 +61,7 @@ impl<'m> View<'m> {
     pub fn new_checked(bytes: &'m [u8]) -> Result<Self, FormatError> {
         let view = Self::open(bytes)?;
         let stored = word(bytes, CHECKSUM_AT / 4).unwrap_or_default();
-        let computed = CHECKSUM.checksum(bytes.get(CHECKSUM_AT + 4..).unwrap_or_default());
+        let computed = checksum(bytes.get(CHECKSUM_AT + 4..).unwrap_or_default());
         if stored != computed {
             return Err(FormatError::Checksum { stored, computed });
         }
@@ -277,12 +277,12 @@ impl<'m> View<'m> {
 
     /// Class names, in the order of the outputs.
     pub fn classes(&self) -> impl Iterator<Item = &'m str> {
-        self.text(CLASSES).unwrap_or_default().lines()
+        lines(self.text(CLASSES).unwrap_or_default())
     }
 
     /// The name of op `index`.
     pub fn name(&self, index: usize) -> Option<&'m str> {
-        self.text(LAYERS)?.lines().nth(index)
+        lines(self.text(LAYERS)?).nth(index)
     }
 
     /// How pictures become inputs.
@@ -382,33 +382,11 @@ fn rounding([.., byte]: [u8; 4]) -> Option<Rounding> {
     }
 }
 
-fn overlap(a: &Value, b: &Value) -> bool {
-    a.range().start < b.range().end && b.range().start < a.range().end
+/// As [`str::lines`], which can panic as far as a linker knows.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_terminator(['\n'])
 }
 
-fn conv_is_sound(conv: &Conv<'_>) -> Result<(), &'static str> {
-    if !conv.window.is_valid() || !conv.is_consistent() {
-        return Err("invalid convolution geometry");
-    }
-    let factors = conv.mult.iter().zip(conv.shift);
-    if !factors.clone().all(|(&mult, &shift)| Requant { mult, shift }.is_valid()) {
-        return Err("a multiplier must be 0 or in 2^30..2^31, its shift in -31..=30");
-    }
-    // Accumulators stay below 2^30, so doubling one cannot overflow.
-    let sum = conv.window.taps() as u64 * 128 * 255;
-    if conv.bias.iter().any(|b| sum + u64::from(b.unsigned_abs()) >= 1 << 30) {
-        return Err("its sums may reach 2^30: bias too large or too many taps");
-    }
-    let encoded = |e: Encoding| e.min <= e.max;
-    if !encoded(conv.output) || conv.add.is_some_and(|add| !encoded(add.output)) {
-        return Err("the smallest output exceeds the largest");
-    }
-    let map = conv.window.input;
-    if conv.rounding == Rounding::Once && (map.h * map.w > 1 || conv.window.kernel > 1 || conv.add.is_some()) {
-        return Err("only fully connected layers round once");
-    }
-    if conv.add.is_some_and(|add| !add.is_valid(conv.window.output)) {
-        return Err("invalid shortcut addition");
-    }
-    Ok(())
+fn overlap(a: &Value, b: &Value) -> bool {
+    a.range().start < b.range().end && b.range().start < a.range().end
 }

@@ -251,7 +251,7 @@ impl Builder {
         for ((_, section), start) in sections.iter().zip(&starts) {
             file[*start..start + section.len()].copy_from_slice(section);
         }
-        let checksum = layout::CHECKSUM.checksum(&file[layout::CHECKSUM_AT + 4..]);
+        let checksum = layout::checksum(&file[layout::CHECKSUM_AT + 4..]);
         file[layout::CHECKSUM_AT..][..4].copy_from_slice(&checksum.to_le_bytes());
         View::new_checked(&file)?;
         Ok(file)

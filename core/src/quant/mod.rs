@@ -9,14 +9,12 @@ pub mod reference;
 mod requantize;
 #[cfg(feature = "alloc")]
 mod session;
-#[cfg(feature = "std")]
 mod softmax;
 
 pub use op::{Add, Conv, Encoding, Op, Window};
 pub use requantize::{Requant, Rounding, saturate};
 #[cfg(feature = "alloc")]
 pub use session::{Model, Session};
-#[cfg(feature = "std")]
 pub use softmax::Softmax;
 
 #[cfg(feature = "alloc")]

@@ -23,9 +23,9 @@ mod portable;
 mod transform;
 
 #[cfg(residual_kernels = "dsp")]
-pub use dsp::{Finish, dot, dot_store, input_of_quad, interleave, products, weights_of_quad};
+pub use dsp::{Eight, Finish, dot4, input_of_quad, interleave, products, weights_of_quad};
 #[cfg(not(residual_kernels = "dsp"))]
-pub use portable::{dot, dot_store, interleave, products};
+pub use portable::{Eight, dot4, interleave, products};
 #[cfg(not(residual_kernels = "dsp"))]
 pub use transform::{Finish, input_of_quad, weights_of_quad};
 

@@ -1,6 +1,9 @@
 //! Products of pairs in plain Rust.
 
-use super::{split, unpack, winograd::Rescale};
+use super::{
+    split, unpack,
+    winograd::{Rescale, Sum},
+};
 
 /// Writes one pixel's inputs less their zero point, `words`, into slot `p` of `pixels` in the interleaved
 /// pairs `x`; `x` starts at the first of them.
@@ -18,12 +21,9 @@ pub fn interleave(words: &[u32], zero: i8, p: usize, pixels: usize, x: &mut [u32
     }
 }
 
-/// `out[p] = bias + sum_k weights[k] * x[p][k]` for `P` pixels.
-///
-/// `x` holds, for every four inputs, the pairs `(0, 2)` of all pixels, then `(1, 3)` of all pixels.
-/// The last word of weights may reach past its row; the inputs there are 0.
+/// [`dot4`] for `P` pixels.
 #[inline(never)]
-pub fn dot<const P: usize>(weights: &[i8], x: &[u32], bias: i32) -> [i32; P] {
+fn dot<const P: usize>(weights: &[i8], x: &[u32], bias: i32) -> [i32; P] {
     let mut acc = [bias; P];
     for (w, x) in weights.chunks_exact(4).zip(x.chunks_exact(2 * P)) {
         let &[w0, w1, w2, w3] = w else { continue };
@@ -71,16 +71,47 @@ pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
     }
 }
 
-/// As [`dot`] for 8 pixels, rescaled and stored at multiples of `stride` in `y`. `false` if one lies
-/// outside.
-#[inline(always)]
-pub fn dot_store(weights: &[i8], x: &[u32], bias: i32, rescale: &Rescale, y: &mut [i8], stride: usize) -> bool {
-    if y.len() <= 7 * stride {
-        return false;
+/// `out[p] = bias + sum_k weights[k] * x[p][k]` for 4 pixels.
+///
+/// `x` holds, for every four inputs, the pairs `(0, 2)` of all pixels, then `(1, 3)` of all pixels.
+/// The last word of weights may reach past its row; the inputs there are 0.
+pub fn dot4(weights: &[i8], x: &[u32], bias: i32) -> [i32; 4] {
+    dot(weights, x, bias)
+}
+
+/// Sums of 8 pixels, and how they become bytes.
+pub struct Eight<'t> {
+    sum: Option<Sum<'t>>,
+    stride: usize,
+    sums: [i32; 8],
+}
+
+impl<'t> Eight<'t> {
+    /// For pixels `stride` bytes apart. With a `sum`, every rescaling must be offset by 128
+    /// ([`Sum::apply`]).
+    pub fn new(sum: Option<Sum<'t>>, stride: usize) -> Self {
+        Eight { sum, stride, sums: [0; 8] }
     }
-    let sums = dot::<8>(weights, x, bias);
-    for (y, sum) in y.iter_mut().step_by(stride.max(1)).zip(sums) {
-        *y = rescale.apply(sum << 1).clamp(-128, 127) as i8;
+
+    /// As [`dot4`] for 8 pixels.
+    pub fn sums(&mut self, weights: &[i8], x: &[u32], bias: i32) -> &mut [i32; 8] {
+        self.sums = dot(weights, x, bias);
+        &mut self.sums
     }
-    true
+
+    /// As [`Eight::sums`], rescaled and stored at multiples of the stride in `y`; with a sum, the bytes there
+    /// are the shortcut. `false` if one lies outside.
+    #[inline(always)]
+    pub fn store(&mut self, weights: &[i8], x: &[u32], bias: i32, rescale: &Rescale, y: &mut [i8]) -> bool {
+        if y.len() <= self.stride.saturating_mul(7) {
+            return false;
+        }
+        let sums = dot::<8>(weights, x, bias).into_iter();
+        let stored = y.iter_mut().step_by(self.stride.max(1)).zip(sums);
+        match &self.sum {
+            None => stored.for_each(|(y, sum)| *y = rescale.apply(sum << 1).clamp(-128, 127) as i8),
+            Some(add) => stored.for_each(|(y, sum)| *y = add.apply(rescale.apply(sum << 1), *y)),
+        }
+        true
+    }
 }

@@ -162,17 +162,28 @@ pub struct Finish<'t> {
 }
 
 impl<'t> Finish<'t> {
-    /// For a map whose neighbouring pixels and rows lie so many elements apart. With a `sum`, `rescale`
-    /// must be offset by 128 ([`Sum::apply`]).
+    /// For a map whose neighbouring pixels and rows lie so many elements apart. With a `sum`, rescalings must
+    /// be offset by 128 ([`Sum::apply`]).
+    pub fn new(sum: Option<Sum<'t>>, pixel_stride: usize, row_stride: usize) -> Self {
+        Finish { twice_bias: 0, rescale: Rescale { mult: 0, half: 0, shift: 0 }, sum, pixel_stride, row_stride }
+    }
+
+    /// Sets what differs between channels.
     #[inline(always)]
-    pub fn new(bias: i32, rescale: Rescale, sum: Option<Sum<'t>>, pixel_stride: usize, row_stride: usize) -> Self {
-        Finish { twice_bias: bias << 1, rescale, sum, pixel_stride, row_stride }
+    pub fn set(&mut self, bias: i32, rescale: Rescale) {
+        (self.twice_bias, self.rescale) = (bias << 1, rescale);
     }
 
     /// Transforms the sums `m[position][lane]` of a tile into 16 outputs, the first at `y[start]`; with a
-    /// sum, the bytes there are the shortcut. `false` if one lies outside `y`.
+    /// sum, the bytes there are the shortcut. A second channel's, if there is one, are 4 lanes and one output
+    /// further. `false` if one lies outside `y`.
+    #[inline(always)]
+    pub fn store(channels: &[Self], m: &[[i32; 8]; 36], lane: usize, y: &mut [i8], start: usize) -> bool {
+        channels.iter().enumerate().all(|(j, channel)| channel.store_one(m, lane + 4 * j, y, start + j))
+    }
+
     #[inline(never)]
-    pub fn store(&self, m: &[[i32; 8]; 36], lane: usize, y: &mut [i8], start: usize) -> bool {
+    fn store_one(&self, m: &[[i32; 8]; 36], lane: usize, y: &mut [i8], start: usize) -> bool {
         let last = start + 3 * self.row_stride + 3 * self.pixel_stride;
         if lane >= 8 || last >= y.len() {
             return false;
@@ -198,12 +209,5 @@ impl<'t> Finish<'t> {
             }
         }
         true
-    }
-    /// Stores tile `tile` of two channels, `y[start]` and `y[start + 1]` on. `false` if an output lies outside
-    /// `y`.
-    #[inline(always)]
-    pub fn store_pair(both: &[Self; 2], m: &[[i32; 8]; 36], tile: usize, y: &mut [i8], start: usize) -> bool {
-        let [first, second] = both;
-        first.store(m, tile, y, start) && second.store(m, 4 + tile, y, start + 1)
     }
 }

@@ -18,6 +18,8 @@
 //!
 //! Transforms work on linear pairs, two channels at a time.
 
+use core::ops::Range;
+
 use super::{input_of_quad, multiply_high, weights_of_quad};
 
 /// Most input channels whose sums are recovered exactly.
@@ -54,41 +56,58 @@ pub fn transform_weights(weights: [&[u32]; 2], channels: usize, u: &mut [u32]) -
     true
 }
 
-/// The 6x6 pixels under a tile: indices of words in a map where row `y` and column `x` begin, the
-/// pixel's channels being at their sum; `None` in the padding.
+/// The map that is transformed.
 #[derive(Clone, Copy, Debug)]
-pub struct Patch {
-    /// per row
-    pub rows: [Option<usize>; 6],
-    /// per column
-    pub columns: [Option<usize>; 6],
+pub struct Map<'m> {
+    /// NHWC, four channels a word
+    pub words: &'m [u32],
+    /// rows
+    pub h: usize,
+    /// columns
+    pub w: usize,
+    /// words of a pixel
+    pub quads: usize,
+    /// padding rows above
+    pub pad_top: usize,
+    /// padding columns on the left
+    pub pad_left: usize,
+    /// what stands in the padding
+    pub zero: i8,
 }
 
-/// Transforms one patch of `map` into slot `tile` of `v[pair][36][4]`. `zero` is the input's zero
-/// point and stands in the padding. `false` if a length or an index does not fit.
+/// Which of six pixels from output `at` on lie on an axis of `extent` pixels, and the place of the first.
+fn clip(at: usize, pad: usize, extent: usize) -> (Range<usize>, usize) {
+    let from = pad.saturating_sub(at).min(6);
+    let to = (extent + pad).saturating_sub(at).min(6);
+    (from..to.max(from), (at + from).saturating_sub(pad))
+}
+
+/// Transforms the 6x6 pixels under the tile at `(y, x)` into slot `tile` of `v[pair][36][4]`. `false` if a
+/// length does not fit.
 #[inline(never)]
-pub fn transform_input(map: &[u32], patch: &Patch, channels: usize, zero: i8, tile: usize, v: &mut [u32]) -> bool {
-    let quads = channels / 4;
-    let last = |starts: &[Option<usize>; 6]| starts.iter().flatten().fold(0, |a: usize, b| a.max(*b));
-    let end = last(&patch.rows).saturating_add(last(&patch.columns)).saturating_add(quads);
-    if channels > MAX_CHANNELS || tile >= 4 || v.len() != quads * 288 || end > map.len() {
+pub fn transform_input(map: &Map<'_>, (y, x): (usize, usize), tile: usize, v: &mut [u32]) -> bool {
+    let Map { words, h, w, quads, pad_top, pad_left, zero } = *map;
+    let pixels = h.checked_mul(w).and_then(|n| n.checked_mul(quads));
+    if quads > MAX_CHANNELS / 4 || tile >= 4 || v.len() != quads * 288 || pixels.is_none_or(|n| n > words.len()) {
         return false;
     }
     let padding = [u32::from(zero as u8) * 0x0101_0101; MAX_CHANNELS / 4];
     let mut pixels = [[padding.as_ptr(); 6]; 6];
-    for (column, x) in pixels.iter_mut().zip(&patch.columns) {
-        let Some(x) = x else { continue };
-        for (pixel, y) in column.iter_mut().zip(&patch.rows) {
-            if let Some(y) = y {
-                *pixel = map.as_ptr().wrapping_add(x + y);
-            }
+    let ((rows, y), (columns, x)) = (clip(y, pad_top, h), clip(x, pad_left, w));
+    let mut top = words.as_ptr().wrapping_add((y * w + x) * quads);
+    for column in pixels.get_mut(columns).unwrap_or_default() {
+        let mut at = top;
+        for pixel in column.get_mut(rows.clone()).unwrap_or_default() {
+            *pixel = at;
+            at = at.wrapping_add(w * quads);
         }
+        top = top.wrapping_add(quads);
     }
     // The transform of a constant is 36 times it at position (1, 1) and 0 elsewhere.
     let constant = (36 * (i32::from(zero) + 128) as u32).wrapping_mul(0x0001_0001);
     for q in 0..quads {
-        // SAFETY: every pointer has `quads` words behind it (`x + y + quads <= end <= map.len()`;
-        // `padding` has `MAX_CHANNELS / 4 >= quads`), and `q < quads`; the pairs begin at
+        // SAFETY: every pointer has `quads` words behind it: `padding` has `MAX_CHANNELS / 4`, and `clip`
+        // leaves pixels `(y, x)` of the map, which `words` holds whole; `q < quads`; the pairs begin at
         // `144 (2 q + half) + tile` and reach 140 further, below `288 quads`, the length of `v`.
         unsafe {
             let v = v.as_mut_ptr().add(288 * q + tile);
@@ -137,6 +156,7 @@ pub struct Sum<'t> {
     pub rescale: Rescale,
 }
 
+#[cfg(not(residual_kernels = "dsp"))]
 impl Sum<'_> {
     /// The byte stored for convolution result `value + 128` over the shortcut's byte.
     #[inline(always)]

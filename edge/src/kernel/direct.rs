@@ -1,10 +1,10 @@
 //! Convolutions of any geometry: the inputs of a few pixels are interleaved once and multiplied with
 //! every channel's weights.
 
-use residual_core::quant::{Conv, Requant, Rounding, Window};
+use residual_core::quant::{Conv, Requant, Window};
 
 use super::{ADD_TABLES, fast_sum, is_full};
-use crate::arch::{dot, dot_store, interleave, winograd::Rescale};
+use crate::arch::{Eight, dot4, interleave, winograd::Rescale};
 
 /// Consecutive rows of a map in a ring.
 #[derive(Clone, Copy)]
@@ -116,28 +116,10 @@ pub fn run(
     tiles: &mut [u8],
     first: bool,
 ) -> Option<()> {
-    if conv.rounding == Rounding::Once {
-        return connected(conv, rows, output);
-    }
     #[cfg(residual_kernels = "mve")]
     return super::vector::run(conv, rows, oy, output, work, tiles, first);
     #[cfg(not(residual_kernels = "mve"))]
     interleaved(conv, rows, oy, pixels, output, work, tiles)
-}
-
-/// A fully connected layer whose sums round once ([`Rounding::Once`]): the 1x1 convolution of a 1x1 map.
-#[inline(never)]
-fn connected(conv: &Conv<'_>, rows: &Rows<'_>, output: &mut [i8]) -> Option<()> {
-    let x = rows.get(0)?;
-    let zero = i32::from(conv.input_zero);
-    let weights = conv.weights.chunks_exact(conv.window.taps().max(1));
-    let factors = conv.mult.iter().zip(conv.shift);
-    for (((y, weights), bias), (&mult, &shift)) in output.iter_mut().zip(weights).zip(conv.bias).zip(factors) {
-        let products = weights.iter().zip(x).map(|(w, x)| i32::from(*w) * (i32::from(*x) - zero));
-        let sum = products.fold(*bias, i32::wrapping_add);
-        *y = conv.output.encode(Requant { mult, shift }.rescale_once(sum));
-    }
-    Some(())
 }
 
 #[cfg_attr(residual_kernels = "mve", allow(dead_code))]
@@ -157,54 +139,52 @@ fn interleaved(
     let tables: &[i32] = bytemuck::try_cast_slice(tables).ok()?;
     let x: &mut [u32] = bytemuck::try_cast_slice_mut(tiles).ok()?;
     let x = x.get_mut(..pixels * padded / 2)?;
-    let c = conv.window.output.c;
-    let w = conv.window.output.w;
+    let (w, c) = (conv.window.output.w, conv.window.output.c);
+    let sum = conv.add.as_ref().and_then(|add| fast_sum(add, tables));
+    let fast = is_full(conv.output) && conv.add.is_some() == sum.is_some();
+    // Tables are indexed by the value + 128.
+    let zero = i32::from(conv.output.zero_point) + if sum.is_some() { 128 } else { 0 };
+    let mut eight = Eight::new(sum, c);
     for ox in (0..w).step_by(pixels.max(1)) {
         let count = pixels.min(w - ox);
-        let out = output.get_mut(ox * c..)?.get_mut(..count * c)?;
+        let mut out = output.get_mut(ox * c..)?.get_mut(..count * c)?;
         for p in 0..count {
             collect(conv, rows, (oy, ox + p), p, pixels, gather, x)?;
         }
-        let plain = count == 8 && conv.add.is_none() && is_full(conv.output);
-        let zero = i32::from(conv.output.zero_point);
-        for channel in 0..c {
-            let row = conv.weights.get(channel * taps..)?;
-            let bias = *conv.bias.get(channel)?;
-            let out = out.get_mut(channel..)?;
+        let mut weights = conv.weights;
+        for (channel, ((bias, mult), shift)) in conv.bias.iter().zip(conv.mult).zip(conv.shift).enumerate() {
             // The last word may hold some of the next channel's weights; its inputs are 0.
-            let row = row.get(..padded).or(row.get(..taps))?;
-            let rescale = Rescale::new(*conv.mult.get(channel)?, *conv.shift.get(channel)?, zero);
-            match rescale {
-                Some(rescale) if plain && row.len() == padded => {
-                    dot_store(row, x, bias, &rescale, out, c).then_some(())?;
+            let row = weights.get(..padded).unwrap_or(weights);
+            weights = weights.get(taps..)?;
+            match Rescale::new(*mult, *shift, zero) {
+                Some(rescale) if fast && count == 8 && row.len() == padded => {
+                    eight.store(row, x, *bias, &rescale, out).then_some(())?;
                 }
                 _ => {
                     let mut sums = [0; 8];
-                    sum_up(row, x, bias, pixels, &mut sums)?;
+                    sum_up(&mut eight, row, x, *bias, pixels, &mut sums)?;
                     finish(conv, tables, channel, sums.get(..count)?, out)?;
                 }
             }
+            out = out.get_mut(1..)?;
         }
     }
     Some(())
 }
 
-/// [`dot`] for 4 or 8 pixels, also for a row of weights that ends inside a word.
+/// The sums of 4 or 8 pixels, also for a row of weights that ends inside a word.
 #[inline(never)]
-fn sum_up(row: &[i8], x: &[u32], bias: i32, pixels: usize, sums: &mut [i32; 8]) -> Option<()> {
-    let dots = |row: &[i8], x: &[u32], bias: i32, sums: &mut [i32; 8]| match pixels {
-        8 => *sums = dot::<8>(row, x, bias),
-        _ => sums.iter_mut().zip(dot::<4>(row, x, bias)).for_each(|(s, d)| *s = d),
-    };
+fn sum_up(eight: &mut Eight<'_>, row: &[i8], x: &[u32], bias: i32, pixels: usize, sums: &mut [i32; 8]) -> Option<()> {
+    let mut tail = [0; 4];
     let (whole, rest) = row.split_at_checked(row.len() & !3)?;
+    tail.iter_mut().zip(rest).for_each(|(t, w)| *t = *w);
     let (x, x_rest) = x.split_at_checked(whole.len() / 2 * pixels)?;
-    dots(whole, x, bias, sums);
-    if !rest.is_empty() {
-        let mut tail = [0; 4];
-        tail.iter_mut().zip(rest).for_each(|(t, w)| *t = *w);
-        let mut more = [0; 8];
-        dots(&tail, x_rest, 0, &mut more);
-        sums.iter_mut().zip(more).for_each(|(s, m)| *s = s.wrapping_add(m));
+    for (weights, x, bias) in [(whole, x, bias), (&tail[..], x_rest, 0)] {
+        let add = |(sum, more): (&mut i32, &i32)| *sum = sum.wrapping_add(*more);
+        match pixels {
+            8 => sums.iter_mut().zip(eight.sums(weights, x, bias)).for_each(|(s, m)| add((s, m))),
+            _ => sums.iter_mut().zip(&dot4(weights, x, bias)).for_each(add),
+        }
     }
     Some(())
 }
@@ -213,18 +193,8 @@ fn sum_up(row: &[i8], x: &[u32], bias: i32, pixels: usize, sums: &mut [i32; 8]) 
 #[inline(never)]
 pub fn finish(conv: &Conv<'_>, tables: &[i32], channel: usize, sums: &[i32], output: &mut [i8]) -> Option<()> {
     let scale = Requant { mult: *conv.mult.get(channel)?, shift: *conv.shift.get(channel)? };
-    let out = output.iter_mut().step_by(conv.window.output.c).zip(sums);
-    if let Some(add) = &conv.add
-        && is_full(conv.output)
-        // Tables are indexed by the value + 128.
-        && let Some(rescale) = Rescale::new(scale.mult, scale.shift, i32::from(conv.output.zero_point) + 128)
-        && let Some(sum) = fast_sum(add, tables)
-    {
-        out.for_each(|(y, acc)| *y = sum.apply(rescale.apply(acc << 1), *y));
-        return Some(());
-    }
-    for (y, acc) in out {
-        let value = conv.output.encode(scale.rescale(*acc));
+    for (y, acc) in output.iter_mut().step_by(conv.window.output.c.max(1)).zip(sums) {
+        let value = conv.output.encode(scale.rescale_as(conv.rounding, *acc));
         *y = match &conv.add {
             None => value,
             Some(add) => {

@@ -6,9 +6,12 @@ pub mod pool;
 mod vector;
 pub mod winograd;
 
-use residual_core::quant::{Add, Conv, Encoding};
+use residual_core::quant::{Add, Conv, Encoding, Requant};
 
-use crate::arch::winograd::{Rescale, Sum};
+use crate::arch::{
+    multiply_high,
+    winograd::{Rescale, Sum},
+};
 
 /// Bytes of the two tables a shortcut addition uses.
 pub const ADD_TABLES: usize = 2 * 256 * 4;
@@ -19,11 +22,23 @@ pub const ADD_TABLES: usize = 2 * 256 * 4;
 pub fn fill_tables(conv: &Conv<'_>, tables: &mut [i32]) {
     let Some(add) = &conv.add else { return };
     let Some((first, second)) = tables.split_at_mut_checked(256) else { return };
+    let (zero, shortcut_zero) = (i32::from(conv.output.zero_point), i32::from(add.shortcut_zero));
     for (i, term) in first.iter_mut().enumerate() {
-        *term = add.conv_term((i as i32 - 128) as i8, conv.output.zero_point) << 1;
+        *term = scaled(add.rescale_conv, i as i32 - 128 - zero) << 1;
     }
     for (i, term) in second.iter_mut().enumerate() {
-        *term = add.shortcut_term(i as u8 as i8) << 1;
+        *term = scaled(add.rescale_shortcut, i32::from(i as u8 as i8) - shortcut_zero) << 1;
+    }
+}
+
+/// `value` at the scale in which terms are added: [`Add::conv_term`] and [`Add::shortcut_term`].
+fn scaled(factor: Requant, value: i32) -> i32 {
+    let value = value << Add::LEFT_SHIFT;
+    match Rescale::new(factor.mult, factor.shift, 0) {
+        Some(fast) => fast.apply(value << 1),
+        // Half of the common scale is one of the inputs' own: a shift of 0.
+        None if factor.shift == 0 => multiply_high(value << 1, factor.mult),
+        None => factor.rescale(value),
     }
 }
 

@@ -6,29 +6,33 @@ use super::direct::Rows;
 
 /// `y[c] = round(sum x[.., c] / (h w))`, half away from zero.
 pub fn global_average(shape: Shape, input: &[i8], output: &mut [i8]) -> Option<()> {
-    let count = i32::try_from(shape.h * shape.w).ok().filter(|n| *n > 0)?;
+    let count = (shape.h * shape.w) as u64;
     for (c, y) in output.iter_mut().enumerate() {
-        // At most 2^28 pixels of 2^7 would wrap; a view admits fewer than 2^30 elements a map, and
-        // 2^24 pixels fit: beyond, sums are 64 bits wide.
-        let channel = input.get(c..)?.iter().step_by(shape.c);
-        let sum = if count < 1 << 24 {
-            let sum: i32 = channel.map(|x| i32::from(*x)).sum();
-            (if sum > 0 { sum + count / 2 } else { sum - count / 2 }).checked_div(count)?
-        } else {
-            let sum: i64 = channel.map(|x| i64::from(*x)).sum();
-            let half = i64::from(count / 2);
-            (if sum > 0 { sum + half } else { sum - half }).checked_div(count.into())? as i32
-        };
-        *y = sum as i8;
+        // A view admits fewer than 2^30 elements a map, so 64 bits are enough for any sum and its half.
+        let sum: i64 = input.get(c..)?.iter().step_by(shape.c.max(1)).map(|x| i64::from(*x)).sum();
+        let mean = divide(sum.unsigned_abs() + count / 2, count);
+        *y = if sum < 0 { -mean } else { mean } as i8;
     }
     Some(())
+}
+
+/// `n / count` where it is at most 128, digit by digit: cores have no 64-bit division.
+fn divide(mut n: u64, count: u64) -> i32 {
+    let mut quotient = 0;
+    for bit in (0..8).rev() {
+        if n >= count << bit {
+            n -= count << bit;
+            quotient |= 1 << bit;
+        }
+    }
+    quotient
 }
 
 /// The maximum of each window, for output row `y`.
 pub fn max_row(window: &Window, rows: &Rows<'_>, y: usize, output: &mut [i8]) -> Option<()> {
     let Window { input: map, output: out, kernel, pad_top, pad_left, .. } = *window;
     output.fill(i8::MIN);
-    for (x, pixel) in output.chunks_exact_mut(out.c).enumerate() {
+    for (x, pixel) in output.chunks_exact_mut(out.c.max(1)).enumerate() {
         for ky in 0..kernel {
             let Some(row) = window.source(y, ky, pad_top, map.h) else { continue };
             let row = rows.get(row)?;

@@ -1,6 +1,6 @@
 //! Convolutions of any geometry on a vector unit: products of whole channels.
 
-use residual_core::quant::{Conv, Window};
+use residual_core::quant::{Conv, Rounding, Window};
 
 use super::{ADD_TABLES, direct::Rows, fast_sum, is_full};
 use crate::arch::{
@@ -40,7 +40,8 @@ impl Row<'_, '_> {
         let conv = self.conv;
         let zero = i32::from(conv.output.zero_point) + if conv.add.is_some() { 128 } else { 0 };
         let rescale = Rescale::new(*conv.mult.get(channel)?, *conv.shift.get(channel)?, zero);
-        let fast = is_full(conv.output) && (conv.add.is_none() || self.sum.is_some());
+        let fast =
+            is_full(conv.output) && conv.rounding == Rounding::Twice && (conv.add.is_none() || self.sum.is_some());
         match rescale {
             Some(rescale) if fast => {
                 Finish::new(bias, rescale, self.sum, conv.window.output.c).store(sums, y).then_some(())
@@ -130,7 +131,7 @@ fn windows(
     output: &mut [i8],
 ) -> Option<()> {
     let Window { input, output: out, pad_top, .. } = row.conv.window;
-    for (ky, to) in strips.chunks_exact_mut(strip).enumerate() {
+    for (ky, to) in strips.chunks_exact_mut(strip.max(1)).enumerate() {
         pad(row.conv, rows, row.conv.window.source(oy, ky, pad_top, input.h), 0, to)?;
     }
     let strips: &[i32] = bytemuck::try_cast_slice(strips).ok()?;
@@ -157,8 +158,8 @@ fn dots(row: &Row<'_, '_>, rows: &Rows<'_>, oy: usize, collected: &mut [i8], out
     let collected = collected.get_mut(..3 * taps)?;
     for ox in (0..out.w).step_by(3) {
         let count = (out.w - ox).min(3);
-        for (p, x) in collected.chunks_exact_mut(taps).enumerate() {
-            for (ky, to) in x.chunks_exact_mut(line).enumerate() {
+        for (p, x) in collected.chunks_exact_mut(taps.max(1)).enumerate() {
+            for (ky, to) in x.chunks_exact_mut(line.max(1)).enumerate() {
                 let y = row.conv.window.source(oy, ky, pad_top, input.h);
                 // Pixels beyond the last are computed and dropped.
                 pad(row.conv, rows, y, (ox + p.min(count - 1)) * stride, to)?;

@@ -1,11 +1,14 @@
 //! 3x3 convolutions of stride 1 by exact Winograd.
 
-use residual_core::quant::{Conv, Window};
+use residual_core::{
+    geom::Shape,
+    quant::{Conv, Window},
+};
 
 use super::{ADD_TABLES, fast_sum, is_full};
 use crate::arch::{
     Finish, products,
-    winograd::{MAX_CHANNELS, Patch, Rescale, tile_words, transform_input, transform_weights, weight_words},
+    winograd::{MAX_CHANNELS, Map, Rescale, tile_words, transform_input, transform_weights, weight_words},
 };
 
 /// Bytes of the 36 sums of two channels and four tiles.
@@ -37,46 +40,36 @@ pub fn groups(conv: &Conv<'_>) -> usize {
     tile_count(conv).div_ceil(4)
 }
 
-/// The corners `(y, x)` of the tiles from one on, row by row.
+/// The corners of the tiles from one on, row by row.
 struct Corners {
     y: usize,
     x: usize,
-    h: usize,
-    w: usize,
+    out: Shape,
 }
 
 impl Corners {
     fn new(conv: &Conv<'_>, tile: usize) -> Self {
-        let (columns, out) = (tile_columns(conv), conv.window.output);
+        let columns = tile_columns(conv);
         let row = tile.checked_div(columns).unwrap_or_default();
-        Corners { y: 4 * row, x: 4 * (tile - row * columns), h: out.h, w: out.w }
+        Corners { y: 4 * row, x: 4 * (tile - row * columns), out: conv.window.output }
     }
 }
 
+/// `(y, x)`, and whether the whole tile lies on the map.
 impl Iterator for Corners {
-    type Item = (usize, usize);
+    type Item = (usize, usize, bool);
 
     #[inline(always)]
-    fn next(&mut self) -> Option<(usize, usize)> {
-        let corner = (self.y, self.x);
+    fn next(&mut self) -> Option<(usize, usize, bool)> {
+        let (y, x) = (self.y, self.x);
         self.x += 4;
-        if self.x >= self.w {
+        let whole = self.x <= self.out.w && y + 4 <= self.out.h;
+        if self.x >= self.out.w {
             self.x = 0;
             self.y += 4;
         }
-        (corner.0 < self.h).then_some(corner)
+        (y < self.out.h).then_some((y, x, whole))
     }
-}
-
-fn patch(window: &Window, y0: usize, x0: usize) -> Patch {
-    let Window { input, pad_top, pad_left, .. } = *window;
-    let quads = input.c / 4;
-    let mut patch = Patch { rows: [None; 6], columns: [None; 6] };
-    for (k, (row, column)) in patch.rows.iter_mut().zip(&mut patch.columns).enumerate() {
-        *row = window.source(y0, k, pad_top, input.h).map(|y| y * input.w * quads);
-        *column = window.source(x0, k, pad_left, input.w).map(|x| x * quads);
-    }
-    patch
 }
 
 /// Computes the outputs of tile groups `first..first + groups`; the output holds the shortcut if
@@ -93,13 +86,13 @@ pub fn run(
     groups: usize,
     resident: bool,
 ) -> Option<()> {
-    let channels = conv.window.input.c;
+    let depth = conv.window.input.c;
     let map: &[u32] = bytemuck::try_cast_slice(input).ok()?;
     let weights: &[u32] = bytemuck::try_cast_slice(conv.weights).ok()?;
     let tables = if conv.add.is_some() { ADD_TABLES } else { 0 };
     let (tables, work) = work.split_at_mut_checked(tables)?;
     let (sums, work) = work.split_at_mut_checked(SUMS)?;
-    let pair_words = weight_words(channels);
+    let pair_words = weight_words(depth);
     let pairs = if resident { conv.window.output.c / 2 } else { 1 };
     let u: &mut [u32] = bytemuck::try_cast_slice_mut(work.get_mut(..4 * pair_words * pairs)?).ok()?;
     let sums: &mut [[i32; 8]] = bytemuck::try_cast_slice_mut(sums).ok()?;
@@ -110,38 +103,45 @@ pub fn run(
         None => None,
     };
     let tiles: &mut [u32] = bytemuck::try_cast_slice_mut(tiles).ok()?;
-    let one = tile_words(channels);
+    let one = tile_words(depth);
     let tiles = tiles.get_mut(..groups * one)?;
+    let Window { input: Shape { h, w, .. }, pad_top, pad_left, output: out, .. } = conv.window;
+    let map = Map { words: map, h, w, quads: depth / 4, pad_top, pad_left, zero: conv.input_zero };
     let mut corners = Corners::new(conv, 4 * first);
-    for v in tiles.chunks_exact_mut(one) {
-        for (t, (y0, x0)) in corners.by_ref().take(4).enumerate() {
-            let patch = patch(&conv.window, y0, x0);
-            transform_input(map, &patch, channels, conv.input_zero, t, v).then_some(())?;
+    for v in tiles.chunks_exact_mut(one.max(1)) {
+        for (t, (y, x, _)) in corners.by_ref().take(4).enumerate() {
+            transform_input(&map, (y, x), t, v).then_some(())?;
         }
     }
-    let row = 9 * channels / 4;
-    let whole = conv.window.output.h.is_multiple_of(4) && conv.window.output.w.is_multiple_of(4);
-    let (pixel_stride, row_stride) = (conv.window.output.c, conv.window.output.w * conv.window.output.c);
-    for (pair, both) in weights.chunks_exact(2 * row).enumerate() {
+    let row = 9 * depth / 4;
+    let (pixel_stride, row_stride) = (out.c, out.w * out.c);
+    let finish = || Finish::new(sum, pixel_stride, row_stride);
+    let (mut both, mut part) = ([finish(), finish()], Finish::new(sum, 1, 4));
+    let mut weights = weights;
+    for pair in 0..out.c / 2 {
+        let (w0, rest) = weights.split_at_checked(row)?;
+        let (w1, rest) = rest.split_at_checked(row)?;
+        weights = rest;
         let u = u.get_mut(if resident { pair * pair_words } else { 0 }..)?.get_mut(..pair_words)?;
         if first == 0 || !resident {
-            let (w0, w1) = both.split_at(row);
-            transform_weights([w0, w1], channels, u).then_some(())?;
+            transform_weights([w0, w1], depth, u).then_some(())?;
         }
-        let both = [channel(conv, 2 * pair)?, channel(conv, 2 * pair + 1)?];
-        let finish = both.map(|(bias, rescale)| Finish::new(bias, rescale, sum, pixel_stride, row_stride));
+        let channels = [channel(conv, 2 * pair)?, channel(conv, 2 * pair + 1)?];
+        for (finish, (bias, rescale)) in both.iter_mut().zip(channels) {
+            finish.set(bias, rescale);
+        }
         let mut corners = Corners::new(conv, 4 * first);
-        for v in tiles.chunks_exact(one) {
+        for v in tiles.chunks_exact(one.max(1)) {
             products(u, v, sums);
             for t in 0..4 {
-                let Some((y0, x0)) = corners.next() else { break };
-                let start = y0 * row_stride + x0 * pixel_stride + 2 * pair;
-                if whole || (y0 + 4 <= conv.window.output.h && x0 + 4 <= conv.window.output.w) {
-                    Finish::store_pair(&finish, sums, t, output, start).then_some(())?;
+                let Some((y, x, whole)) = corners.next() else { break };
+                let start = y * row_stride + x * pixel_stride + 2 * pair;
+                if whole {
+                    Finish::store(&both, sums, t, output, start).then_some(())?;
                 } else {
-                    for (j, (bias, rescale)) in both.into_iter().enumerate() {
-                        let finish = Finish::new(bias, rescale, sum, 1, 4);
-                        store_part(conv, &finish, sums, 4 * j + t, (y0, x0), start + j, output)?;
+                    for (j, (bias, rescale)) in channels.into_iter().enumerate() {
+                        part.set(bias, rescale);
+                        store_part(conv, &part, sums, t + 4 * j, (y, x), start + j, output)?;
                     }
                 }
             }
@@ -177,7 +177,7 @@ fn store_part(
             *tile.get_mut(4 * y + x)? = *output.get(at(y, x))?;
         }
     }
-    finish.store(sums, lane, &mut tile, 0).then_some(())?;
+    Finish::store(core::slice::from_ref(finish), sums, lane, &mut tile, 0).then_some(())?;
     for y in 0..rows {
         for x in 0..columns {
             *output.get_mut(at(y, x))? = *tile.get(4 * y + x)?;

@@ -48,6 +48,8 @@ fn main() {
     let board = env::var("RESIDUAL_BOARD").unwrap_or("mps2-an386".into());
     let memory = BOARDS.iter().find(|(name, _)| *name == board).unwrap_or_else(|| panic!("unknown board {board}"));
     fs::write(out.join("memory.x"), format!("MEMORY {{\n{}\n}}\n", memory.1)).expect("OUT_DIR is writable");
+    // Handlers of a device's interrupts would be named here.
+    fs::write(out.join("device.x"), "").expect("OUT_DIR is writable");
     println!("cargo::rustc-link-search={}", out.display());
     println!("cargo::rustc-link-arg=-Tlink.x");
     println!("cargo::rustc-link-arg=--nmagic");

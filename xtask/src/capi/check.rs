@@ -1,4 +1,4 @@
-//! What `cargo xtask capi --check` checks of the library for C, and `cargo xtask test` of its header.
+//! What `cargo xtask capi --check` and `cargo xtask test` check of the library for C.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ const LANGUAGES: [(&str, &str); 6] =
     [("c", "c99"), ("c", "c11"), ("c", "c17"), ("c++", "c++11"), ("c++", "c++17"), ("c++", "c++20")];
 
 /// The header alone: quick, and needs compilers only.
-pub fn headers(report: &mut Report) {
+fn headers(report: &mut Report) {
     report.check("C header is what its sources say", || header::check().map(|()| String::new()));
     compilers(report);
 }
@@ -212,7 +212,7 @@ fn programs(report: &mut Report, prefix: &Path, fixture: &Fixture) {
         let plain = example(&folder, fixture, &["-l"]);
         let mut valgrind = Command::new("valgrind");
         valgrind.args(["--leak-check=full", "--show-leak-kinds=all", "--errors-for-leak-kinds=all"]);
-        valgrind.args(["--error-exitcode=3", "--log-file"]).arg(work().join("valgrind.log"));
+        valgrind.arg("--error-exitcode=3").arg(format!("--log-file={}", work().join("valgrind.log").display()));
         valgrind.arg(plain.get_program()).args(plain.get_args()).env("RESIDUAL_ISA", isa.name());
         let result = succeed(&mut valgrind);
         let log = fs::read_to_string(work().join("valgrind.log")).unwrap_or_default();

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-pub use check::headers as header_checks_of;
+pub use check::run as checks_of;
 
 use crate::{
     checks,

@@ -11,6 +11,8 @@ pub struct Board {
     pub target: &'static str,
     /// compiler flags
     pub flags: &'static str,
+    /// optimisation level: where the kernels are assembly, the rest may be small
+    pub opt_level: &'static str,
     /// the kernels this build chooses
     pub kernels: &'static str,
 }
@@ -23,6 +25,7 @@ pub const BOARDS: [Board; 6] = [
         machine: "mps2-an386",
         target: "thumbv7em-none-eabihf",
         flags: "-C target-cpu=cortex-m4",
+        opt_level: "s",
         kernels: "dsp",
     },
     Board {
@@ -30,6 +33,7 @@ pub const BOARDS: [Board; 6] = [
         machine: "mps2-an500",
         target: "thumbv7em-none-eabihf",
         flags: "-C target-cpu=cortex-m7",
+        opt_level: "s",
         kernels: "dsp",
     },
     Board {
@@ -37,6 +41,7 @@ pub const BOARDS: [Board; 6] = [
         machine: "mps2-an505",
         target: "thumbv8m.main-none-eabihf",
         flags: "-C target-cpu=cortex-m33",
+        opt_level: "s",
         kernels: "dsp",
     },
     Board {
@@ -44,10 +49,25 @@ pub const BOARDS: [Board; 6] = [
         machine: "mps3-an547",
         target: "thumbv8m.main-none-eabihf",
         flags: "-C target-cpu=cortex-m55",
+        opt_level: "3",
         kernels: "mve",
     },
-    Board { name: "m3", machine: "mps2-an385", target: "thumbv7m-none-eabi", flags: "", kernels: "portable" },
-    Board { name: "m0", machine: "mps2-an385", target: "thumbv6m-none-eabi", flags: "", kernels: "portable" },
+    Board {
+        name: "m3",
+        machine: "mps2-an385",
+        target: "thumbv7m-none-eabi",
+        flags: "",
+        opt_level: "3",
+        kernels: "portable",
+    },
+    Board {
+        name: "m0",
+        machine: "mps2-an385",
+        target: "thumbv6m-none-eabi",
+        flags: "",
+        opt_level: "3",
+        kernels: "portable",
+    },
 ];
 
 /// The board called `name`.

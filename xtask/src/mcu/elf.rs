@@ -9,7 +9,7 @@ use object::{Object, ObjectSection, ObjectSymbol};
 pub struct Size {
     /// code and constants, in bytes
     pub code: u64,
-    /// demangled names of linked panic functions
+    /// names of what is linked of `core::panicking`: every panic but the firmware's own goes through it
     pub panics: Vec<String>,
 }
 

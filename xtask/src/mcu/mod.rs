@@ -157,6 +157,10 @@ pub fn run(args: &McuArgs) -> Result<()> {
     }
     let wrong: usize = report.boards.values().map(|b| b.mismatches).sum();
     ensure!(wrong == 0, "{wrong} output bytes differ from the definition");
+    for (name, figures) in &report.boards {
+        let panics = &figures.panic_functions;
+        ensure!(panics.is_empty(), "{name}: the firmware can panic: {panics:?}");
+    }
     Ok(())
 }
 
@@ -199,6 +203,7 @@ pub fn cargo_for(board: &Board) -> Result<Command> {
     }
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", board.target.to_uppercase().replace(['-', '.'], "_"));
     cargo.args(toolchain(board.target)?).env(flags, board.flags);
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", board.opt_level);
     Ok(cargo)
 }
 

@@ -58,119 +58,174 @@ macro_rules! quad8 {
     };
 }
 
-macro_rules! quad4 {
-    () => {
-        concat!(weights!(), half!("r12", "r4" "r5" "r6" "r7"), half!("lr", "r4" "r5" "r6" "r7"))
-    };
-}
-
-/// The loop around quads of `$size` bytes of code and `2^$log` bytes of inputs: entered in its middle
-/// so that what remains after it is a multiple of four quads.
-macro_rules! dot {
-    ($(#[$doc:meta])* $name:ident($acc:ty), $quad:ident, $size:literal, $log:literal, $load:expr, $finish:expr) => {
-        $(#[$doc])*
-        #[unsafe(naked)]
-        pub(super) unsafe extern "C" fn $name(weights: *const i8, x: *const u32, acc: $acc, end: *const u32) {
-            naked_asm!(
-                cpu!(),
-                "push {{r2, r3, r4-r11, lr}}",
-                $load,
-                // quads modulo 4 decide where to enter
-                "subs r3, r3, r1",
-                concat!("lsrs r3, r3, #", $log),
-                "ands r3, r3, #3",
-                "beq 2f",
-                "movw r12, #{size}",
-                "mul r3, r3, r12",
-                "adr.w r12, 3f",
-                "sub r12, r12, r3",
-                "orr r12, r12, #1",
-                "bx r12",
-                ".p2align 2",
-                "2:",
-                $quad!(),
-                $quad!(),
-                $quad!(),
-                $quad!(),
-                "3:",
-                "ldr r2, [sp, #4]",
-                "cmp r1, r2",
-                "bne 2b",
-                "pop {{r2, r3}}",
-                $finish,
-                "pop {{r4-r11, pc}}",
-                size = const $size,
-            )
-        }
-    };
-}
-
-dot! {
-    /// Adds `sum_k w[k] x[p][k]` to 8 accumulators: 27 instructions for 32 products.
-    ///
-    /// # Safety
-    /// `end > x`; the words from `x` to `end` are readable and a whole number of quads; as many times
-    /// four bytes are readable at `weights`; `acc` is valid for 8 words.
-    dot8(*mut i32), quad8, 108, "6", "ldm r2, {{r4-r11}}", "stm r2, {{r4-r11}}"
-}
-
-dot! {
-    /// As [`dot8`] for 4 accumulators: 15 instructions for 16 products.
-    ///
-    /// # Safety
-    /// As for [`dot8`], with `acc` valid for 4 words.
-    dot4(*mut i32), quad4, 60, "5", "ldm r2, {{r4-r7}}", "stm r2, {{r4-r7}}"
-}
-
-/// What [`dot8_store`] does with its sums; it reads these words in order.
+/// What [`dot8`] starts from and does with its sums. It reads these words in order.
 #[repr(C)]
 pub(super) struct Task {
     pub bias: i32,
     pub mult: i32,
     pub half: i32,
-    pub y: *mut i8,
-    pub stride: usize,
     pub shift: u32,
+    pub stride: usize,
+    /// where the first pixel's byte is stored; NULL: nowhere
+    pub y: *mut i8,
+    /// tables of the addition, or NULL
+    pub conv_table: *const i32,
+    pub shortcut_table: *const i32,
+    pub sum_shift: u32,
+    pub sum_mult: i32,
+    pub sum_half: i32,
+    pub sums: [i32; 8],
 }
 
-macro_rules! store {
-    ($($acc:literal)*) => {
-        concat!($(
-            "add ", $acc, ", ", $acc, ", ", $acc, "\n",
-            "smmulr r0, ", $acc, ", r12\n",
-            "smmlar ", $acc, ", ", $acc, ", r12, lr\n",
-            "add ", $acc, ", ", $acc, ", r0, asr #31\n",
-            "asr ", $acc, ", ", $acc, ", r3\n",
-            "ssat ", $acc, ", #8, ", $acc, "\n",
-            "strb ", $acc, ", [r1]\n",
-            "add r1, r1, r2\n",
-        )*)
+/// Rescales and saturates `$y`, a sum; `$t` is scratch.
+macro_rules! rescale {
+    ($y:literal, $t:literal, $mult:literal, $half:literal, $shift:literal, $saturate:literal) => {
+        concat!(
+            "smmulr ",
+            $t,
+            ", ",
+            $y,
+            ", ",
+            $mult,
+            "\n",
+            "smmlar ",
+            $y,
+            ", ",
+            $y,
+            ", ",
+            $mult,
+            ", ",
+            $half,
+            "\n",
+            "add ",
+            $y,
+            ", ",
+            $y,
+            ", ",
+            $t,
+            ", asr #31\n",
+            "asr ",
+            $y,
+            ", ",
+            $y,
+            ", ",
+            $shift,
+            "\n",
+            $saturate,
+            " ",
+            $y,
+            ", #8, ",
+            $y,
+            "\n",
+        )
     };
 }
 
-dot! {
-    /// As [`dot8`], the sums starting at a bias, rescaled and stored as bytes.
-    ///
-    /// # Safety
-    /// As for [`dot8`]; the task's `y` is writable at multiples of its stride up to 7.
-    dot8_store(&Task), quad8, 108, "6",
-    "ldr r4, [r2]
-     mov r5, r4
-     mov r6, r4
-     mov r7, r4
-     mov r8, r4
-     mov r9, r4
-     mov r10, r4
-     mov r11, r4",
-    concat!(
-        "add r2, r2, #4
-         ldm r2, {{r0, r1, r12}}
-         ldrd r2, r3, [r2, #12]
-         mov lr, r1
-         mov r1, r12
-         mov r12, r0
-",
-        store!("r4" "r5" "r6" "r7" "r8" "r9" "r10" "r11"),
+/// Adds `sum_k w[k] x[p][k]` to the bias for 8 pixels, 27 instructions for 32 products, and stores the
+/// sums in the task; where it has a `y`, also as bytes there, added to what is there if it has tables.
+///
+/// # Safety
+/// `end > x`; the words from `x` to `end` are readable and a whole number of quads; as many times four
+/// bytes are readable at `weights`. `y` is NULL or writable at multiples of the stride up to 7. Both tables
+/// are NULL or hold 256 words, and then `y` is readable too.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn dot8(weights: *const i8, x: *const u32, task: &mut Task, end: *const u32) {
+    naked_asm!(
+        cpu!(),
+        "push {{r2, r3, r4-r11, lr}}
+         ldr r4, [r2]
+         mov r5, r4
+         mov r6, r4
+         mov r7, r4
+         mov r8, r4
+         mov r9, r4
+         mov r10, r4
+         mov r11, r4",
+        // the loop is entered in its middle, so that a multiple of four quads remains after it
+        "subs r3, r3, r1
+         lsrs r3, r3, #6
+         ands r3, r3, #3
+         beq 2f
+         movs r2, #108
+         muls r3, r2
+         adr.w r12, 3f
+         sub r12, r12, r3
+         orr r12, r12, #1
+         bx r12
+         .p2align 2
+         2:",
+        quad8!(),
+        quad8!(),
+        quad8!(),
+        quad8!(),
+        "3:
+         ldr r2, [sp, #4]
+         cmp r1, r2
+         bne 2b
+         pop {{r2, r3}}
+         add r0, r2, #44
+         stm r0, {{r4-r11}}
+         adds r2, #4
+         ldm r2!, {{r4-r8}}
+         cmp r8, #0
+         beq 6f
+         ldr r9, [r2]
+         cmp r9, #0
+         bne 5f
+         add lr, r0, #32
+         4:
+         ldrd r1, r3, [r0], #8
+         lsls r1, r1, #1
+         lsls r3, r3, #1",
+        rescale!("r1", "r2", "r4", "r5", "r6", "ssat"),
+        "strb r1, [r8]\n",
+        rescale!("r3", "r2", "r4", "r5", "r6", "ssat"),
+        "strb r3, [r8, r7]
+         add r8, r8, r7, lsl #1
+         cmp r0, lr
+         bne 4b
+         pop {{r4-r11, pc}}
+         5:
+         ldm r2, {{r9-r12, lr}}
+         add r2, r0, #32
+         7:
+         ldr r1, [r0], #4
+         lsls r1, r1, #1",
+        rescale!("r1", "r3", "r4", "r5", "r6", "usat"),
+        "ldrb r3, [r8]
+         ldr r1, [r9, r1, lsl #2]
+         ldr r3, [r10, r3, lsl #2]
+         adds r1, r1, r3",
+        rescale!("r1", "r3", "r12", "lr", "r11", "ssat"),
+        "strb r1, [r8]
+         add r8, r7
+         cmp r0, r2
+         bne 7b
+         6:
+         pop {{r4-r11, pc}}",
+    )
+}
+
+/// Adds `sum_k w[k] x[p][k]` to 4 accumulators.
+///
+/// # Safety
+/// As for [`dot8`], with `acc` valid for 4 words.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn dot4(weights: *const i8, x: *const u32, acc: *mut i32, end: *const u32) {
+    naked_asm!(
+        cpu!(),
+        "push {{r2, r4-r8, lr}}
+         mov r8, r3
+         ldm r2, {{r4-r7}}
+         2:",
+        weights!(),
+        half!("r12", "r4" "r5" "r6" "r7"),
+        half!("lr", "r4" "r5" "r6" "r7"),
+        "cmp r1, r8
+         bne 2b
+         pop {{r2}}
+         stm r2, {{r4-r7}}
+         pop {{r4-r8, pc}}",
     )
 }
 

@@ -21,7 +21,9 @@ mod transform;
 pub use output::Finish;
 pub use transform::{input_of_quad, weights_of_quad};
 
-use super::winograd::Rescale;
+use core::{marker::PhantomData, ops::Range};
+
+use super::winograd::{Rescale, Sum};
 
 /// Writes one pixel's inputs less their zero point, `words`, into slot `p` of `pixels` in the interleaved
 /// pairs `x`; `x` starts at the first of them.
@@ -36,27 +38,86 @@ pub fn interleave(words: &[u32], zero: i8, p: usize, pixels: usize, x: &mut [u32
     }
 }
 
-/// `out[p] = bias + sum_k weights[k] * x[p][k]` for `P` pixels, 4 or 8.
+/// The inputs of all quads that `weights` and `x`, interleaved for `pixels`, have in common.
+fn common(weights: &[i8], x: &[u32], pixels: usize) -> Option<Range<*const u32>> {
+    let quads = (weights.len() / 4).min(x.len() / (2 * pixels));
+    x.get(..quads * 2 * pixels).filter(|x| !x.is_empty()).map(<[u32]>::as_ptr_range)
+}
+
+/// `out[p] = bias + sum_k weights[k] * x[p][k]` for 4 pixels.
 ///
 /// `x` holds, for every four inputs, the pairs `(0, 2)` of all pixels, then `(1, 3)` of all pixels.
 /// The last word of weights may reach past its row; the inputs there are 0.
-#[inline(always)]
-pub fn dot<const P: usize>(weights: &[i8], x: &[u32], bias: i32) -> [i32; P] {
-    let mut acc = [bias; P];
-    let quads = (weights.len() / 4).min(x.len() / (2 * P));
-    if quads > 0 {
-        let end = x.get(..quads * 2 * P).unwrap_or_default().as_ptr_range().end;
-        // SAFETY: `weights` holds `4 quads` bytes, `x` holds `2 P quads` words and ends at `end`, `acc`
-        // is the array of `P` accumulators the variant for `P` works on, `quads > 0`.
-        unsafe {
-            match P {
-                4 => assembly::dot4(weights.as_ptr(), x.as_ptr(), acc.as_mut_ptr(), end),
-                8 => assembly::dot8(weights.as_ptr(), x.as_ptr(), acc.as_mut_ptr(), end),
-                _ => {}
-            }
-        }
+pub fn dot4(weights: &[i8], x: &[u32], bias: i32) -> [i32; 4] {
+    let mut acc = [bias; 4];
+    if let Some(x) = common(weights, x, 4) {
+        // SAFETY: `x` is a positive number of quads, and `weights` holds as many; `acc` has 4 words.
+        unsafe { assembly::dot4(weights.as_ptr(), x.start, acc.as_mut_ptr(), x.end) };
     }
     acc
+}
+
+/// Sums of 8 pixels, and how they become bytes.
+pub struct Eight<'t> {
+    task: assembly::Task,
+    tables: PhantomData<&'t [i32]>,
+}
+
+impl<'t> Eight<'t> {
+    /// For pixels `stride` bytes apart. With a `sum`, every rescaling must be offset by 128
+    /// ([`Sum::apply`](super::winograd::Sum::apply)).
+    pub fn new(sum: Option<Sum<'t>>, stride: usize) -> Self {
+        let null = core::ptr::null();
+        let (conv_table, shortcut_table) = sum.map_or((null, null), |s| (s.conv.as_ptr(), s.shortcut.as_ptr()));
+        let (sum_shift, sum_mult, sum_half) =
+            sum.map_or((0, 0, 0), |s| (s.rescale.shift, s.rescale.mult, s.rescale.half));
+        let y = core::ptr::null_mut();
+        let (bias, mult, half, shift, sums) = (0, 0, 0, 0, [0; 8]);
+        let task = assembly::Task {
+            bias,
+            mult,
+            half,
+            shift,
+            stride,
+            y,
+            conv_table,
+            shortcut_table,
+            sum_shift,
+            sum_mult,
+            sum_half,
+            sums,
+        };
+        Eight { task, tables: PhantomData }
+    }
+
+    /// As [`dot4`] for 8 pixels.
+    pub fn sums(&mut self, weights: &[i8], x: &[u32], bias: i32) -> &mut [i32; 8] {
+        self.task.bias = bias;
+        self.task.y = core::ptr::null_mut();
+        self.task.sums = [bias; 8];
+        if let Some(x) = common(weights, x, 8) {
+            // SAFETY: `x` is a positive number of quads, and `weights` holds as many; `y` is NULL.
+            unsafe { assembly::dot8(weights.as_ptr(), x.start, &mut self.task, x.end) };
+        }
+        &mut self.task.sums
+    }
+
+    /// As [`Eight::sums`], rescaled and stored at multiples of the stride in `y`; with a sum, the bytes there
+    /// are the shortcut. `false` if one lies outside.
+    #[inline(always)]
+    pub fn store(&mut self, weights: &[i8], x: &[u32], bias: i32, rescale: &Rescale, y: &mut [i8]) -> bool {
+        let task = &mut self.task;
+        if y.len() <= task.stride.saturating_mul(7) {
+            return false;
+        }
+        (task.bias, task.mult, task.half, task.shift) = (bias, rescale.mult, rescale.half, rescale.shift);
+        task.y = y.as_mut_ptr();
+        let Some(x) = common(weights, x, 8) else { return false };
+        // SAFETY: `x` is a positive number of quads, and `weights` holds as many; the last output, at
+        // `7 stride`, is inside `y`; the tables, if any, are arrays of 256.
+        unsafe { assembly::dot8(weights.as_ptr(), x.start, task, x.end) };
+        true
+    }
 }
 
 /// The products of Winograd's domain: `m[position][channel][tile] = sum_pairs u * v`.
@@ -72,27 +133,4 @@ pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
         // describes; `pairs` is even and at least 2.
         unsafe { assembly::products(u.as_ptr(), v.as_ptr(), &frame) };
     }
-}
-
-/// As [`dot`] for 8 pixels, rescaled and stored at multiples of `stride` in `y`. `false` if one lies
-/// outside.
-#[inline(always)]
-pub fn dot_store(weights: &[i8], x: &[u32], bias: i32, rescale: &Rescale, y: &mut [i8], stride: usize) -> bool {
-    let quads = (weights.len() / 4).min(x.len() / 16);
-    if quads == 0 || y.len() <= 7 * stride {
-        return false;
-    }
-    let end = x.get(..quads * 16).unwrap_or_default().as_ptr_range().end;
-    let task = assembly::Task {
-        bias,
-        mult: rescale.mult,
-        half: rescale.half,
-        y: y.as_mut_ptr(),
-        stride,
-        shift: rescale.shift,
-    };
-    // SAFETY: `weights` holds `4 quads` bytes, `x` holds `16 quads` words and ends at `end`, `quads > 0`;
-    // the last output, at `7 stride`, is inside `y`.
-    unsafe { assembly::dot8_store(weights.as_ptr(), x.as_ptr(), &task, end) };
-    true
 }

@@ -1,105 +1,86 @@
 //! Winograd's output transform, rescaling and shortcut addition.
 
-use core::arch::naked_asm;
-
-use core::marker::PhantomData;
+use core::{arch::naked_asm, marker::PhantomData};
 
 use crate::arch::winograd::{Rescale, Sum};
 
-/// How the tiles of one channel become bytes. [`plain`] and [`with_sum`] read it in this order.
+/// How the tiles of one channel become bytes. [`tile`] reads it in this order.
 #[repr(C)]
 pub struct Finish<'t> {
     mult: i32,
     twice_bias: i32,
-    half: i32,
-    inverse_of_9: i32,
     shift: u32,
     pixel_stride: usize,
+    half: i32,
     conv_table: *const i32,
     shortcut_table: *const i32,
+    sum_shift: u32,
     sum_mult: i32,
     sum_half: i32,
-    sum_shift: u32,
-    pixel_stride_again: usize,
+    /// from the third pixel of a row to the first of the next
     row_step: usize,
-    /// index of the last of 16 outputs
+    /// from the first pixel to the last
     last: usize,
     tables: PhantomData<&'t [i32]>,
 }
 
 impl<'t> Finish<'t> {
-    /// For a map whose neighbouring pixels and rows lie so many elements apart. With a `sum`, `rescale`
-    /// must be offset by 128 ([`Sum::apply`]).
-    #[inline(always)]
-    pub fn new(bias: i32, rescale: Rescale, sum: Option<Sum<'t>>, pixel_stride: usize, row_stride: usize) -> Self {
-        let (conv_table, shortcut_table, last) = match sum {
-            Some(sum) => (sum.conv.as_ptr(), sum.shortcut.as_ptr(), sum.rescale),
-            None => (core::ptr::null(), core::ptr::null(), rescale),
-        };
+    /// For a map whose neighbouring pixels and rows lie so many elements apart. With a `sum`, rescalings must
+    /// be offset by 128 ([`Sum`]).
+    pub fn new(sum: Option<Sum<'t>>, pixel_stride: usize, row_stride: usize) -> Self {
+        let null = core::ptr::null();
+        let (conv_table, shortcut_table) = sum.map_or((null, null), |s| (s.conv.as_ptr(), s.shortcut.as_ptr()));
+        let (sum_shift, sum_mult, sum_half) =
+            sum.map_or((0, 0, 0), |s| (s.rescale.shift, s.rescale.mult, s.rescale.half));
         Finish {
-            mult: rescale.mult,
-            twice_bias: bias << 1,
-            half: rescale.half,
-            inverse_of_9: 0x38e3_8e39,
-            shift: rescale.shift,
+            mult: 0,
+            twice_bias: 0,
+            shift: 0,
             pixel_stride,
+            half: 0,
             conv_table,
             shortcut_table,
-            sum_mult: last.mult,
-            sum_half: last.half,
-            sum_shift: last.shift,
-            pixel_stride_again: pixel_stride,
+            sum_shift,
+            sum_mult,
+            sum_half,
             row_step: row_stride.wrapping_sub(2 * pixel_stride),
             last: 3 * row_stride + 3 * pixel_stride,
             tables: PhantomData,
         }
     }
 
-    /// Transforms the sums `m[position][lane]` of a tile into 16 outputs, the first at `y[start]`; with a
-    /// sum, the bytes there are the shortcut. `false` if one lies outside `y`.
+    /// Sets what differs between channels.
     #[inline(always)]
-    pub fn store(&self, m: &[[i32; 8]; 36], lane: usize, y: &mut [i8], start: usize) -> bool {
-        if lane >= 8 || start + self.last >= y.len() {
-            return false;
-        }
-        // SAFETY: `lane < 8` leaves 35 * 8 words behind the first sum; the last output is inside `y`; the
-        // tables, if any, are arrays of 256.
-        unsafe {
-            let (m, y) = (m.as_ptr().cast::<i32>().add(lane), y.as_mut_ptr().add(start));
-            if self.conv_table.is_null() { plain(m, y, self) } else { with_sum(m, y, self) }
-        }
-        true
+    pub fn set(&mut self, bias: i32, rescale: Rescale) {
+        self.twice_bias = bias << 1;
+        (self.mult, self.half, self.shift) = (rescale.mult, rescale.half, rescale.shift);
     }
 
-    /// Stores tile `tile` of two channels, `y[start]` and `y[start + 1]` on. `false` if an output lies outside
-    /// `y`.
+    /// Transforms the sums `m[position][lane]` of a tile into 16 outputs, the first at `y[start]`; with a
+    /// sum, the bytes there are the shortcut. A second channel's, if there is one, are 4 lanes and one output
+    /// further. `false` if one lies outside `y`.
     #[inline(always)]
-    pub fn store_pair(both: &[Self; 2], m: &[[i32; 8]; 36], tile: usize, y: &mut [i8], start: usize) -> bool {
-        let [first, second] = both;
-        if tile >= 4 || start + 1 + first.last.max(second.last) >= y.len() {
+    pub fn store(channels: &[Self], m: &[[i32; 8]; 36], lane: usize, y: &mut [i8], start: usize) -> bool {
+        let Some(first) = channels.first() else { return true };
+        let more = channels.len() - 1;
+        let last = start.saturating_add(more).saturating_add(first.last);
+        if more > 1 || lane + 4 * more >= 8 || last >= y.len() {
             return false;
         }
-        // SAFETY: `tile < 4` leaves 35 * 8 words behind both first sums; the last outputs are inside `y`;
-        // the tables, if any, are arrays of 256.
+        // SAFETY: the lanes leave 35 * 8 words behind their first sums; the last output is inside `y`; the
+        // tables, if any, are arrays of 256.
         unsafe {
-            let (m, y) = (m.as_ptr().cast::<i32>().add(tile), y.as_mut_ptr().add(start));
-            if first.conv_table.is_null() || second.conv_table.is_null() {
-                plain(m, y, first);
-                plain(m.add(4), y.add(1), second);
-            } else {
-                with_sum(m, y, first);
-                with_sum(m.add(4), y.add(1), second);
-            }
+            tile(m.as_ptr().cast::<i32>().add(lane), y.as_mut_ptr().add(start), channels.as_ptr(), channels.len());
         }
         true
     }
 }
 
-/// `A^T` of the registers r4 to r9, rows divided by 1, 2, 4, 4, into r11, r4, r6, r7.
+/// `A^T` of the registers r4 to r9, rows divided by 1, 2, 4, 4, into r11, r4, r6, r7; r10 is scratch.
 macro_rules! at {
     () => {
         "add r10, r5, r6
-         sub r5, r5, r6
+         subs r5, r5, r6
          add r6, r7, r8
          sub r7, r7, r8
          add r11, r6, r4, lsl #1
@@ -112,89 +93,28 @@ macro_rules! at {
     };
 }
 
-/// Column `$x` of the sums at r0 into column `$x` of the 4x6 matrix at sp.
+/// The next column of the sums at r0 through `A^T` into that of the matrix at r12.
 macro_rules! column {
-    ($x:literal) => {
-        concat!(
-            "ldr r4, [r0, #32*",
-            $x,
-            "]\n",
-            "ldr.w r5, [r0, #192+32*",
-            $x,
-            "]\n",
-            "ldr.w r6, [r0, #384+32*",
-            $x,
-            "]\n",
-            "ldr.w r7, [r0, #576+32*",
-            $x,
-            "]\n",
-            "ldr.w r8, [r0, #768+32*",
-            $x,
-            "]\n",
-            "ldr.w r9, [r0, #960+32*",
-            $x,
-            "]\n",
-            at!(),
-            "str r11, [sp, #4*",
-            $x,
-            "]\n",
-            "str r4, [sp, #24+4*",
-            $x,
-            "]\n",
-            "str r6, [sp, #48+4*",
-            $x,
-            "]\n",
-            "str r7, [sp, #72+4*",
-            $x,
-            "]\n",
-        )
-    };
-}
-
-macro_rules! columns {
     () => {
         concat!(
-            // the 13 words of Finish above the matrix's 24
-            "push {{r4-r11, lr}}
-             sub sp, #152
-             add r12, sp, #96
-             ldm r2!, {{r3-r11}}
-             stm r12!, {{r3-r11}}
-             ldm r2, {{r3-r6}}
-             stm r12, {{r3-r6}}
+            "ldr r5, [r0, #192]
+             ldr r6, [r0, #384]
+             ldr r7, [r0, #576]
+             ldr r8, [r0, #768]
+             ldr r9, [r0, #960]
+             ldr r4, [r0], #32
 ",
-            column!("0"),
-            column!("1"),
-            column!("2"),
-            column!("3"),
-            column!("4"),
-            column!("5"),
-            "mov r0, sp\n",
+            at!(),
+            "str r4, [r12, #28]
+             str r6, [r12, #56]
+             str r7, [r12, #84]
+             str r11, [r12], #4
+"
         )
     };
 }
 
-/// r2 mult, r3 twice the bias, r12 half, lr the inverse of 9, r8 shift, r9 pixel stride.
-macro_rules! first_constants {
-    () => {
-        "ldrd r2, r3, [sp, #96]
-         ldrd r12, lr, [sp, #104]
-         ldrd r8, r9, [sp, #112]
-"
-    };
-}
-
-/// r2 and r3 tables, r12 mult, lr half, r8 shift, r9 pixel stride.
-macro_rules! second_constants {
-    () => {
-        "ldrd r2, r3, [sp, #120]
-         ldrd r12, lr, [sp, #128]
-         ldrd r8, r9, [sp, #136]
-"
-    };
-}
-
-/// Rescales `$y`; the value is a sum times 9 and 2 to the `$log + 1`.
+/// Rescales `$y`; times the row's factor it is a sum times 2 to the `$log + 1`.
 macro_rules! rescale {
     ($y:literal, $log:literal) => {
         concat!(
@@ -210,7 +130,7 @@ macro_rules! rescale {
             ", asr #",
             $log,
             "\n",
-            "smmulr r5, ",
+            "smmulr r10, ",
             $y,
             ", r2\n",
             "smmlar ",
@@ -222,7 +142,7 @@ macro_rules! rescale {
             $y,
             ", ",
             $y,
-            ", r5, asr #31\n",
+            ", r10, asr #31\n",
             "asr ",
             $y,
             ", ",
@@ -235,23 +155,6 @@ macro_rules! rescale {
 macro_rules! store {
     ($y:literal, $log:literal, $at:literal) => {
         concat!(rescale!($y, $log), "ssat ", $y, ", #8, ", $y, "\nstrb ", $y, ", ", $at, "\n")
-    };
-}
-
-macro_rules! row {
-    ($l0:literal $l1:literal $l2:literal $l3:literal) => {
-        concat!(
-            "ldm r0!, {{r4-r9}}\n",
-            at!(),
-            first_constants!(),
-            store!("r11", $l0, "[r1]"),
-            store!("r4", $l1, "[r1, r9]"),
-            store!("r6", $l2, "[r1, r9, lsl #1]"),
-            "add r1, r1, r9, lsl #1\n",
-            store!("r7", $l3, "[r1, r9]"),
-            "ldr r5, [sp, #144]\n",
-            "add r1, r1, r5\n",
-        )
     };
 }
 
@@ -289,61 +192,100 @@ macro_rules! sum {
     };
 }
 
-macro_rules! sum_row {
-    ($l0:literal $l1:literal $l2:literal $l3:literal) => {
+/// The next row of the matrix and its factor: `A^T`, then r2 mult, r3 twice the bias, r8 shift, r9 pixel
+/// stride, r12 half; r5 is the rest of [`Finish`].
+macro_rules! row {
+    () => {
+        concat!("ldm r0!, {{r4-r9, lr}}\n", at!(), "ldr r5, [sp, #120]\nldm r5!, {{r2, r3, r8, r9, r12}}\n")
+    };
+}
+
+/// The step to the next row, which `$finish` loads; whether it was the last.
+macro_rules! next_row {
+    ($finish:literal) => {
         concat!(
-            "ldm r0!, {{r4-r9}}\n",
-            at!(),
-            first_constants!(),
-            value!("r11", $l0),
-            value!("r4", $l1),
-            value!("r6", $l2),
-            value!("r7", $l3),
-            second_constants!(),
-            sum!("r11", "[r1]"),
-            sum!("r4", "[r1, r9]"),
-            sum!("r6", "[r1, r9, lsl #1]"),
-            "add r1, r1, r9, lsl #1\n",
-            sum!("r7", "[r1, r9]"),
-            "ldr r5, [sp, #144]\n",
-            "add r1, r1, r5\n",
+            $finish,
+            "add r1, r1, r5
+         add r5, sp, #112
+         cmp r0, r5
+"
         )
     };
 }
 
-/// Transforms the sums at `m` (36 of them, 8 words apart) into 16 bytes at `y`.
-///
-/// # Safety
-/// `m` is readable at multiples of 8 words up to 280; `y` is writable at
-/// `row * row_stride + column * pixel_stride` up to 3 and 3.
-#[unsafe(naked)]
-unsafe extern "C" fn plain(m: *const i32, y: *mut i8, finish: &Finish<'_>) {
-    naked_asm!(
-        cpu!(),
-        columns!(),
-        row!("5" "4" "3" "3"),
-        row!("4" "3" "2" "2"),
-        row!("3" "2" "1" "1"),
-        row!("3" "2" "1" "1"),
-        "add sp, #152",
-        "pop {{r4-r11, pc}}",
-    )
-}
+const FINISH_BYTES: usize = size_of::<Finish<'_>>();
 
-/// As [`plain`], adding to the shortcut's bytes in `y`.
+/// Transforms the sums at `m` (36 of them, 8 words apart) into 16 bytes at `y`; where there are tables,
+/// adds to the bytes there. Does the same for more channels, each 4 words and one byte further.
 ///
 /// # Safety
-/// As for [`plain`]; `y` is readable too, and both tables hold 256 words.
+/// `count > 0`, and for each channel, `m` is readable at multiples of 8 words up to 280; `y` is writable from
+/// the first to the last of the places its `finish` gives; both tables hold 256 words or are NULL, and `y` is
+/// readable too if they are not. All channels agree in their places.
 #[unsafe(naked)]
-unsafe extern "C" fn with_sum(m: *const i32, y: *mut i8, finish: &Finish<'_>) {
+unsafe extern "C" fn tile(m: *const i32, y: *mut i8, finish: *const Finish<'_>, count: usize) {
     naked_asm!(
         cpu!(),
-        columns!(),
-        sum_row!("5" "4" "3" "3"),
-        sum_row!("4" "3" "2" "2"),
-        sum_row!("3" "2" "1" "1"),
-        sum_row!("3" "2" "1" "1"),
-        "add sp, #152",
-        "pop {{r4-r11, pc}}",
+        // [sp] 4 rows of 6 and a factor, [sp + 112] m, [sp + 116] y, [sp + 120] finish, [sp + 124] count
+        "push {{r0-r11, lr}}
+         sub sp, #112
+         movw r3, #0x8e39
+         movt r3, #0x38e3
+         lsls r4, r3, #1
+         lsls r5, r3, #2
+         str r3, [sp, #24]
+         str r4, [sp, #52]
+         str r5, [sp, #80]
+         str r5, [sp, #108]
+         1:
+         mov r12, sp
+         add lr, sp, #24
+         2:",
+        column!(),
+        column!(),
+        "cmp r12, lr
+         bne 2b
+         ldr r3, [r2, #20]
+         mov r0, sp
+         cbz r3, 3f
+         b 4f
+         3:",
+        row!(),
+        store!("r11", "5", "[r1]"),
+        store!("r4", "4", "[r1, r9]"),
+        store!("r6", "3", "[r1, r9, lsl #1]"),
+        "add r1, r1, r9, lsl #1\n",
+        store!("r7", "3", "[r1, r9]"),
+        next_row!("ldr r5, [r5, #20]\n"),
+        "bne 3b
+         b 5f
+         4:",
+        row!(),
+        value!("r11", "5"),
+        value!("r4", "4"),
+        value!("r6", "3"),
+        value!("r7", "3"),
+        "ldm r5, {{r2, r3, r8, r12, lr}}\n",
+        sum!("r11", "[r1]"),
+        sum!("r4", "[r1, r9]"),
+        sum!("r6", "[r1, r9, lsl #1]"),
+        "add r1, r1, r9, lsl #1\n",
+        sum!("r7", "[r1, r9]"),
+        next_row!("ldr r5, [sp, #120]\nldr r5, [r5, #40]\n"),
+        "bne 4b
+         5:
+         ldrd r2, r3, [sp, #120]
+         subs r3, #1
+         beq 6f
+         adds r2, #{finish}
+         strd r2, r3, [sp, #120]
+         ldrd r0, r1, [sp, #112]
+         adds r0, #16
+         adds r1, #1
+         b 1b
+         6:
+         add sp, #128
+         pop {{r4-r11, pc}}",
+        finish = const FINISH_BYTES,
     )
 }

@@ -1,117 +1,76 @@
-//! Winograd's transforms of weights and inputs, four channels at a time.
+//! Winograd's transforms of weights and inputs, four channels at a time: the columns of both pairs into
+//! a matrix on the stack, then its rows.
 
 use core::arch::naked_asm;
 
-/// Column `$x` of the taps at r0 (rows r8 bytes and r9 bytes on) through `G` into the 3x6 matrix at sp.
+/// `G` of r3 to r5 to rows of 3 words at r2; r6 and r7 are scratch. Two instructions less than in
+/// [`super::super::transform`]: `a + 4 c = (a + c) + 3 c`.
 macro_rules! weight_column {
-    ($x:literal, $ror:literal) => {
-        concat!(
-            "ldr r3, [r0]
-             ldr r4, [r0, r8]
-             ldr r5, [r0, r9]
-             add r0, r0, r1
-             eor r3, r3, r10
-             eor r4, r4, r10
-             eor r5, r5, r10
-",
-            "uxtb16 r3, r3",
-            $ror,
-            "\nuxtb16 r4, r4",
-            $ror,
-            "\nuxtb16 r5, r5",
-            $ror,
-            "\n",
-            "sub r3, r3, r11
-             sub r4, r4, r11
-             sub r5, r5, r11
-             add r6, r3, r5
-             add r7, r3, r5, lsl #2
-             add r3, r3, r3, lsl #1
-             add r5, r5, r5, lsl #1
-             add r12, r6, r4
-             sub r6, r6, r4
-             add lr, r7, r4, lsl #1
-             sub r7, r7, r4, lsl #1
-",
-            "str r3, [sp, #4*",
-            $x,
-            "]\nstr r12, [sp, #12+4*",
-            $x,
-            "]\nstr r6, [sp, #24+4*",
-            $x,
-            "]\n",
-            "str lr, [sp, #36+4*",
-            $x,
-            "]\nstr r7, [sp, #48+4*",
-            $x,
-            "]\nstr r5, [sp, #60+4*",
-            $x,
-            "]\n",
-        )
-    };
-}
-
-/// Row `$y` of the matrix at r0 through `G` into the pairs at r2, `$at` being `48 $y`.
-macro_rules! weight_row {
     ($at:literal) => {
         concat!(
-            "ldm r0!, {{r3-r5}}
-             add r6, r3, r5
-             add r6, r6, r12
-             add r7, r3, r5, lsl #2
-             add r7, r7, r12
-             add r3, r3, r3, lsl #1
-             add r3, r3, r12
+            "sub r3, r3, lr
+             sub r4, r4, lr
+             sub r5, r5, lr
+             adds r6, r3, r5
              add r5, r5, r5, lsl #1
-             add r5, r5, r12
-             add lr, r6, r4
-             sub r6, r6, r4
-             eor r3, r3, r12
-             eor lr, lr, r12
-             eor r6, r6, r12
+             adds r7, r6, r5
+             add r3, r3, r3, lsl #1
 ",
             "str r3, [r2, #",
             $at,
-            "]\nstr lr, [r2, #8+",
-            $at,
-            "]\nstr r6, [r2, #16+",
+            "]\n",
+            "str r5, [r2, #60+",
             $at,
             "]\n",
-            "add lr, r7, r4, lsl #1
+            "adds r3, r6, r4
+             subs r6, r6, r4
+             add r5, r7, r4, lsl #1
              sub r7, r7, r4, lsl #1
-             eor lr, lr, r12
-             eor r7, r7, r12
-             eor r5, r5, r12
 ",
-            "str lr, [r2, #24+",
+            "str r3, [r2, #12+",
             $at,
-            "]\nstr r7, [r2, #32+",
+            "]\n",
+            "str r6, [r2, #24+",
             $at,
-            "]\nstr r5, [r2, #40+",
+            "]\n",
+            "str r5, [r2, #36+",
+            $at,
+            "]\n",
+            "str r7, [r2, #48+",
             $at,
             "]\n",
         )
     };
 }
 
-macro_rules! weight_pair {
-    ($ror:literal) => {
-        concat!(
-            weight_column!("0", $ror),
-            weight_column!("1", $ror),
-            weight_column!("2", $ror),
-            "sub r0, r0, r8
-             str r0, [sp, #72]
-             mov r0, sp
-             mov r12, #0x80008000
-",
-            weight_row!("0"),
-            weight_row!("48"),
-            weight_row!("96"),
-            weight_row!("144"),
-            weight_row!("192"),
-            weight_row!("240"),
-        )
+/// The next row of the matrix at r0 through `G` into pairs at r2; r1 is the bias.
+macro_rules! weight_row {
+    () => {
+        "ldm r0!, {{r3-r5}}
+         adds r6, r3, r5
+         adds r6, r6, r1
+         add r3, r3, r3, lsl #1
+         adds r3, r3, r1
+         add r5, r5, r5, lsl #1
+         adds r7, r6, r5
+         adds r5, r5, r1
+         eors r5, r1
+         str r5, [r2, #40]
+         adds r5, r6, r4
+         eors r5, r1
+         str r5, [r2, #8]
+         subs r6, r6, r4
+         eors r6, r1
+         str r6, [r2, #16]
+         add r5, r7, r4, lsl #1
+         eors r5, r1
+         str r5, [r2, #24]
+         sub r7, r7, r4, lsl #1
+         eors r7, r1
+         str r7, [r2, #32]
+         eors r3, r1
+         str r3, [r2], #48
+"
     };
 }
 
@@ -123,149 +82,101 @@ macro_rules! weight_pair {
 pub unsafe extern "C" fn weights_of_quad(w: *const u32, stride: usize, u: *mut u32) {
     naked_asm!(
         cpu!(),
-        "push {{r4-r11, lr}}
-         sub sp, #76
-         lsl r1, r1, #2
+        // [sp] the matrices of both pairs, 6 rows of 3 each, [sp + 144] u
+        "push {{r2, r4-r11, lr}}
+         sub sp, #144
+         lsls r1, r1, #2
          add r8, r1, r1, lsl #1
-         lsl r9, r8, #1
+         mov r2, sp
          mov r10, #0x80808080
-         mov r11, #0x00800080
-",
-        weight_pair!(""),
-        "ldr r0, [sp, #72]
-         add r2, r2, #288
-",
-        weight_pair!(", ror #8"),
-        "add sp, #76
+         mov lr, #0x00800080
+         2:
+         ldr r3, [r0]
+         ldr r4, [r0, r8]
+         ldr r5, [r0, r8, lsl #1]
+         add r0, r0, r1
+         eor r9, r3, r10
+         eor r11, r4, r10
+         eor r12, r5, r10
+         uxtb16 r3, r9
+         uxtb16 r4, r11
+         uxtb16 r5, r12",
+        weight_column!("0"),
+        "uxtb16 r3, r9, ror #8
+         uxtb16 r4, r11, ror #8
+         uxtb16 r5, r12, ror #8",
+        weight_column!("72"),
+        "adds r2, #4
+         add r3, sp, #12
+         cmp r2, r3
+         bne 2b",
+        // rows: all get the bias of the split into signed halves
+        "mov r0, sp
+         ldr r2, [sp, #144]
+         mov r1, #0x80008000
+         add r8, sp, #144
+         3:",
+        weight_row!(),
+        weight_row!(),
+        "cmp r0, r8
+         bne 3b
+         add sp, #148
          pop {{r4-r11, pc}}",
     )
 }
 
-/// `B^T` of the registers r3 to r8, in place.
+/// `B^T` of r2 to r7, in place; r8 and r9 are scratch.
 macro_rules! bt {
     () => {
-        "sub r9, r7, r5, lsl #2
-         sub r10, r6, r4, lsl #2
-         sub r11, r7, r5
-         sub r12, r6, r4
-         sub r8, r8, r6
-         sub r8, r8, r12, lsl #2
-         sub r3, r3, r5
-         add r3, r11, r3, lsl #2
-         add r4, r9, r10
-         sub r5, r9, r10
-         add r6, r11, r12, lsl #1
-         sub r7, r11, r12, lsl #1
+        "subs r7, r7, r5
+         subs r2, r2, r4
+         sub r8, r6, r4, lsl #2
+         sub r9, r5, r3, lsl #2
+         subs r4, r6, r4
+         subs r6, r5, r3
+         add r2, r4, r2, lsl #2
+         sub r7, r7, r6, lsl #2
+         add r5, r4, r6, lsl #1
+         sub r6, r4, r6, lsl #1
+         add r3, r8, r9
+         sub r4, r8, r9
 "
     };
 }
 
-macro_rules! input_column {
-    ($ror:literal) => {
+/// `$op` of each of r2 to r7.
+macro_rules! each {
+    ($op:literal, $rest:literal) => {
         concat!(
-            "ldm r0!, {{r3-r8}}
-             ldr r3, [r3, r1]
-             ldr r4, [r4, r1]
-             ldr r5, [r5, r1]
-             ldr r6, [r6, r1]
-             ldr r7, [r7, r1]
-             ldr r8, [r8, r1]
-             eor r3, r3, lr
-             eor r4, r4, lr
-             eor r5, r5, lr
-             eor r6, r6, lr
-             eor r7, r7, lr
-             eor r8, r8, lr
-",
-            "uxtb16 r3, r3",
-            $ror,
-            "\nuxtb16 r4, r4",
-            $ror,
-            "\nuxtb16 r5, r5",
-            $ror,
-            "\n",
-            "uxtb16 r6, r6",
-            $ror,
-            "\nuxtb16 r7, r7",
-            $ror,
-            "\nuxtb16 r8, r8",
-            $ror,
-            "\n",
-            bt!(),
-            "stm r2!, {{r3-r8}}\n",
+            $op, " r2, r2", $rest, "\n", $op, " r3, r3", $rest, "\n", $op, " r4, r4", $rest, "\n", $op, " r5, r5",
+            $rest, "\n", $op, " r6, r6", $rest, "\n", $op, " r7, r7", $rest, "\n",
         )
     };
 }
 
-/// Row `$y` of the matrix (stored by columns at sp) into the pairs at r2; `$constant` is subtracted
-/// from r4.
+/// The next row of the matrix at r0 through `B` into pairs at r1. The bias lr of the split into signed halves
+/// is in two elements, one of which enters every result once.
 macro_rules! input_row {
-    ($y:literal, $constant:literal) => {
+    () => {
         concat!(
-            "ldr r3, [sp, #4*",
-            $y,
-            "]\nldr r4, [sp, #24+4*",
-            $y,
-            "]\nldr r5, [sp, #48+4*",
-            $y,
-            "]\n",
-            "ldr r6, [sp, #72+4*",
-            $y,
-            "]\nldr r7, [sp, #96+4*",
-            $y,
-            "]\nldr r8, [sp, #120+4*",
-            $y,
-            "]\n",
-            "add r7, r7, lr\nadd r8, r8, lr\n",
+            "ldr r3, [r0, #48]
+             ldr r4, [r0, #96]
+             ldr r5, [r0, #144]
+             ldr r6, [r0, #192]
+             ldr r7, [r0, #240]
+             ldr r2, [r0], #4
+             add r6, r6, lr
+             add r7, r7, lr
+",
             bt!(),
-            $constant,
-            "eor r3, r3, lr
-             eor r4, r4, lr
-             eor r5, r5, lr
-             eor r6, r6, lr
-             eor r7, r7, lr
-             eor r8, r8, lr
+            each!("eor", ", lr"),
+            "str r3, [r1, #16]
+             str r4, [r1, #32]
+             str r5, [r1, #48]
+             str r6, [r1, #64]
+             str r7, [r1, #80]
+             str r2, [r1], #96
 ",
-            "str r3, [r2, #96*",
-            $y,
-            "]\nstr r4, [r2, #16+96*",
-            $y,
-            "]\nstr r5, [r2, #32+96*",
-            $y,
-            "]\n",
-            "str r6, [r2, #48+96*",
-            $y,
-            "]\nstr r7, [r2, #64+96*",
-            $y,
-            "]\nstr r8, [r2, #80+96*",
-            $y,
-            "]\n",
-        )
-    };
-}
-
-macro_rules! input_pair {
-    ($ror:literal) => {
-        concat!(
-            "ldr r0, [sp, #148]
-             mov r2, sp
-             mov lr, #0x80808080
-",
-            input_column!($ror),
-            input_column!($ror),
-            input_column!($ror),
-            input_column!($ror),
-            input_column!($ror),
-            input_column!($ror),
-            "ldr r2, [sp, #156]
-             mov lr, #0x80008000
-",
-            input_row!("0", ""),
-            input_row!("1", "ldr r9, [sp, #152]\nsub r4, r4, r9\n"),
-            input_row!("2", ""),
-            input_row!("3", ""),
-            input_row!("4", ""),
-            input_row!("5", ""),
         )
     };
 }
@@ -278,19 +189,52 @@ macro_rules! input_pair {
 pub unsafe extern "C" fn input_of_quad(pixels: &[[*const u32; 6]; 6], q: usize, constant: u32, v: *mut u32) {
     naked_asm!(
         cpu!(),
-        // [sp] matrix, [sp + 148] pixels, [sp + 152] constant, [sp + 156] v
-        "push {{r4-r11, lr}}
-         sub sp, #164
-         str r0, [sp, #148]
-         strd r2, r3, [sp, #152]
-         lsl r1, r1, #2
-",
-        input_pair!(""),
-        "add r2, r2, #576
-         str r2, [sp, #156]
-",
-        input_pair!(", ror #8"),
-        "add sp, #164
+        // [sp] columns, of either pair in turn, [sp + 288] constant, [sp + 292] v
+        "push {{r2-r11, lr}}
+         sub sp, #288
+         lsls r1, r1, #2
+         mov r10, sp
+         add r11, sp, #288
+         mov lr, #0x80808080
+         2:
+         ldm r0!, {{r2-r7}}
+         ldr r2, [r2, r1]
+         ldr r3, [r3, r1]
+         ldr r4, [r4, r1]
+         ldr r5, [r5, r1]
+         ldr r6, [r6, r1]
+         ldr r7, [r7, r1]",
+        each!("eor", ", lr"),
+        "add r12, r10, #24
+         stm r12, {{r2-r7}}",
+        each!("uxtb16", ""),
+        bt!(),
+        "stm r10!, {{r2-r7}}
+         ldm r10, {{r2-r7}}",
+        each!("uxtb16", ", ror #8"),
+        bt!(),
+        "stm r10!, {{r2-r7}}
+         cmp r10, r11
+         bne 2b
+         mov r0, sp
+         ldr r1, [sp, #292]
+         add r11, sp, #48
+         mov lr, #0x80008000
+         3:",
+        input_row!(),
+        input_row!(),
+        "cmp r0, r11
+         bne 3b",
+        // position (1, 1) of both pairs
+        "ldr r0, [sp, #288]
+         sub r1, r1, #1040
+         ldr r2, [r1]
+         ldr r3, [r1, #576]
+         ssub16 r2, r2, r0
+         ssub16 r3, r3, r0
+         str r2, [r1]
+         str r3, [r1, #576]
+         add sp, #296
          pop {{r4-r11, pc}}",
     )
 }
