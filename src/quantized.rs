@@ -8,7 +8,7 @@ use std::{
 
 use residual_core::{
     Isa,
-    format::{AlignedBytes, View},
+    format::{self, AlignedBytes, View},
     geom::Shape,
     quant::{Model, Session, Softmax},
 };
@@ -64,7 +64,13 @@ impl QuantizedModel {
         let file = path.display().to_string();
         let fault = |source| Error::Model { file: file.clone(), source };
         let (model, softmax) = if tflite::is_tflite(bytes) {
-            let imported = tflite::import(&file, bytes)?;
+            let mut imported = tflite::import(&file, bytes)?;
+            // Such files hold neither.
+            imported.network.classes = given.class_names.clone().unwrap_or_default();
+            imported.network.preprocessing = given.normalisation.map(|(mean, std)| {
+                let side = imported.network.input.h as u32;
+                format::Preprocessing { resize: side, crop: side, mean, std }
+            });
             (imported.network.to_model().map_err(fault)?, imported.softmax)
         } else {
             (AlignedBytes::from(bytes), None)

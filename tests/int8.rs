@@ -62,6 +62,10 @@ fn quantized_networks_give_the_same_bytes_as_model_file_and_as_tflite() {
         assert_eq!(both["outputs"], predict(&tflite, &two)["outputs"], "{arch}");
         assert_eq!(both["outputs"][0], ours["output"]);
 
+        let again = fixture.arg("again.rsd");
+        succeed(&["convert", "--weights", &tflite, "-o", &again]);
+        assert_eq!(predict(&again, &one)["output"], ours["output"], "{arch}");
+
         // The definition, in float, says the same within int8's precision.
         let photo = fixture.picture("photo.png", 32, 32, 5);
         let probability = |model: &str| {

@@ -26,7 +26,7 @@ const MOST_BATCH: usize = 65_536;
 /// Weights and what is known about them.
 #[derive(clap::Args)]
 pub struct Model {
-    /// safetensors or PyTorch file (.pth, .pt, .th); to predict, eval and inspect also an int8 model (.rsd, .tflite)
+    /// safetensors or PyTorch file (.pth, .pt, .th); to predict, eval, inspect and convert also an int8 model (.rsd, .tflite)
     #[arg(long, value_name = "FILE")]
     pub weights: PathBuf,
     #[command(flatten)]

@@ -2,23 +2,28 @@
 
 use std::{collections::BTreeMap, io::Write, path::PathBuf};
 
+use anyhow::{anyhow, ensure};
 use residual::{
+    QuantizedModel,
     import::{describe, keys, save},
     net::{Net, OpKind},
     weights::Tensor,
+    write_atomic,
 };
 
 use super::{args, table::bytes};
 
 /// Write weights as safetensors, with network, preprocessing and class names in the metadata
 ///
-/// The other commands then need nothing but the file.
+/// The other commands then need nothing but the file. An int8 model (.tflite) becomes a model file (.rsd) for
+/// microcontrollers.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   residual convert --weights resnet50.pth --arch resnet50 --class-names imagenet.txt -o resnet50.safetensors
   residual convert --weights resnet20.th --arch resnet20-cifar-Ac --mean 0.485,0.456,0.406 \\
-      --std 0.229,0.224,0.225 --license BSD-2-Clause --fold -o resnet20.safetensors")]
+      --std 0.229,0.224,0.225 --license BSD-2-Clause --fold -o resnet20.safetensors
+  residual convert --weights net.tflite --class-names classes.txt -o net.rsd")]
 pub struct Args {
     #[command(flatten)]
     model: args::Model,
@@ -37,7 +42,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    let model = args.model.open()?;
+    let model = match args.model.open_any()? {
+        args::Opened::Float(model) => model,
+        args::Opened::Int8(model) => return int8(args, &model, out),
+    };
     // What the file said and nobody overrides stays.
     let mut metadata = model.weights().metadata().clone();
     metadata.extend(describe(model.spec(), model.class_names()));
@@ -55,6 +63,18 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     let written = std::fs::metadata(&args.output).map(|m| bytes(m.len())).unwrap_or_default();
     writeln!(out, "{}: {}, {written}", args.output.display(), model.spec())?;
+    Ok(())
+}
+
+/// An int8 model as a model file, for microcontrollers.
+fn int8(args: &Args, model: &QuantizedModel, out: &mut dyn Write) -> anyhow::Result<()> {
+    let weights = args.model.weights.display();
+    ensure!(!args.fold, "{weights}: --fold: an int8 model has no batch norm");
+    ensure!(args.license.is_none() && args.source.is_none(), "{weights}: model files hold no --license and --source");
+    let written = write_atomic(&args.output, |file| file.write_all(model.bytes()));
+    written.map_err(|error| anyhow!("cannot write {}: {error}", args.output.display()))?;
+    let size = bytes(model.bytes().len() as u64);
+    writeln!(out, "{}: {} in int8, {size}", args.output.display(), model.name())?;
     Ok(())
 }
 

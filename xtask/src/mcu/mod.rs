@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use residual::{Given, QuantizedModel};
 use residual_core::{
     format::{AlignedBytes, View, synthetic},
     net::ResNet,
@@ -38,7 +39,7 @@ enum EngineMode {
 /// Arguments of `cargo xtask mcu`.
 #[derive(Args)]
 pub struct McuArgs {
-    /// The model; an untrained one of `--arch` if absent
+    /// The model (.rsd, .tflite); an untrained one of `--arch` if absent
     #[arg(long)]
     net: Option<PathBuf>,
     /// Architecture of the untrained model
@@ -93,8 +94,8 @@ struct Report {
 pub fn run(args: &McuArgs) -> Result<()> {
     let (label, model) = match &args.net {
         Some(path) => {
-            let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-            (path.display().to_string(), AlignedBytes::from(&bytes[..]))
+            let model = QuantizedModel::open(path, &Given::default())?;
+            (path.display().to_string(), AlignedBytes::from(model.bytes()))
         }
         None => (format!("untrained {}", args.arch), synthetic(&args.arch, 1)?),
     };
