@@ -7,7 +7,7 @@ const DSP_CPUS: [&str; 4] = ["cortex-m4", "cortex-m7", "cortex-m33", "cortex-m35
 const MVE_CPUS: [&str; 2] = ["cortex-m55", "cortex-m85"];
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(residual_kernels, values(\"portable\", \"dsp\", \"mve\"))");
+    println!("cargo::rustc-check-cfg=cfg(residual_kernels, values(\"portable\", \"mla\", \"dsp\", \"mve\"))");
     println!("cargo::rustc-check-cfg=cfg(residual_mul32, residual_v8m)");
     println!("cargo::rerun-if-changed=build.rs");
     let target = env::var("TARGET").unwrap_or_default();
@@ -19,6 +19,8 @@ fn main() {
         "mve"
     } else if target.starts_with("thumbv7em") || (thumb && DSP_CPUS.contains(&cpu)) {
         "dsp"
+    } else if target.starts_with("thumbv7m") || target.starts_with("thumbv8m.main") {
+        "mla"
     } else {
         "portable"
     };

@@ -2,7 +2,8 @@
 //!
 //! | kernels | for | how |
 //! |---|---|---|
-//! | `portable` | M0+, M3, RISC-V, hosts | plain Rust |
+//! | `portable` | M0+, RISC-V, hosts | plain Rust |
+//! | `mla` | M3, M33 without DSP | multiply-accumulate: a product an instruction; the rest is `portable` |
 //! | `dsp` | M4, M7, M33 | SMLAD: two products an instruction |
 //! | `mve` | M55, M85 | vectors of 16 bytes |
 //!
@@ -15,6 +16,8 @@ pub mod winograd;
 
 #[cfg(residual_kernels = "dsp")]
 mod dsp;
+#[cfg(residual_kernels = "mla")]
+mod mla;
 #[cfg(residual_kernels = "mve")]
 pub mod mve;
 #[cfg(not(residual_kernels = "dsp"))]
@@ -24,14 +27,20 @@ mod transform;
 
 #[cfg(residual_kernels = "dsp")]
 pub use dsp::{Eight, Finish, dot4, input_of_quad, interleave, products, weights_of_quad};
+#[cfg(residual_kernels = "mla")]
+pub use mla::products;
+#[cfg(any(residual_kernels = "portable", residual_kernels = "mve"))]
+pub use portable::products;
 #[cfg(not(residual_kernels = "dsp"))]
-pub use portable::{Eight, dot4, interleave, products};
+pub use portable::{Eight, dot4, interleave};
 #[cfg(not(residual_kernels = "dsp"))]
 pub use transform::{Finish, input_of_quad, weights_of_quad};
 
 /// The name of the kernels this build uses.
 pub const KERNELS: &str = if cfg!(residual_kernels = "dsp") {
     "dsp"
+} else if cfg!(residual_kernels = "mla") {
+    "mla"
 } else if cfg!(residual_kernels = "mve") {
     "mve"
 } else {

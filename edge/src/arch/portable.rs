@@ -39,6 +39,7 @@ fn dot<const P: usize>(weights: &[i8], x: &[u32], bias: i32) -> [i32; P] {
 }
 
 /// Both halves of a pair.
+#[cfg(not(residual_kernels = "mla"))]
 #[inline(always)]
 fn halves(pair: u32) -> (i32, i32) {
     (i32::from(pair as i16), pair as i32 >> 16)
@@ -47,6 +48,7 @@ fn halves(pair: u32) -> (i32, i32) {
 /// The products of Winograd's domain: `m[position][channel][tile] = sum_pairs u * v`.
 ///
 /// `u` is `[pair][36][2 channels]`, `v` is `[pair][36][4 tiles]`; sums are modulo 2^32.
+#[cfg(not(residual_kernels = "mla"))]
 #[inline(never)]
 pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
     let pairs = (u.len() / 72).min(v.len() / 144);
@@ -79,6 +81,14 @@ pub fn dot4(weights: &[i8], x: &[u32], bias: i32) -> [i32; 4] {
     dot(weights, x, bias)
 }
 
+#[cfg(residual_kernels = "mla")]
+use super::mla::dot8;
+
+#[cfg(not(residual_kernels = "mla"))]
+fn dot8(weights: &[i8], x: &[u32], bias: i32) -> [i32; 8] {
+    dot(weights, x, bias)
+}
+
 /// Sums of 8 pixels, and how they become bytes.
 pub struct Eight<'t> {
     sum: Option<Sum<'t>>,
@@ -95,7 +105,7 @@ impl<'t> Eight<'t> {
 
     /// As [`dot4`] for 8 pixels.
     pub fn sums(&mut self, weights: &[i8], x: &[u32], bias: i32) -> &mut [i32; 8] {
-        self.sums = dot(weights, x, bias);
+        self.sums = dot8(weights, x, bias);
         &mut self.sums
     }
 
@@ -106,7 +116,7 @@ impl<'t> Eight<'t> {
         if y.len() <= self.stride.saturating_mul(7) {
             return false;
         }
-        let sums = dot::<8>(weights, x, bias).into_iter();
+        let sums = dot8(weights, x, bias).into_iter();
         let stored = y.iter_mut().step_by(self.stride.max(1)).zip(sums);
         match &self.sum {
             None => stored.for_each(|(y, sum)| *y = rescale.apply(sum << 1).clamp(-128, 127) as i8),

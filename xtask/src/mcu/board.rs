@@ -58,7 +58,7 @@ pub const BOARDS: [Board; 6] = [
         target: "thumbv7m-none-eabi",
         flags: "",
         opt_level: "3",
-        kernels: "portable",
+        kernels: "mla",
     },
     Board {
         name: "m0",
