@@ -13,7 +13,7 @@ use crate::{
 
 /// A model packed for an instruction set. Immutable: share it between threads.
 ///
-/// Whatever the instruction set, every value has the bytes that [`reference`] gives.
+/// Whatever the instruction set, every value has the bytes that [`mod@reference`] gives.
 #[derive(Debug)]
 pub struct Model {
     isa: DotIsa,
