@@ -43,6 +43,10 @@ impl DotIsa {
     pub fn of(isa: Isa) -> Self {
         DotIsa(match isa.kind() {
             Kind::Portable => Dot::Portable,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => Dot::Portable,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Wasm => Dot::Portable,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => Dot::Avx2,
             #[cfg(target_arch = "x86_64")]
