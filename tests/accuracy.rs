@@ -6,12 +6,18 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use common::json;
 
-/// CIFAR-10 as the reference data unpacks it (once), or why not.
-fn data() -> Result<PathBuf, String> {
+/// CIFAR-10 as the reference data unpacks it, once for all tests, or why not.
+fn data() -> Result<&'static Path, &'static str> {
+    static DATA: LazyLock<Result<PathBuf, String>> = LazyLock::new(unpack);
+    DATA.as_deref().map_err(String::as_str)
+}
+
+fn unpack() -> Result<PathBuf, String> {
     let archive = common::shared().join("data");
     let script = archive.join("unpack.sh");
     if !script.exists() {
@@ -140,10 +146,8 @@ fn a_foreign_tflite_file_reaches_its_accuracy() {
     let model = common::shared().join("data/tflite/mlperf_tiny_resnet8_int8.tflite");
     let dir = match data() {
         Ok(dir) if model.exists() => dir,
-        _ => {
-            println!("skipped: accuracy of a foreign .tflite file: no data");
-            return;
-        }
+        Ok(_) => return println!("skipped: accuracy of a foreign .tflite file: no {}", model.display()),
+        Err(reason) => return println!("skipped: accuracy of a foreign .tflite file: {reason}"),
     };
     let data = dir.join("cifar-10-batches-bin");
     let args = ["eval", "--weights", model.to_str().unwrap(), "--data-path", data.to_str().unwrap(), "--json"];
