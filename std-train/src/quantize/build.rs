@@ -128,7 +128,10 @@ fn conv(
         let real = f64::from(folded.bias[channel]);
         // The bias must stay far below 2^30 steps; a channel of zeros gets its scale from that alone.
         let for_bias = real.abs() / f64::from(1u32 << 28) / f64::from(from.scale);
-        let scale = (f64::from(largest) / 127.0).max(for_bias).max(1e-9) as f32;
+        // A channel that training has faded out: with a finer scale its sums would be shifted by more than the
+        // microcontrollers' fast kernels can, for hundredths of an output step.
+        let for_shift = f64::from(output.quantization.scale) / f64::from(from.scale) / f64::from(1u32 << 22);
+        let scale = (f64::from(largest) / 127.0).max(for_bias).max(for_shift).max(1e-9) as f32;
         let mut shift = 0.0;
         for tap in 0..area {
             for c in 0..geom.input.c {
