@@ -2,16 +2,15 @@
 
 use std::{collections::BTreeMap, io::Write, path::PathBuf};
 
-use anyhow::{anyhow, ensure};
+use anyhow::ensure;
 use residual::{
     QuantizedModel,
     import::{describe, keys, save},
     net::{Net, OpKind},
     weights::Tensor,
-    write_atomic,
 };
 
-use super::{args, table::bytes};
+use super::{args, table::bytes, write_file};
 
 /// Write weights as safetensors, with network, preprocessing and class names in the metadata
 ///
@@ -71,8 +70,7 @@ fn int8(args: &Args, model: &QuantizedModel, out: &mut dyn Write) -> anyhow::Res
     let weights = args.model.weights.display();
     ensure!(!args.fold, "{weights}: --fold: an int8 model has no batch norm");
     ensure!(args.license.is_none() && args.source.is_none(), "{weights}: model files hold no --license and --source");
-    let written = write_atomic(&args.output, |file| file.write_all(model.bytes()));
-    written.map_err(|error| anyhow!("cannot write {}: {error}", args.output.display()))?;
+    write_file(&args.output, model.bytes())?;
     let size = bytes(model.bytes().len() as u64);
     writeln!(out, "{}: {} in int8, {size}", args.output.display(), model.name())?;
     Ok(())

@@ -21,6 +21,7 @@ mod tune;
 
 use std::{
     io::{self, BufWriter, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -126,6 +127,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn complain(message: &str) {
     // Where standard error is closed there is nobody to tell.
     let _ = writeln!(io::stderr(), "error: {}", message.split_whitespace().collect::<Vec<_>>().join(" "));
+}
+
+/// Writes a whole file, or leaves what was there.
+fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let written = residual::write_atomic(path, |file| file.write_all(bytes));
+    written.map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
 }
 
 /// Something the user should know that is no failure.

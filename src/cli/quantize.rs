@@ -1,10 +1,6 @@
 //! `residual quantize`: a trained network as an int8 model file.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{fs, io::Write, path::PathBuf};
 
 use anyhow::{Context, ensure};
 use residual::{
@@ -12,13 +8,14 @@ use residual::{
     data::{self, Dataset, Split},
     format::Preprocessing,
     quantize::{Method, Options, Quantized, Report, html, quantize, report},
-    tflite, write_atomic,
+    tflite,
 };
 use serde_json::{Value, json};
 
 use super::{
     args, progress,
     table::{Table, bytes},
+    write_file,
 };
 
 /// Make an int8 model of trained weights, for the host and for microcontrollers
@@ -102,9 +99,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     let file = quantized.network.to_model().with_context(|| args.output.display().to_string())?;
-    write(&args.output, &file)?;
+    write_file(&args.output, &file)?;
     if let Some(path) = &args.tflite {
-        write(path, &tflite::export(&quantized.network)?)?;
+        write_file(path, &tflite::export(&quantized.network)?)?;
     }
     let report = match &args.report {
         None => None,
@@ -113,8 +110,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             let (inputs, labels) = pictures(&model, data.as_ref(), args.report_images)?;
             let report = report(&net, &quantized, &inputs, &labels, &options)?;
             fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-            write(&dir.join("report.json"), format!("{:#}\n", object(&report)).as_bytes())?;
-            write(&dir.join("report.html"), html(&report).as_bytes())?;
+            write_file(&dir.join("report.json"), format!("{:#}\n", object(&report)).as_bytes())?;
+            write_file(&dir.join("report.html"), html(&report).as_bytes())?;
             Some(report)
         }
     };
@@ -148,11 +145,6 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         quantized.divergence,
     )?;
     Ok(())
-}
-
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let result = write_atomic(path, |file| file.write_all(bytes));
-    result.map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
 }
 
 /// Up to `n` pictures, evenly from the whole data set, normalised, and their classes.
