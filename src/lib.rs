@@ -57,7 +57,7 @@ pub use self::{
 /// Training steps to time.
 pub mod timing {
     pub use residual_train::{
-        bench::{StepTimes, steps},
+        bench::{StepTimes, Steps, steps},
         network::{Options as StepOptions, StepError},
     };
 }

@@ -33,36 +33,59 @@ impl StepTimes {
     }
 }
 
-/// Trains on one random batch for about `duration`, three steps at least, and times the steps: forward,
-/// backward and the update of SGD with momentum, as PyTorch is timed.
-///
-/// # Errors
-/// As [`Network::new`] and [`Network::step`].
-pub fn steps(spec: ResNet, options: &Options, duration: Duration) -> Result<StepTimes, StepError> {
-    let batch = options.batch;
-    let mut parameters = Parameters::init(spec, 0);
-    let mut network = Network::new(&parameters, options)?;
-    let mut random = Stream::new(0, Purpose::Picture, [0, 0]);
-    let images: Vec<f32> = (0..batch * spec.input().elements()).map(|_| random.normal() as f32).collect();
-    let labels: Vec<u32> = (0..batch).map(|_| random.below(spec.classes()) as u32).collect();
-    let mut gradients = vec![0.0f32; parameters.values().len()];
-    let mut velocity = gradients.clone();
-    let mut times = Vec::new();
-    let start = Instant::now();
-    for step in 0.. {
+/// Training from random weights on one random batch, step by step: forward, backward and the update of SGD with momentum,
+/// as PyTorch is timed.
+pub struct Steps {
+    parameters: Parameters,
+    network: Network,
+    images: Vec<f32>,
+    labels: Vec<u32>,
+    gradients: Vec<f32>,
+    velocity: Vec<f32>,
+}
+
+impl Steps {
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn new(spec: ResNet, options: &Options) -> Result<Self, StepError> {
+        let batch = options.batch;
+        let parameters = Parameters::init(spec, 0);
+        let network = Network::new(&parameters, options)?;
+        let mut random = Stream::new(0, Purpose::Picture, [0, 0]);
+        let images = (0..batch * spec.input().elements()).map(|_| random.normal() as f32).collect();
+        let labels = (0..batch).map(|_| random.below(spec.classes()) as u32).collect();
+        let gradients = vec![0.0; parameters.values().len()];
+        Ok(Steps { velocity: gradients.clone(), parameters, network, images, labels, gradients })
+    }
+
+    /// Takes a step; how long that took.
+    ///
+    /// # Errors
+    /// As [`Network::step`].
+    pub fn step(&mut self) -> Result<Duration, StepError> {
+        let Steps { parameters, network, images, labels, gradients, velocity } = self;
         let begin = Instant::now();
         gradients.fill(0.0);
-        network.step(&mut parameters, &images, &labels, Loss { smoothing: 0.0, count: batch }, &mut gradients)?;
-        for ((v, g), w) in velocity.iter_mut().zip(&gradients).zip(parameters.values_mut()) {
+        network.step(parameters, images, labels, Loss { smoothing: 0.0, count: labels.len() }, gradients)?;
+        for ((v, g), w) in velocity.iter_mut().zip(&*gradients).zip(parameters.values_mut()) {
             *v = 0.9 * *v + g;
             *w -= 1e-3 * *v;
         }
-        if step > 0 {
-            times.push(begin.elapsed());
-        }
-        if times.len() >= 3 && start.elapsed() >= duration {
-            break;
-        }
+        Ok(begin.elapsed())
     }
-    Ok(StepTimes { times, batch })
+}
+
+/// Takes [`Steps`] for about `duration`, three at least behind the first, and times them.
+///
+/// # Errors
+/// As [`Steps::new`] and [`Steps::step`].
+pub fn steps(spec: ResNet, options: &Options, duration: Duration) -> Result<StepTimes, StepError> {
+    let start = Instant::now();
+    let mut steps = Steps::new(spec, options)?;
+    steps.step()?;
+    let mut times = Vec::new();
+    while times.len() < 3 || start.elapsed() < duration {
+        times.push(steps.step()?);
+    }
+    Ok(StepTimes { times, batch: options.batch })
 }

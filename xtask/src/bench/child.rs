@@ -15,7 +15,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 #[derive(Deserialize)]
 pub struct Ready {
     pub version: String,
-    /// largest difference from the reference logits, relative to the largest logit
+    /// largest difference from the reference logits, relative to the largest logit; 0 where nothing is compared
+    #[serde(default)]
     pub error: f64,
 }
 
@@ -24,6 +25,9 @@ pub struct Ready {
 pub struct Slice {
     pub median_ms: f64,
     pub min_ms: f64,
+    /// the most memory it ever had, where it says
+    #[serde(default)]
+    pub peak_rss_mb: f64,
 }
 
 /// The process. Ends when dropped.

@@ -6,6 +6,7 @@ mod peers;
 mod plot;
 mod report;
 mod setup;
+mod train;
 
 use std::{env, process::Command};
 
@@ -16,9 +17,14 @@ pub use ours::nhwc;
 pub enum BenchCommand {
     /// Time other runtimes and this project in turn, slice by slice; print how many times longer each takes
     Peers(peers::Args),
+    /// Time training steps of PyTorch and this project in turn; print how many times faster ours are
+    Train(train::Args),
     /// Be timed: the process that `peers` starts for this project
     #[command(hide = true)]
     Ours(ours::Args),
+    /// Be timed: the process that `train` starts for this project
+    #[command(hide = true)]
+    OurSteps(train::Case),
 }
 
 pub fn run(command: BenchCommand) -> anyhow::Result<()> {
@@ -27,7 +33,9 @@ pub fn run(command: BenchCommand) -> anyhow::Result<()> {
     }
     match command {
         BenchCommand::Peers(args) => peers::run(&args),
+        BenchCommand::Train(args) => train::run(&args),
         BenchCommand::Ours(args) => ours::run(&args),
+        BenchCommand::OurSteps(case) => train::serve(&case),
     }
 }
 

@@ -69,7 +69,7 @@ pub struct Args {
 const TOLERANCE: f64 = 1e-3;
 
 /// Threads that spin after a run, as most runtimes' do for a moment, have stopped by then.
-const SETTLE: Duration = Duration::from_millis(20);
+pub const SETTLE: Duration = Duration::from_millis(20);
 
 /// Fewest rounds, however long they take.
 const LEAST_ROUNDS: usize = 3;
@@ -131,7 +131,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn canonical(name: &str) -> String {
+pub fn canonical(name: &str) -> String {
     name.strip_prefix("cifar").map_or_else(|| name.to_owned(), |depth| format!("resnet{depth}-cifar"))
 }
 
@@ -151,7 +151,7 @@ fn program(setup: &Setup, name: &str) -> Result<Vec<OsString>> {
     match name {
         OURS => Ok(ours(here()?, &[])),
         "residual-direct" => Ok(ours(here()?, &["--no-winograd"])),
-        _ if PYTHON.contains(&name) => Ok(words(&setup.python())),
+        _ if PYTHON.contains(&name) => Ok(words(&setup.python("serve.py"))),
         _ if RUST.contains(&name) => Ok(words(&setup.rust(name)?)),
         _ => anyhow::bail!("no such peer"),
     }

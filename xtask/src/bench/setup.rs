@@ -61,10 +61,10 @@ impl Setup {
         quietly(command.args(ncnn.then_some("--ncnn")), &self.log("export"))
     }
 
-    /// The process for a Python runtime, arguments still to come.
-    pub fn python(&self) -> Command {
+    /// The process for a Python runtime, `serve.py` or `train.py`, arguments still to come.
+    pub fn python(&self, script: &str) -> Command {
         let mut command = Command::new(&self.python);
-        command.arg(self.root.join("xtask/peers/serve.py"));
+        command.arg(self.root.join("xtask/peers").join(script));
         command
     }
 
