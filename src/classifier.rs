@@ -193,6 +193,6 @@ impl Builder {
         let session = Session::new(&model.net()?, &options)?;
         let input = vec![0.0; session.plan().input_len()];
         let names = (0..model.spec().classes()).map(|class| model.class_name(class)).collect();
-        Ok(Classifier { session, preprocessing: *model.preprocessing(), names, input })
+        Ok(Classifier { session, preprocessing: model.preprocessing().clone(), names, input })
     }
 }

@@ -58,7 +58,7 @@ impl Pretrained {
 
         let stored = Preprocessing::from_metadata(weights.metadata()).map_err(refuse)?;
         let (mut preprocessing, assumed) = match (given.normalisation, stored, spec.stem_kind()) {
-            (Some((mean, std)), Some(stored), _) => (Preprocessing { mean, std, ..stored }, false),
+            (Some((mean, std)), Some(stored), _) => (Preprocessing { mean, std, mean_picture: None, ..stored }, false),
             (Some((mean, std)), None, _) => (Preprocessing { mean, std, ..sizes(&spec) }, false),
             (None, Some(stored), _) => (stored, false),
             (None, None, Stem::ImageNet) => (Preprocessing::imagenet(), true),

@@ -199,6 +199,7 @@ impl QuantizedModel {
             crop: side(p.crop),
             mean: p.mean,
             std: p.std,
+            mean_picture: None,
             interpolation: Interpolation::default(),
         });
         let plain = |mean, std| Preprocessing {
@@ -206,6 +207,7 @@ impl QuantizedModel {
             crop: Some(shape.h),
             mean,
             std,
+            mean_picture: None,
             interpolation: Interpolation::default(),
         };
         let raw = (encoding.scale - 1.0).abs() < 1e-6 && encoding.zero_point == -128;

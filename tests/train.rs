@@ -71,6 +71,24 @@ fn a_run_leaves_everything_and_eval_needs_nothing_else() {
 }
 
 #[test]
+fn a_mean_for_every_pixel_travels_with_the_weights() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    train(&out, &["--pixel-mean"]);
+    let metrics = fs::read_to_string(fixture.path("out/metrics.csv")).unwrap();
+    let claimed: f64 = metrics.lines().last().unwrap().split(',').nth(6).unwrap().parse().unwrap();
+    let weights = fixture.arg("out/model.safetensors");
+    let object = json(&["inspect", "--weights", &weights, "--json"]);
+    let means = object["file"]["metadata"]["mean_picture"].as_str().unwrap();
+    assert_eq!(means.split(',').count(), 8 * 8 * 3);
+    let object = json(&["eval", "--weights", &weights, "--data-path", "synthetic", "--json"]);
+    assert!((object["top1"].as_f64().unwrap() - claimed).abs() < 1e-6, "{object} for {claimed}");
+    let rsd = fixture.arg("net.rsd");
+    let (_, error) = fail(&["quantize", "--weights", &weights, "--data-path", "synthetic", "-o", &rsd]);
+    assert!(error.contains("a mean for every pixel is subtracted"), "{error}");
+}
+
+#[test]
 fn threads_do_not_change_a_byte() {
     let fixture = Fixture::new();
     let (one, two) = (fixture.arg("one"), fixture.arg("two"));

@@ -131,7 +131,14 @@ fn show(args: &Args, plan: &Plan, spec: &ResNet, file: Value, out: &mut dyn Writ
     if let Some(metadata) = file["metadata"].as_object() {
         writeln!(out, "{} file", file["format"].as_str().unwrap_or_default())?;
         for (key, value) in metadata {
-            writeln!(out, "  {key} = {}", value.as_str().unwrap_or_default().escape_debug())?;
+            let value = value.as_str().unwrap_or_default();
+            // A mean picture has thousands of numbers.
+            match value.char_indices().nth(1000) {
+                Some((end, _)) => {
+                    writeln!(out, "  {key} = {}... ({} bytes)", value[..end].escape_debug(), value.len())?
+                }
+                None => writeln!(out, "  {key} = {}", value.escape_debug())?,
+            }
         }
     }
     Ok(())

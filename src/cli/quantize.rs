@@ -73,6 +73,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let model = args.model.open()?;
     let net = model.net()?;
     let p = model.preprocessing();
+    ensure!(
+        p.mean_picture.is_none(),
+        "{}: a mean for every pixel is subtracted, and int8 files hold means of channels only",
+        args.model.weights.display()
+    );
     let ends = |i: usize| [(0.0 - p.mean[i]) / p.std[i], (1.0 - p.mean[i]) / p.std[i]];
     let ends: Vec<f32> = (0..3).flat_map(ends).collect();
     let options = Options {

@@ -142,6 +142,10 @@ struct Recipe {
     /// No random crops, flips and colours
     #[arg(long)]
     no_augment: bool,
+    /// Subtract a mean for every pixel, as the paper does, instead of one for every channel; the weights file keeps it.
+    /// Such networks cannot be quantized
+    #[arg(long)]
+    pixel_mean: bool,
     /// Side of the network's input in pixels [default: 32, ImageNet networks 224]
     #[arg(long, value_name = "N")]
     train_crop_size: Option<usize>,
@@ -190,6 +194,7 @@ impl Recipe {
         config.nesterov |= self.nesterov;
         config.model_ema |= self.model_ema;
         config.augment &= !self.no_augment;
+        config.pixel_mean |= self.pixel_mean;
         config.winograd &= !self.no_winograd;
     }
 }

@@ -240,7 +240,7 @@ fn float(file: &Path, asked: &Asked) -> Result<Loaded, Error> {
     };
     let floats = plan.arena_len() + asked.threads * plan.scratch_len() + plan.input_len();
     Ok(Loaded {
-        preprocessing: *weights.preprocessing(),
+        preprocessing: weights.preprocessing().clone(),
         names: (0..weights.spec().classes()).map(|class| c_string(&weights.class_name(class))).collect(),
         layers: plan.steps().iter().map(layer).collect(),
         input: plan.input_shape(),
@@ -315,6 +315,7 @@ fn preprocessing(file: &Path, view: &View<'_>, input: Shape, asked: &Asked) -> R
         crop: Some(input.h),
         mean,
         std,
+        mean_picture: None,
         interpolation: Interpolation::Bilinear,
     };
     preprocessing.check().map_err(|error| Error::with(Status::BadModel, format!("{}: {error}", file.display())))?;

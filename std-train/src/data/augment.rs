@@ -45,8 +45,7 @@ impl Augmentation {
         let (image, shift) = match *self {
             Augmentation::None => return Ok((image, [0.0; 3])),
             Augmentation::PadCrop { pad } => {
-                let offset = |random: &mut Stream| random.below(2 * pad + 1) as isize - pad as isize;
-                let (x, y) = (offset(random), offset(random));
+                let [x, y] = offsets(pad, random);
                 (image.crop(x, y, image.width(), image.height())?, [0.0; 3])
             }
             Augmentation::ScaleCrop { shorter: (low, high), crop, colour } => {
@@ -64,8 +63,32 @@ impl Augmentation {
                 (image, shift.map(|s| s as f32))
             }
         };
-        Ok((if random.bits() >> 63 == 1 { image.flip_horizontal() } else { image }, shift))
+        Ok((if mirrored(random) { image.flip_horizontal() } else { image }, shift))
     }
+}
+
+/// A random crop of a normalised picture of `side x side` pixels (NHWC) with `pad` zeros on each side, mirrored half of
+/// the time: the order of the paper's section 4.2, in which pixels that have means of their own must lose them before
+/// they move. The same random numbers give the same crop as [`Augmentation::PadCrop`].
+pub(super) fn pad_crop(pad: usize, from: &[f32], side: usize, random: &mut Stream, to: &mut [f32]) {
+    let [dx, dy] = offsets(pad, random);
+    let mirrored = mirrored(random);
+    let (from, to) = (from.as_chunks::<3>().0, to.as_chunks_mut::<3>().0);
+    for (i, to) in to.iter_mut().enumerate() {
+        let (x, y) = (i % side, i / side);
+        let x = if mirrored { side - 1 - x } else { x };
+        let inside = |at: usize, by: isize| at.checked_add_signed(by).filter(|&at| at < side);
+        *to = inside(x, dx).zip(inside(y, dy)).map_or([0.0; 3], |(x, y)| from[y * side + x]);
+    }
+}
+
+/// How far a crop moves.
+fn offsets(pad: usize, random: &mut Stream) -> [isize; 2] {
+    [(); 2].map(|()| random.below(2 * pad + 1) as isize - pad as isize)
+}
+
+fn mirrored(random: &mut Stream) -> bool {
+    random.bits() >> 63 == 1
 }
 
 #[cfg(test)]
@@ -93,6 +116,19 @@ mod tests {
         }
         assert_eq!(seen.len(), 25);
         assert!((900..1100).contains(&mirrored), "{mirrored}");
+    }
+
+    #[test]
+    fn normalised_pictures_move_as_pictures_do() {
+        let image = Image::new(5, 5, (1..=75).collect()).unwrap();
+        let values: Vec<f32> = image.pixels().iter().map(|&v| f32::from(v)).collect();
+        for i in 0..50 {
+            let random = || Stream::new(1, Purpose::Augment, [0, i]);
+            let (want, _) = Augmentation::PadCrop { pad: 2 }.apply(image.clone(), &mut random()).unwrap();
+            let mut out = vec![f32::NAN; 75];
+            super::pad_crop(2, &values, 5, &mut random(), &mut out);
+            assert!(out.iter().zip(want.pixels()).all(|(&a, &b)| a == f32::from(b)));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use super::{Augmentation, DataError, Dataset, Preprocessing};
+use super::{Augmentation, DataError, Dataset, Preprocessing, augment::pad_crop};
 use crate::random::{Purpose, Stream};
 
 /// How pictures become batches.
@@ -105,6 +105,7 @@ impl Loader {
         let elements = self.side * self.side * 3;
         let mut images = vec![0.0; order.len() * elements];
         let mut labels = Vec::with_capacity(order.len());
+        let mut whole = Vec::new();
         for (&at, out) in order.iter().zip(images.chunks_exact_mut(elements)) {
             let index = self.indices[at as usize] as usize;
             labels.push(self.data.label(index) as u32);
@@ -118,6 +119,12 @@ impl Loader {
                 Augmentation::ScaleCrop { .. } => image,
                 _ => self.preprocessing.resize_and_crop(&image)?.into_owned(),
             };
+            if let (Augmentation::PadCrop { pad }, Some(_)) = (augmentation, &self.preprocessing.mean_picture) {
+                whole.resize(elements, 0.0);
+                self.preprocessing.normalise(&image, &mut whole)?;
+                pad_crop(pad, &whole, self.side, &mut random, out);
+                continue;
+            }
             let (image, shift) = augmentation.apply(image, &mut random)?;
             self.preprocessing.normalise(&image, out)?;
             if shift != [0.0; 3] {
@@ -174,6 +181,34 @@ pub fn channel_statistics(data: &dyn Dataset, indices: &[u32], most: usize) -> R
     // Flat pictures have no deviation to divide by.
     let std = std::array::from_fn(|c| (square[c] as f64 / n / 65025.0 - mean[c] * mean[c]).max(1e-4).sqrt() as f32);
     Ok((mean.map(|m| m as f32), std))
+}
+
+/// The mean of every pixel over at most `most` of the pictures, evenly chosen, resized and cropped as `preprocessing`
+/// says, for pixels in `[0, 1]`: `crop * crop * 3` values, NHWC.
+///
+/// # Errors
+/// What reading a picture reports; [`DataError::BufferLength`] where pictures come out with different sizes.
+pub fn mean_picture(
+    data: &dyn Dataset,
+    indices: &[u32],
+    most: usize,
+    preprocessing: &Preprocessing,
+) -> Result<Arc<[f32]>, DataError> {
+    let (mut sums, mut n) = (Vec::new(), 0u64);
+    for &index in indices.iter().step_by(indices.len().div_ceil(most.max(1)).max(1)) {
+        let image = data.image(index as usize)?;
+        let image = preprocessing.resize_and_crop(&image)?;
+        if n == 0 {
+            sums.resize(image.pixels().len(), 0u64);
+        }
+        let (need, got) = (sums.len(), image.pixels().len());
+        if need != got {
+            return Err(DataError::BufferLength { what: "a picture to take means over", need, got });
+        }
+        sums.iter_mut().zip(image.pixels()).for_each(|(sum, v)| *sum += u64::from(*v));
+        n += 1;
+    }
+    Ok(sums.iter().map(|&sum| (sum as f64 / n.max(1) as f64 / 255.0) as f32).collect())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub use self::{
     error::DataError,
     image::Image,
     image_folder::{ImageFolder, pictures_below},
-    loader::{Batch, Batches, Loader, Training, channel_statistics},
+    loader::{Batch, Batches, Loader, Training, channel_statistics, mean_picture},
     preprocessing::{Interpolation, Preprocessing},
     synthetic::Synthetic,
 };

@@ -1,6 +1,6 @@
 //! From a picture to a network's input.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use super::{
     DataError, Image,
@@ -30,7 +30,7 @@ impl Interpolation {
 ///
 /// It belongs to the weights, not to the program: other values cost accuracy silently. Model
 /// files carry it as string metadata ([`Preprocessing::to_metadata`]).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Preprocessing {
     /// pixels of the shorter side after resizing; `None` keeps the picture's size
     pub resize: Option<usize>,
@@ -41,6 +41,9 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// R, G, B standard deviations of pixels in `[0, 1]`
     pub std: [f32; 3],
+    /// a mean for every pixel of the cropped picture, which replaces `mean` (paper, sections 3.4 and 4.2): pixels in
+    /// `[0, 1]`, `crop * crop * 3` values, NHWC
+    pub mean_picture: Option<Arc<[f32]>>,
     /// how the picture is resized
     pub interpolation: Interpolation,
 }
@@ -50,6 +53,7 @@ const RESIZE: &str = "resize";
 const CROP: &str = "crop";
 const MEAN: &str = "mean";
 const STD: &str = "std";
+const MEAN_PICTURE: &str = "mean_picture";
 const INTERPOLATION: &str = "interpolation";
 
 impl Preprocessing {
@@ -60,6 +64,7 @@ impl Preprocessing {
             crop: Some(224),
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
+            mean_picture: None,
             interpolation: Interpolation::Bilinear,
         }
     }
@@ -67,7 +72,7 @@ impl Preprocessing {
     /// For the 32 x 32 networks. CIFAR's own pictures pass at their size; any other is resized to
     /// a shorter side of 32 and its centre cropped.
     pub fn cifar(mean: [f32; 3], std: [f32; 3]) -> Self {
-        Preprocessing { resize: Some(32), crop: Some(32), mean, std, interpolation: Interpolation::Bilinear }
+        Preprocessing { resize: Some(32), crop: Some(32), mean, std, ..Preprocessing::imagenet() }
     }
 
     /// The network's input size in pixels a side, where all pictures come out alike.
@@ -91,7 +96,7 @@ impl Preprocessing {
     /// of the result would be 0 or beyond [`Image::MAX_SIDE`].
     pub fn apply(&self, image: &Image, out: &mut [f32]) -> Result<(), DataError> {
         let (width, height) = self.output_size(image.width(), image.height());
-        check_len(width, height, out.len())?;
+        check_len("a network input", width, height, out.len())?;
         self.normalise(&*self.resize_and_crop(image)?, out)
     }
 
@@ -121,9 +126,16 @@ impl Preprocessing {
     /// NHWC.
     ///
     /// # Errors
-    /// [`DataError::BufferLength`] if `out` does not hold `height * width * 3` values.
+    /// [`DataError::BufferLength`] if `out`, or the mean picture if there is one, does not hold `height * width * 3` values.
     pub fn normalise(&self, image: &Image, out: &mut [f32]) -> Result<(), DataError> {
-        check_len(image.width(), image.height(), out.len())?;
+        check_len("a network input", image.width(), image.height(), out.len())?;
+        if let Some(means) = &self.mean_picture {
+            check_len("the mean picture", image.width(), image.height(), means.len())?;
+            for (i, ((out, v), mean)) in out.iter_mut().zip(image.pixels()).zip(&means[..]).enumerate() {
+                *out = (f32::from(*v) / 255.0 - mean) / self.std[i % 3];
+            }
+            return Ok(());
+        }
         let table = self.table();
         let (pixels, _) = image.pixels().as_chunks::<3>();
         let (out, _) = out.as_chunks_mut::<3>();
@@ -140,9 +152,9 @@ impl Preprocessing {
         std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - self.mean[c]) / self.std[c]))
     }
 
-    /// As string metadata of a model file: `resize`, `crop`, `mean`, `std`, `interpolation`.
+    /// As string metadata of a model file: `resize`, `crop`, `mean`, `std`, `mean_picture`, `interpolation`.
     pub fn to_metadata(&self) -> BTreeMap<String, String> {
-        let list = |v: [f32; 3]| {
+        let list = |v: &[f32]| {
             let mut text = String::new();
             for (i, x) in v.iter().enumerate() {
                 // Writing to a string cannot fail; `{x}` is the shortest text that reads back as x.
@@ -158,8 +170,11 @@ impl Preprocessing {
         if let Some(side) = self.crop {
             put(CROP, side.to_string());
         }
-        put(MEAN, list(self.mean));
-        put(STD, list(self.std));
+        put(MEAN, list(&self.mean));
+        put(STD, list(&self.std));
+        if let Some(means) = &self.mean_picture {
+            put(MEAN_PICTURE, list(means));
+        }
         put(INTERPOLATION, self.interpolation.name().to_owned());
         map
     }
@@ -170,7 +185,7 @@ impl Preprocessing {
     /// # Errors
     /// [`DataError::Preprocessing`] for a missing or unusable value, naming its key.
     pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Option<Self>, DataError> {
-        let keys = [RESIZE, CROP, MEAN, STD, INTERPOLATION];
+        let keys = [RESIZE, CROP, MEAN, STD, MEAN_PICTURE, INTERPOLATION];
         if !keys.iter().any(|key| metadata.contains_key(*key)) {
             return Ok(None);
         }
@@ -183,6 +198,7 @@ impl Preprocessing {
             crop: side(metadata, CROP)?,
             mean: triple(metadata, MEAN)?,
             std: triple(metadata, STD)?,
+            mean_picture: metadata.get(MEAN_PICTURE).map(|text| picture(text)).transpose()?,
             interpolation,
         };
         preprocessing.check()?;
@@ -203,6 +219,17 @@ impl Preprocessing {
         if let Some(x) = self.mean.iter().find(|x| !x.is_finite()) {
             return Err(bad(MEAN, &x.to_string(), "must be finite"));
         }
+        if let Some(means) = &self.mean_picture {
+            // Sides are at most 65535.
+            let need = self.crop.map(|side| 3 * (side as u64).pow(2));
+            if need != Some(means.len() as u64) {
+                let got = format!("{} numbers", means.len());
+                return Err(bad(MEAN_PICTURE, &got, "must be 3 for every pixel of the crop"));
+            }
+            if let Some(x) = means.iter().find(|x| !x.is_finite()) {
+                return Err(bad(MEAN_PICTURE, &x.to_string(), "must be finite"));
+            }
+        }
         if let Some(x) = self.std.iter().find(|x| !x.is_normal() || **x < 0.0) {
             return Err(bad(STD, &x.to_string(), "must be finite and above 0"));
         }
@@ -218,11 +245,11 @@ fn kept(len: usize, crop: usize) -> std::ops::Range<usize> {
     }
 }
 
-fn check_len(width: usize, height: usize, got: usize) -> Result<(), DataError> {
+fn check_len(what: &'static str, width: usize, height: usize, got: usize) -> Result<(), DataError> {
     let need = width.saturating_mul(height).saturating_mul(3);
     match need == got {
         true => Ok(()),
-        false => Err(DataError::BufferLength { what: "a network input", need, got }),
+        false => Err(DataError::BufferLength { what, need, got }),
     }
 }
 
@@ -244,6 +271,11 @@ fn triple(metadata: &BTreeMap<String, String>, key: &'static str) -> Result<[f32
         .ok_or_else(|| bad(key, text, "must be three numbers with commas between"))
 }
 
+fn picture(text: &str) -> Result<Arc<[f32]>, DataError> {
+    let number = |n: &str| n.trim().parse().map_err(|_| bad(MEAN_PICTURE, n, "must be a number"));
+    text.split(',').map(number).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,9 +287,11 @@ mod tests {
             crop: Some(33),
             mean: [0.1, -1e-20, 0.333_333_34],
             std: [f32::MIN_POSITIVE, 3.0, 1.0 / 255.0],
-            interpolation: Interpolation::Bilinear,
+            ..Preprocessing::imagenet()
         };
-        for p in [Preprocessing::imagenet(), Preprocessing::cifar([0.5; 3], [0.25; 3]), odd] {
+        let means = (0..2 * 2 * 3).map(|i| i as f32 / 7.0).collect();
+        let pixels = Preprocessing { crop: Some(2), mean_picture: Some(means), ..odd.clone() };
+        for p in [Preprocessing::imagenet(), Preprocessing::cifar([0.5; 3], [0.25; 3]), odd, pixels] {
             let mut map = p.to_metadata();
             map.insert("architecture".into(), "resnet18".into());
             assert_eq!(Preprocessing::from_metadata(&map).unwrap(), Some(p));
@@ -278,6 +312,8 @@ mod tests {
             ("mean", Some("a\nb"), r"preprocessing `mean` = `a\nb`: must be three numbers"),
             ("mean", None, "preprocessing `mean` = ``: is missing"),
             ("resize", Some("-1"), "preprocessing `resize` = `-1`: must be a number of pixels"),
+            ("mean_picture", Some("0.5,0.5"), "preprocessing `mean_picture` = `2 numbers`: must be 3 for every pixel"),
+            ("mean_picture", Some("0.5,x"), "preprocessing `mean_picture` = `x`: must be a number"),
             ("crop", Some("0"), "preprocessing `crop` = `0`: must be 1 to 65535 pixels"),
             ("crop", Some("65536"), "preprocessing `crop` = `65536`: must be 1 to 65535 pixels"),
             ("interpolation", Some("bicubic"), "preprocessing `interpolation` = `bicubic`: only `bilinear`"),
@@ -306,6 +342,21 @@ mod tests {
         }
         let error = p.apply(&image, &mut out[1..]).unwrap_err().to_string();
         assert_eq!(error, "a network input needs 768 elements, the buffer has 767");
+    }
+
+    #[test]
+    fn a_mean_picture_replaces_the_channels_means() {
+        let image = Image::new(2, 1, vec![0, 51, 102, 153, 204, 255]).unwrap();
+        let means: Arc<[f32]> = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6].into();
+        let std = [0.5, 0.25, 2.0];
+        let p = Preprocessing { resize: None, crop: None, std, mean_picture: Some(means), ..Preprocessing::imagenet() };
+        let mut out = vec![0.0; 6];
+        p.normalise(&image, &mut out).unwrap();
+        let want: Vec<f32> = [-0.1 / 0.5, 0.0, 0.1 / 2.0, 0.2 / 0.5, 0.3 / 0.25, 0.4 / 2.0].to_vec();
+        assert!(out.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-6), "{out:?}");
+        let small = Image::new(1, 1, vec![0; 3]).unwrap();
+        let error = p.normalise(&small, &mut out[..3]).unwrap_err().to_string();
+        assert_eq!(error, "the mean picture needs 3 elements, the buffer has 6");
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct Config {
     pub holdout: usize,
     /// random changes of the pictures
     pub augment: bool,
+    /// a mean for every pixel is subtracted, as in the paper, and not one for every channel
+    #[serde(default)]
+    pub pixel_mean: bool,
     /// Winograd's convolutions
     pub winograd: bool,
     /// every random number follows from it
@@ -72,7 +75,8 @@ pub struct Config {
 const MOST_MILESTONES: u64 = 1000;
 
 impl Config {
-    /// The paper's recipe for `spec` (sections 3.4 and 4.2), for `epochs` epochs.
+    /// The paper's recipe for `spec` (sections 3.4 and 4.2), for `epochs` epochs, but for the means: a mean for every
+    /// channel serves other programs and microcontrollers, too.
     pub fn paper(spec: &ResNet, epochs: u64) -> Self {
         let cifar = spec.stem_kind() == Stem::Cifar;
         Config {
@@ -102,6 +106,7 @@ impl Config {
             model_ema_steps: 1,
             holdout: 0,
             augment: true,
+            pixel_mean: false,
             winograd: true,
             seed: 0,
         }

@@ -159,13 +159,13 @@ impl Trainer {
             let (need, got) = (config.batch_size, train.len());
             return Err(TrainError::Data { what: "training pictures for a batch", need, got });
         }
-        let preprocessing = source.preprocessing(&spec, &train)?;
+        let preprocessing = source.preprocessing(&spec, &train, config.pixel_mean)?;
         let loader = |data, indices: Vec<u32>| Loader {
             data,
             indices: indices.into(),
             batch: config.batch_size,
             side: config.side,
-            preprocessing,
+            preprocessing: preprocessing.clone(),
             training: None,
             threads: resources.workers,
         };

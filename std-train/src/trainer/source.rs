@@ -5,7 +5,9 @@ use std::{path::Path, sync::Arc};
 use residual_core::net::{ResNet, Stem};
 
 use super::{Shared, TrainError};
-use crate::data::{self, Augmentation, Cached, DataError, Preprocessing, Split, Synthetic, channel_statistics};
+use crate::data::{
+    self, Augmentation, Cached, DataError, Preprocessing, Split, Synthetic, channel_statistics, mean_picture,
+};
 
 /// Training and test pictures of the same classes.
 #[derive(Clone)]
@@ -15,7 +17,7 @@ pub struct Source {
     name: String,
 }
 
-/// Pictures that channel statistics are taken over.
+/// Pictures that statistics are taken over.
 const SAMPLED: usize = 50_000;
 
 impl Source {
@@ -76,14 +78,24 @@ impl Source {
     }
 
     /// How pictures are normalised: by ImageNet's constants for its networks, else by the mean and deviation of
-    /// these pictures.
-    pub(super) fn preprocessing(&self, spec: &ResNet, indices: &[u32]) -> Result<Preprocessing, DataError> {
+    /// these pictures; and with a mean for every pixel if asked for.
+    pub(super) fn preprocessing(
+        &self,
+        spec: &ResNet,
+        indices: &[u32],
+        pixel_mean: bool,
+    ) -> Result<Preprocessing, DataError> {
         let side = spec.input().h;
-        if spec.stem_kind() == Stem::ImageNet {
-            return Ok(Preprocessing { resize: Some(side * 256 / 224), crop: Some(side), ..Preprocessing::imagenet() });
+        let mut preprocessing = if spec.stem_kind() == Stem::ImageNet {
+            Preprocessing { resize: Some(side * 256 / 224), crop: Some(side), ..Preprocessing::imagenet() }
+        } else {
+            let (mean, std) = channel_statistics(&*self.train, indices, SAMPLED)?;
+            Preprocessing { resize: Some(side), crop: Some(side), ..Preprocessing::cifar(mean, std) }
+        };
+        if pixel_mean {
+            preprocessing.mean_picture = Some(mean_picture(&*self.train, indices, SAMPLED, &preprocessing)?);
         }
-        let (mean, std) = channel_statistics(&*self.train, indices, SAMPLED)?;
-        Ok(Preprocessing { resize: Some(side), crop: Some(side), ..Preprocessing::cifar(mean, std) })
+        Ok(preprocessing)
     }
 
     /// The paper's augmentation for a network's input.
