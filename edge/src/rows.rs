@@ -164,7 +164,7 @@ fn scratch(view: &View<'_>, first: usize, last: usize, pixels: usize) -> Option<
     for op in first..=last {
         if let Op::Conv(conv) = view.op(op)? {
             gather = gather.max(direct::gather_bytes(&conv));
-            tiles = tiles.max(2 * pixels * conv.window.taps().next_multiple_of(4));
+            tiles = tiles.max(direct::tile_bytes(&conv, pixels));
             if conv.add.is_some() {
                 tables = ADD_TABLES;
             }
@@ -273,7 +273,7 @@ impl Unit {
         let output = bytemuck::cast_slice_mut(output);
         let rows = Rows { data: bytemuck::cast_slice(input), first, start, len: window.input.w * window.input.c };
         match &op {
-            Op::Conv(conv) => direct::run(conv, &rows, row, self.pixels, output, work, tiles, true)?,
+            Op::Conv(conv) => direct::run(conv, &rows, row..row + 1, self.pixels, output, work, tiles)?,
             _ => pool::max_row(&window, &rows, row, output)?,
         }
         *self.done.get_mut(index - self.first)? += 1;

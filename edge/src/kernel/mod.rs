@@ -16,18 +16,21 @@ use crate::arch::{
 /// Bytes of the two tables a shortcut addition uses.
 pub const ADD_TABLES: usize = 2 * 256 * 4;
 
-/// Fills the tables of an addition, twice every term: both of its inputs have 256 values only. Terms
-/// stay below 2^28 ([`Add::is_valid`]).
+/// What tables hold terms times 2 to the power of: vectors double products, the others their factors.
+const TERM_BITS: u32 = if cfg!(residual_kernels = "mve") { 0 } else { 1 };
+
+/// Fills the tables of an addition: both of its inputs have 256 values only. Terms stay below 2^28
+/// ([`Add::is_valid`]).
 #[inline(never)]
 pub fn fill_tables(conv: &Conv<'_>, tables: &mut [i32]) {
     let Some(add) = &conv.add else { return };
     let Some((first, second)) = tables.split_at_mut_checked(256) else { return };
     let (zero, shortcut_zero) = (i32::from(conv.output.zero_point), i32::from(add.shortcut_zero));
     for (i, term) in first.iter_mut().enumerate() {
-        *term = scaled(add.rescale_conv, i as i32 - 128 - zero) << 1;
+        *term = scaled(add.rescale_conv, i as i32 - 128 - zero) << TERM_BITS;
     }
     for (i, term) in second.iter_mut().enumerate() {
-        *term = scaled(add.rescale_shortcut, i32::from(i as u8 as i8) - shortcut_zero) << 1;
+        *term = scaled(add.rescale_shortcut, i32::from(i as u8 as i8) - shortcut_zero) << TERM_BITS;
     }
 }
 
