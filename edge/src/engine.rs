@@ -29,7 +29,7 @@ pub enum Fast {}
 pub enum Small {}
 
 /// Output rows of a slice: what they have in common is worth a few.
-const ROWS: usize = 8;
+const ROWS: usize = 16;
 
 mod sealed {
     pub trait Sealed {}

@@ -6,7 +6,9 @@ use residual_core::quant::{Conv, Rounding, Window};
 
 use super::{ADD_TABLES, direct, direct::Rows, fast_sum, is_full};
 use crate::arch::{
-    mve::{BLOCK, CHUNK, Channel, MAX_STRIDE, Patch, Store, channel, lay, pack, spread, strip_bytes, sum_of, windows},
+    mve::{
+        BLOCK, CHUNK, Channel, MAX_STRIDE, Patch, Store, Task, blank, channel, lay, pack, spread, strip_bytes, sum_of,
+    },
     winograd::Rescale,
 };
 
@@ -34,7 +36,7 @@ impl Row<'_, '_> {
         let conv = self.conv;
         let inputs = i32::from(conv.input_zero).wrapping_mul(sum_of(self.weights(index)?));
         let bias = conv.bias.get(index)?.wrapping_sub(inputs);
-        let zero = i32::from(conv.output.zero_point) + if conv.add.is_some() { 128 } else { 0 };
+        let zero = conv.output.zero_point.into();
         match Rescale::new(*conv.mult.get(index)?, *conv.shift.get(index)?, zero) {
             Some(rescale) => Some(channel(bias, rescale)),
             None => Some([bias, 0, 0, 0]),
@@ -84,7 +86,8 @@ impl Row<'_, '_> {
         let from = pad_left.saturating_sub(left).div_ceil(stride.max(1)).min(count);
         let room = (input.w + pad_left + 1).saturating_sub(left + kernel);
         let to = room.div_ceil(stride.max(1)).min(count).max(from);
-        for (ky, lines) in patch.chunks_exact_mut((line.next_multiple_of(CHUNK) * BLOCK).max(1)).enumerate() {
+        let lines = patch.chunks_exact_mut((line.next_multiple_of(CHUNK) * BLOCK).max(1));
+        for (ky, lines) in lines.take(kernel).enumerate() {
             let Some(y) = self.conv.window.source(oy, ky, pad_top, input.h) else {
                 lines.fill(zero);
                 continue;
@@ -184,21 +187,44 @@ fn over_strips(
     let (second, third) = rest.split_at_mut_checked(strip / 4)?;
     let (mut top, mut middle, mut bottom) = (first, second, third);
     let start = oys.start;
+    for strip in [&mut *top, &mut *middle, &mut *bottom] {
+        blank(conv.input_zero, bytemuck::cast_slice_mut(strip));
+    }
     let lay = |oy: usize, ky: usize, to: &mut [i32]| {
-        let source = match conv.window.source(oy, ky, pad_top, input.h) {
-            Some(y) => rows.get(y)?,
-            None => &[],
-        };
-        lay(source, input.c, pad_left, conv.input_zero, bytemuck::cast_slice_mut(to)).then_some(())
+        let to = bytemuck::cast_slice_mut(to);
+        match conv.window.source(oy, ky, pad_top, input.h) {
+            Some(y) => lay(rows.get(y)?, input.c, pad_left, to).then_some(()),
+            None => {
+                blank(conv.input_zero, to);
+                Some(())
+            }
+        }
     };
     lay(start, 0, middle)?;
     lay(start, 1, bottom)?;
+    let mut task = Task::new(row.store, channels)?;
     for (oy, output) in oys.zip(output.chunks_exact_mut((out.w * out.c).max(1))) {
         (top, middle, bottom) = (middle, bottom, top);
         lay(oy, 2, bottom)?;
-        windows([top, middle, bottom], weights, out.w / BLOCK, channels, row.store, output).then_some(())?;
+        task.windows([top, middle, bottom], weights, out.w / BLOCK, output).then_some(())?;
     }
     Some(())
+}
+
+/// Every channel's weights, each line and then the channel filled up to `each` bytes with zeros; `None` if they do
+/// not fit.
+fn padded<'s>(conv: &Conv<'_>, each: usize, packed: &'s mut [u8]) -> Option<&'s [i32]> {
+    let packed: &mut [i8] = bytemuck::cast_slice_mut(packed.get_mut(..each * conv.window.output.c)?);
+    packed.fill(0);
+    let line = conv.window.kernel * conv.window.input.c;
+    for channel in 0..conv.window.output.c {
+        for ky in 0..conv.window.kernel {
+            let from = conv.weights.get((channel * conv.window.kernel + ky) * line..)?.get(..line)?;
+            let to = packed.get_mut(channel * each + ky * line.next_multiple_of(CHUNK)..)?;
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+    }
+    bytemuck::try_cast_slice(packed).ok()
 }
 
 /// Any windows, those of a block collected.
@@ -209,28 +235,52 @@ fn over_patches(
     tiles: &mut [u8],
     output: &mut [i8],
 ) -> Option<()> {
-    let Window { input, output: out, kernel, .. } = row.conv.window;
-    let (patch, rest) = tiles.split_at_mut_checked(direct::patch_bytes(&row.conv.window))?;
-    let mut few = [[0; 4]; FEW];
-    let (channels, keep) = match rest.get_mut(..size_of::<Channel>() * out.c) {
-        Some(all) => (bytemuck::try_cast_slice_mut(all).ok()?, true),
-        None => (&mut few[..], false),
+    let conv = row.conv;
+    let Window { input, output: out, kernel, .. } = conv.window;
+    let (taps, line, least) = (conv.window.taps(), kernel * input.c, direct::patch_bytes(&conv.window));
+    // Three chunks at a time where there is room for the rest of the last three.
+    let all = least.next_multiple_of(3 * BLOCK * CHUNK);
+    let all = if all <= tiles.len() { all } else { least };
+    let (patch, rest) = tiles.split_at_mut_checked(all)?;
+    let (kept, rest): (Option<&[Channel]>, _) = match rest.split_at_mut_checked(size_of::<Channel>() * out.c) {
+        Some((all, rest)) => {
+            let all = bytemuck::try_cast_slice_mut(all).ok()?;
+            row.fill(0, all)?;
+            (Some(all), rest)
+        }
+        None => (None, &mut [][..]),
     };
-    if keep {
-        row.fill(0, channels)?;
-    }
+    let each = all / BLOCK;
+    let weights: Option<&[i32]> = match each.is_multiple_of(3 * CHUNK) && row.fast {
+        true if line.is_multiple_of(CHUNK) && each == taps => bytemuck::try_cast_slice(conv.weights).ok(),
+        true if oys.len() > 1 => padded(conv, each, rest),
+        _ => None,
+    };
+    let mut threes = match (weights, kept) {
+        (Some(weights), Some(channels)) => Some((Task::new(row.store, channels)?, weights)),
+        _ => None,
+    };
+    let mut few = [[0; 4]; FEW];
     for (oy, output) in oys.zip(output.chunks_exact_mut((out.w * out.c).max(1))) {
         for ox in (0..out.w).step_by(BLOCK) {
             let count = BLOCK.min(out.w - ox);
             row.collect(rows, (oy, ox), count, bytemuck::cast_slice_mut(patch))?;
             let words = bytemuck::try_cast_slice(patch).ok()?;
-            let patch = Patch { words, lines: kernel, line: kernel * input.c };
             let y = output.get_mut(ox * out.c..)?;
-            for from in (0..out.c).step_by(channels.len().max(1)) {
-                let channels = channels.get_mut(..(out.c - from).min(channels.len()))?;
-                if !keep {
-                    row.fill(from, channels)?;
-                }
+            if let (Some((task, weights)), BLOCK) = (&mut threes, count) {
+                task.threes(words, weights, y).then_some(())?;
+                continue;
+            }
+            let patch = Patch { words, lines: kernel, line };
+            for from in (0..out.c).step_by(kept.map_or(FEW, <[_]>::len).max(1)) {
+                let channels = match kept {
+                    Some(all) => all,
+                    None => {
+                        let some = few.get_mut(..(out.c - from).min(FEW))?;
+                        row.fill(from, some)?;
+                        some
+                    }
+                };
                 row.block(patch, count, from, channels, y.get_mut(from..)?)?;
             }
         }

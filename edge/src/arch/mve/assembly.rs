@@ -1,119 +1,7 @@
-//! The loops. Accumulators of VMLADAV are the even registers, so what moves on is in odd ones. VLDM loads
+//! The convolutions. Accumulators of VMLADAV are the even registers, so what moves on is in odd ones. VLDM loads
 //! up to seven vectors at once, whatever lies one behind the other; that is why windows are laid out anew.
-//! Loops that end in LETP predicate their last turn: lanes beyond the end read as 0 and are not stored.
 
 use core::arch::naked_asm;
-
-/// Module-level assembly does not inherit `-C target-cpu`.
-macro_rules! cpu {
-    () => {
-        ".cpu cortex-m55"
-    };
-}
-
-/// # Safety
-/// `weights` is readable for `len` bytes.
-#[unsafe(naked)]
-pub(super) unsafe extern "C" fn sum_of(weights: *const i8, len: usize) -> i32 {
-    naked_asm!(
-        cpu!(),
-        "push {{r7, lr}}
-         movs r2, #0
-         cbz r1, 3f
-         dlstp.8 lr, r1
-         2:
-         vldrb.u8 q0, [r0], #16
-         vaddva.s8 r2, q0
-         letp lr, 2b
-         3:
-         mov r0, r2
-         pop {{r7, pc}}",
-    )
-}
-
-/// What [`gather`] copies; it reads these words in order.
-#[repr(C)]
-pub(super) struct Gather {
-    pub from: *const i8,
-    pub to: *mut i8,
-    /// pieces of 16 bytes that come to lie one behind the other
-    pub count: usize,
-    /// bytes between two of them
-    pub step: usize,
-    /// how often, each time 16 bytes further
-    pub chunks: usize,
-    /// bytes from a chunk's copies to the next's
-    pub advance: usize,
-}
-
-/// # Safety
-/// `from` is readable for 16 bytes at every multiple of `step` below `count` and up to `16 (chunks - 1)` bytes
-/// further, `to` writable for `16 count` bytes at every multiple of `advance` below `chunks`, and they do
-/// not overlap; no count is 0.
-#[unsafe(naked)]
-pub(super) unsafe extern "C" fn gather(task: &Gather) {
-    naked_asm!(
-        cpu!(),
-        "push {{r4-r7, lr}}
-         ldm r0, {{r0-r5}}
-         1:
-         mov r6, r0
-         mov r7, r1
-         dls lr, r2
-         2:
-         vldrb.u8 q0, [r6]
-         add r6, r3
-         vstrb.8 q0, [r7], #16
-         le lr, 2b
-         adds r0, #16
-         add r1, r5
-         subs r4, #1
-         bne 1b
-         pop {{r4-r7, pc}}",
-    )
-}
-
-/// What [`spread`] copies; it reads these words in order.
-#[repr(C)]
-pub(super) struct Spread {
-    pub from: *const i8,
-    pub to: *mut i8,
-    /// bytes of each pixel
-    pub bytes: usize,
-    /// bytes between two pixels
-    pub step: usize,
-    /// pixels
-    pub count: usize,
-}
-
-/// Copies pixels, each in pieces of 16 bytes that come to lie 128 bytes apart, the next pixel's pieces
-/// behind them.
-///
-/// # Safety
-/// `from` is readable for `bytes` at every multiple of `step` below `count`, `to` writable for as many pieces
-/// at every multiple of 16, and they do not overlap; `bytes` and `count` are not 0.
-#[unsafe(naked)]
-pub(super) unsafe extern "C" fn spread(task: &Spread) {
-    naked_asm!(
-        cpu!(),
-        "push {{r4-r6, lr}}
-         ldm r0, {{r0-r4}}
-         1:
-         mov r5, r0
-         mov r6, r1
-         dlstp.8 lr, r2
-         2:
-         vldrb.u8 q0, [r5], #16
-         vstrb.8 q0, [r6]
-         adds r6, #128
-         letp lr, 2b
-         add r0, r3
-         adds r1, #16
-         subs r4, #1
-         bne 1b
-         pop {{r4-r6, pc}}",
-    )
-}
 
 /// What [`windows`] and its like do. They read, and move on, these words in order.
 #[repr(C)]
@@ -136,6 +24,7 @@ pub(super) struct Task {
     pub y_end: *mut i8,
     /// bytes of all blocks
     pub extent: usize,
+    /// its middle, for 0
     pub conv_table: *const i32,
     pub shortcut_table: *const i32,
     pub sum_mult: i32,
@@ -218,8 +107,8 @@ macro_rules! row {
     };
 }
 
-/// Rescales the sums `$x` into `$y` by the factor, half and shift in these registers: what a product's sign
-/// takes away, its sum's does as well.
+/// Rescales the sums `$x` into the highest bytes of `$y`, saturating, by the factor, half and shift in these
+/// registers: what a product's sign takes away, its sum's does as well.
 macro_rules! rescale {
     ($x0:literal $x1:literal, $y0:literal $y1:literal, $mult:literal $half:literal $shift:literal) => {
         concat!(
@@ -258,11 +147,11 @@ macro_rules! rescale {
             ", ",
             $half,
             "\n",
-            "vshl.s32 ",
+            "vqshl.s32 ",
             $y0,
             ", ",
             $shift,
-            "\nvshl.s32 ",
+            "\nvqshl.s32 ",
             $y1,
             ", ",
             $shift,
@@ -287,16 +176,15 @@ macro_rules! rescaled {
     };
 }
 
-/// Stores q2 and q3 as bytes and moves on to the next block; whether there is one. r8 is its place.
+/// Stores the highest bytes of q2 and q3 and moves on to the next block; whether there is one. r8 is its place.
 macro_rules! stored {
     () => {
-        "vqmovnb.s32 q2, q2
+        "vshr.u32 q3, q3, #8
          vldrh.u16 q0, [r11, #104]
-         vqmovnt.s32 q2, q3
          add r9, r11, #60
-         vqmovnb.s16 q2, q2
+         vsri.32 q3, q2, #24
          ldm r9, {{r8, r10, r12}}
-         vstrb.16 q2, [r8, q0]
+         vstrb.16 q3, [r8, q0]
          add r8, r8, r10
          str r8, [r9]
          cmp r8, r12
@@ -304,18 +192,16 @@ macro_rules! stored {
     };
 }
 
-/// Adds q2 and q3, results offset by 128, to the shortcut's bytes, into q2 and q3.
+/// Adds the highest bytes of q2 and q3 to the shortcut's bytes, into the highest bytes of q2 and q3.
 macro_rules! added {
     () => {
         concat!(
-            "vqshlu.s32 q2, q2, #24
-             ldr r8, [r11, #60]
-             vqshlu.s32 q3, q3, #24
+            "ldr r8, [r11, #60]
+             vshr.s32 q2, q2, #24
              add r9, r11, #76
              vldrw.u32 q7, [r11, #120]
-             vshr.u32 q2, q2, #24
+             vshr.s32 q3, q3, #24
              ldm r9, {{r0, r2, r4, r6, r10, r12}}
-             vshr.u32 q3, q3, #24
              vldrb.u32 q4, [r8, q7]
              add r12, r12, r8
              vldrb.u32 q5, [r12, q7]
@@ -474,6 +360,49 @@ pub(super) unsafe extern "C" fn patch(task: &mut Task) {
          8:
          stm r9, {{r0, r2, r4, r6, r8, r10, r12, lr}}
          9:",
+        leave!(),
+    )
+}
+
+/// Products with the weights in q5 to q7 of the next five of 24 pixels, or as many as there are.
+macro_rules! some {
+    ($last:literal, $($acc:literal $x:literal $w:literal),+) => {
+        concat!("vldmia r3!, {{d0-", $last, "}}\n", $("vmladava.s8 ", $acc, ", ", $x, ", ", $w, "\n"),+)
+    };
+}
+
+/// As [`patch`] for whole chunks, `3 chunks` of them: 6 loads, 24 instructions for 384 products.
+///
+/// # Safety
+/// As for [`patch`] with one line of `3 chunks` chunks and no place for sums; weights are aligned to words.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn threes(task: &mut Task) {
+    naked_asm!(
+        cpu!(),
+        enter!(),
+        "ldr r1, [r11, #44]
+         1:
+         ldr r3, [r11, #32]
+         ldr r9, [r11, #48]
+         ldm r11, {{r0, r2, r4, r6, r8, r10, r12, lr}}
+         3:
+         vldmia r1!, {{d10-d15}}",
+        some!("d9", "r0" "q0" "q5", "r8" "q1" "q5", "r2" "q2" "q5", "r10" "q3" "q5", "r4" "q4" "q5"),
+        some!("d9", "r12" "q0" "q5", "r6" "q1" "q5", "lr" "q2" "q5", "r0" "q3" "q6", "r8" "q4" "q6"),
+        some!("d9", "r2" "q0" "q6", "r10" "q1" "q6", "r4" "q2" "q6", "r12" "q3" "q6", "r6" "q4" "q6"),
+        some!("d9", "lr" "q0" "q6", "r0" "q1" "q7", "r8" "q2" "q7", "r2" "q3" "q7", "r10" "q4" "q7"),
+        some!("d7", "r4" "q0" "q7", "r12" "q1" "q7", "r6" "q2" "q7", "lr" "q3" "q7"),
+        "subs r9, r9, #1
+         bne.w 3b",
+        rescaled!(),
+        "ldr r9, [r11, #76]
+         cmp r9, #0
+         beq 6f",
+        added!(),
+        "6:",
+        stored!(),
+        next_channel!(),
+        "bne.w 1b",
         leave!(),
     )
 }
