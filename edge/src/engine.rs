@@ -196,7 +196,7 @@ impl<'a, M: Mode> Engine<'a, M> {
         let len = self.arena.len();
         self.current = Some(if !M::FAST && self.by_rows {
             let at = if self.op == 0 { 0 } else { self.done };
-            Current::Unit(Unit::place(&self.view, self.op, at, len).map_err(|_| defect)?)
+            Current::Unit(Unit::place(&self.view, self.op, at, len, true).map_err(|_| defect)?)
         } else {
             self.done = 0;
             let place = if cfg!(residual_kernels = "mve") { arena::place_vectors } else { arena::place };

@@ -53,7 +53,7 @@ pub fn tile_bytes(conv: &Conv<'_>, pixels: usize) -> usize {
 
 /// Zeros slot `p` of all pairs.
 #[inline(never)]
-fn blank(p: usize, pixels: usize, x: &mut [u32]) {
+pub fn blank(p: usize, pixels: usize, x: &mut [u32]) {
     for slot in x.iter_mut().skip(p).step_by(pixels.max(1)) {
         *slot = 0;
     }
