@@ -154,7 +154,8 @@ fn interleaved(
     // Tables are indexed by the value + 128.
     let zero = i32::from(conv.output.zero_point) + if sum.is_some() { 128 } else { 0 };
     let mut eight = Eight::new(sum, c);
-    for (oy, output) in oys.zip(output.chunks_exact_mut((w * c).max(1))) {
+    for (index, oy) in oys.enumerate() {
+        let output = output.get_mut(index * w * c..)?.get_mut(..w * c)?;
         for ox in (0..w).step_by(pixels.max(1)) {
             let count = pixels.min(w - ox);
             let mut out = output.get_mut(ox * c..)?.get_mut(..count * c)?;

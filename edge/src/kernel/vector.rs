@@ -83,9 +83,9 @@ impl Row<'_, '_> {
         let (zero, c, line) = (self.conv.input_zero, input.c, kernel * input.c);
         let left = ox * stride;
         // Outputs `from..to` of the block have their whole line on the map.
-        let from = pad_left.saturating_sub(left).div_ceil(stride.max(1)).min(count);
+        let from = (pad_left.saturating_sub(left) + stride - 1).checked_div(stride)?.min(count);
         let room = (input.w + pad_left + 1).saturating_sub(left + kernel);
-        let to = room.div_ceil(stride.max(1)).min(count).max(from);
+        let to = (room + stride - 1).checked_div(stride)?.min(count).max(from);
         let lines = patch.chunks_exact_mut((line.next_multiple_of(CHUNK) * BLOCK).max(1));
         for (ky, lines) in lines.take(kernel).enumerate() {
             let Some(y) = self.conv.window.source(oy, ky, pad_top, input.h) else {
@@ -203,7 +203,8 @@ fn over_strips(
     lay(start, 0, middle)?;
     lay(start, 1, bottom)?;
     let mut task = Task::new(row.store, channels)?;
-    for (oy, output) in oys.zip(output.chunks_exact_mut((out.w * out.c).max(1))) {
+    for (index, oy) in oys.enumerate() {
+        let output = output.get_mut(index * out.w * out.c..)?.get_mut(..out.w * out.c)?;
         (top, middle, bottom) = (middle, bottom, top);
         lay(oy, 2, bottom)?;
         task.windows([top, middle, bottom], weights, out.w / BLOCK, output).then_some(())?;
@@ -261,7 +262,8 @@ fn over_patches(
         _ => None,
     };
     let mut few = [[0; 4]; FEW];
-    for (oy, output) in oys.zip(output.chunks_exact_mut((out.w * out.c).max(1))) {
+    for (index, oy) in oys.enumerate() {
+        let output = output.get_mut(index * out.w * out.c..)?.get_mut(..out.w * out.c)?;
         for ox in (0..out.w).step_by(BLOCK) {
             let count = BLOCK.min(out.w - ox);
             row.collect(rows, (oy, ox), count, bytemuck::cast_slice_mut(patch))?;
