@@ -134,8 +134,7 @@ fn scratch(conv: &Conv<'_>, algorithm: Algorithm) -> (usize, usize) {
     let c = conv.window.input.c;
     match algorithm {
         Algorithm::Direct { pixels } => {
-            let taps = conv.window.taps().next_multiple_of(4);
-            (round(tables + direct::gather_bytes(conv)), round(2 * pixels * taps))
+            (round(tables + direct::gather_bytes(conv)), round(direct::tile_bytes(conv, pixels)))
         }
         Algorithm::Winograd { groups, resident } => {
             let pairs = if resident { conv.window.output.c / 2 } else { 1 };
@@ -181,6 +180,20 @@ pub fn place(view: &View<'_>, index: usize, len: usize, fast: bool) -> Result<Pl
     }
     let (work, tiles, algorithm) = best;
     Ok(Places { input, shortcut, output, work, tiles, algorithm })
+}
+
+/// As [`place`] for vectors, which do without Winograd: all that is free goes to the tiles.
+pub fn place_vectors(view: &View<'_>, index: usize, len: usize, fast: bool) -> Result<Places, usize> {
+    let mut places = place(view, index, len, fast)?;
+    let (Some(Op::Conv(conv)), Some(mut busy)) = (view.op(index), Busy::during(view, index)) else {
+        return Ok(places);
+    };
+    let algorithm = Algorithm::Direct { pixels: 8 };
+    let (work, _) = scratch(&conv, algorithm);
+    // Both fit: Winograd takes more than this.
+    (places.work, places.algorithm) = (busy.take(len, work)?, algorithm);
+    places.tiles = busy.largest(len);
+    Ok(places)
 }
 
 /// Both pieces of scratch memory for `algorithm`, which is given as many tiles as there is room for; the

@@ -28,6 +28,9 @@ pub enum Fast {}
 #[derive(Clone, Copy, Debug)]
 pub enum Small {}
 
+/// Output rows of a slice: what they have in common is worth a few.
+const ROWS: usize = 16;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Fast {}
@@ -193,19 +196,16 @@ impl<'a, M: Mode> Engine<'a, M> {
         let len = self.arena.len();
         self.current = Some(if !M::FAST && self.by_rows {
             let at = if self.op == 0 { 0 } else { self.done };
-            Current::Unit(Unit::place(&self.view, self.op, at, len).map_err(|_| defect)?)
+            Current::Unit(Unit::place(&self.view, self.op, at, len, true).map_err(|_| defect)?)
         } else {
             self.done = 0;
-            let mut places = arena::place(&self.view, self.op, len, M::FAST).map_err(|_| defect)?;
-            if cfg!(residual_kernels = "mve") {
-                places.algorithm = Algorithm::Direct { pixels: 8 };
-            }
-            Current::Op(places)
+            let place = if cfg!(residual_kernels = "mve") { arena::place_vectors } else { arena::place };
+            Current::Op(place(&self.view, self.op, len, M::FAST).map_err(|_| defect)?)
         });
         Ok(())
     }
 
-    /// Computes a bounded slice of an op: one row of outputs, or the tiles that fit in the scratch
+    /// Computes a bounded slice of an op: a few rows of outputs, or the tiles that fit in the scratch
     /// memory. After [`Progress::Done`] the next call begins another inference.
     pub fn step(&mut self) -> Result<Progress, Error> {
         self.begin()?;
@@ -255,6 +255,7 @@ impl<'a, M: Mode> Engine<'a, M> {
         };
         self.done += match (&op, places.algorithm) {
             (Op::Conv(_), Algorithm::Winograd { groups, .. }) => groups,
+            (Op::Conv(_), Algorithm::Direct { .. }) => ROWS,
             _ => 1,
         };
         Some(self.done >= slices)
@@ -277,6 +278,8 @@ impl<'a, M: Mode> Engine<'a, M> {
         let (input, output): (&[i8], &mut [i8]) = (bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output));
         let out = conv.window.output;
         match places.algorithm {
+            // Vectors do without it: no code for them.
+            Algorithm::Winograd { .. } if cfg!(residual_kernels = "mve") => None,
             Algorithm::Winograd { groups, resident } => {
                 let all = winograd::groups(conv);
                 let groups = groups.min(all - self.done.min(all));
@@ -286,8 +289,9 @@ impl<'a, M: Mode> Engine<'a, M> {
             Algorithm::Direct { pixels } => {
                 let rows = Rows::all(input, &conv.window);
                 let row = out.w * out.c;
-                let output = output.get_mut(self.done * row..)?.get_mut(..row)?;
-                direct::run(conv, &rows, self.done, pixels, output, work, tiles, self.done == 0)?;
+                let end = (self.done + ROWS).min(out.h);
+                let output = output.get_mut(self.done * row..)?;
+                direct::run(conv, &rows, self.done..end, pixels, output, work, tiles)?;
                 Some(out.h)
             }
         }

@@ -35,6 +35,9 @@ pub struct Unit {
     /// interleaved pixels
     tiles: Range<usize>,
     pixels: usize,
+    /// whether ten columns at a time are interleaved where that is possible
+    #[cfg_attr(not(residual_kernels = "dsp"), allow(dead_code))]
+    columns: bool,
 }
 
 fn row_bytes(value: &Value) -> usize {
@@ -158,13 +161,22 @@ fn fits_in_place(view: &View<'_>, first: usize, last: usize) -> Option<bool> {
     Some(true)
 }
 
+/// Bytes of interleaved columns, where they are asked for and possible.
+#[allow(unused_variables)] // cores that have no kernels for them
+fn column_bytes(conv: &Conv<'_>, columns: bool) -> Option<usize> {
+    #[cfg(residual_kernels = "dsp")]
+    return kernel::columns::bytes(conv).filter(|_| columns);
+    #[cfg(not(residual_kernels = "dsp"))]
+    None
+}
+
 /// Bytes of tables and collected pixels, and of interleaved pixels.
-fn scratch(view: &View<'_>, first: usize, last: usize, pixels: usize) -> Option<(usize, usize)> {
+fn scratch(view: &View<'_>, first: usize, last: usize, pixels: usize, columns: bool) -> Option<(usize, usize)> {
     let (mut gather, mut tables, mut tiles) = (0, 0, 0);
     for op in first..=last {
         if let Op::Conv(conv) = view.op(op)? {
             gather = gather.max(direct::gather_bytes(&conv));
-            tiles = tiles.max(2 * pixels * conv.window.taps().next_multiple_of(4));
+            tiles = tiles.max(column_bytes(&conv, columns).unwrap_or_else(|| direct::tile_bytes(&conv, pixels)));
             if conv.add.is_some() {
                 tables = ADD_TABLES;
             }
@@ -179,8 +191,9 @@ fn scratch(view: &View<'_>, first: usize, last: usize, pixels: usize) -> Option<
 
 impl Unit {
     /// Places the unit that begins with op `first`, its input at byte `at`, in an arena of `len` bytes;
-    /// the error is a length that may be enough, or `usize::MAX` for a model that is no chain.
-    pub fn place(view: &View<'_>, first: usize, at: usize, len: usize) -> Result<Self, usize> {
+    /// the error is a length that may be enough, or `usize::MAX` for a model that is no chain. Interleaved `columns`
+    /// take less than pixels, so that every core can do with the same arena.
+    pub fn place(view: &View<'_>, first: usize, at: usize, len: usize, columns: bool) -> Result<Self, usize> {
         let defect = usize::MAX;
         let last = extent(view, first).ok_or(defect)?;
         let (x, y) = (view.value(first).ok_or(defect)?, view.value(last + 1).ok_or(defect)?);
@@ -220,14 +233,14 @@ impl Unit {
         let mut result = Err(defect);
         for pixels in [8, 4] {
             let mut busy = busy.clone();
-            let (work, tiles) = scratch(view, first, last, pixels).ok_or(defect)?;
+            let (work, tiles) = scratch(view, first, last, pixels, columns).ok_or(defect)?;
             result = busy.take(len, work).and_then(|work| Ok((work, busy.take(len, tiles)?, pixels)));
             if result.is_ok() {
                 break;
             }
         }
         let (work, tiles, pixels) = result.map_err(|missing| round(len + missing))?;
-        Ok(Unit { first, last, done: [0; MOST], input, output, rings, work, tiles, pixels })
+        Ok(Unit { first, last, done: [0; MOST], input, output, rings, work, tiles, pixels, columns })
     }
 
     /// The op whose row is next.
@@ -273,7 +286,11 @@ impl Unit {
         let output = bytemuck::cast_slice_mut(output);
         let rows = Rows { data: bytemuck::cast_slice(input), first, start, len: window.input.w * window.input.c };
         match &op {
-            Op::Conv(conv) => direct::run(conv, &rows, row, self.pixels, output, work, tiles, true)?,
+            #[cfg(residual_kernels = "dsp")]
+            Op::Conv(conv) if column_bytes(conv, self.columns).is_some() => {
+                kernel::columns::run(conv, &rows, row, output, work, tiles)?
+            }
+            Op::Conv(conv) => direct::run(conv, &rows, row..row + 1, self.pixels, output, work, tiles)?,
             _ => pool::max_row(&window, &rows, row, output)?,
         }
         *self.done.get_mut(index - self.first)? += 1;
@@ -333,7 +350,7 @@ impl Unit {
 pub fn output(view: &View<'_>, len: usize) -> Result<Range<usize>, usize> {
     let (mut first, mut at) = (0, 0..0);
     while first < view.ops() {
-        let unit = Unit::place(view, first, at.start, len)?;
+        let unit = Unit::place(view, first, at.start, len, false)?;
         first = unit.end();
         at = unit.output;
     }

@@ -26,7 +26,7 @@ mod portable;
 mod transform;
 
 #[cfg(residual_kernels = "dsp")]
-pub use dsp::{Eight, Finish, dot4, input_of_quad, interleave, products, weights_of_quad};
+pub use dsp::{Eight, Finish, dot4, has_window, input_of_quad, interleave, products, weights_of_quad};
 #[cfg(residual_kernels = "mla")]
 pub use mla::products;
 #[cfg(any(residual_kernels = "portable", residual_kernels = "mve"))]

@@ -1,9 +1,11 @@
 //! Convolutions of any geometry: the inputs of a few pixels are interleaved once and multiplied with
 //! every channel's weights.
 
+use core::ops::Range;
+
 use residual_core::quant::{Conv, Requant, Window};
 
-use super::{ADD_TABLES, fast_sum, is_full};
+use super::{ADD_TABLES, TERM_BITS, fast_sum, is_full};
 use crate::arch::{Eight, dot4, interleave, winograd::Rescale};
 
 /// Consecutive rows of a map in a ring.
@@ -39,9 +41,19 @@ pub fn gather_bytes(conv: &Conv<'_>) -> usize {
     if conv.window.input.c.is_multiple_of(4) { 0 } else { conv.window.taps().next_multiple_of(4) }
 }
 
+/// Bytes of the windows of eight pixels, every line in whole pieces of 16, as vectors need them.
+pub fn patch_bytes(window: &Window) -> usize {
+    8 * window.kernel * (window.kernel * window.input.c).next_multiple_of(16)
+}
+
+/// Bytes of interleaved pixels, `pixels` (4 or 8) at a time.
+pub fn tile_bytes(conv: &Conv<'_>, pixels: usize) -> usize {
+    (2 * pixels * conv.window.taps().next_multiple_of(4)).max(patch_bytes(&conv.window))
+}
+
 /// Zeros slot `p` of all pairs.
 #[inline(never)]
-fn blank(p: usize, pixels: usize, x: &mut [u32]) {
+pub fn blank(p: usize, pixels: usize, x: &mut [u32]) {
     for slot in x.iter_mut().skip(p).step_by(pixels.max(1)) {
         *slot = 0;
     }
@@ -100,33 +112,30 @@ fn collect(
     Some(())
 }
 
-/// Computes output row `oy` of `conv`, `pixels` (4 or 8) at a time; `output` holds the shortcut's row if
-/// there is one. Scratch as [`crate::arena`] sizes it; unless this is the `first` row since it was
-/// used otherwise, it is as the last row left it.
+/// Computes output rows `oys` of `conv`, `pixels` (4 or 8) at a time; `output` begins at the first of them
+/// and holds the shortcut's rows if there is one. Scratch as [`crate::arena`] sizes it.
 #[inline(never)]
-#[allow(clippy::too_many_arguments)] // two call sites
-#[allow(unused_variables)] // vectors do without `pixels`, the others without `first`
+#[allow(unused_variables)] // vectors do without `pixels`
 pub fn run(
     conv: &Conv<'_>,
     rows: &Rows<'_>,
-    oy: usize,
+    oys: Range<usize>,
     pixels: usize,
     output: &mut [i8],
     work: &mut [u8],
     tiles: &mut [u8],
-    first: bool,
 ) -> Option<()> {
     #[cfg(residual_kernels = "mve")]
-    return super::vector::run(conv, rows, oy, output, work, tiles, first);
+    return super::vector::run(conv, rows, oys, output, work, tiles);
     #[cfg(not(residual_kernels = "mve"))]
-    interleaved(conv, rows, oy, pixels, output, work, tiles)
+    interleaved(conv, rows, oys, pixels, output, work, tiles)
 }
 
 #[cfg_attr(residual_kernels = "mve", allow(dead_code))]
 fn interleaved(
     conv: &Conv<'_>,
     rows: &Rows<'_>,
-    oy: usize,
+    oys: Range<usize>,
     pixels: usize,
     output: &mut [i8],
     work: &mut [u8],
@@ -145,28 +154,31 @@ fn interleaved(
     // Tables are indexed by the value + 128.
     let zero = i32::from(conv.output.zero_point) + if sum.is_some() { 128 } else { 0 };
     let mut eight = Eight::new(sum, c);
-    for ox in (0..w).step_by(pixels.max(1)) {
-        let count = pixels.min(w - ox);
-        let mut out = output.get_mut(ox * c..)?.get_mut(..count * c)?;
-        for p in 0..count {
-            collect(conv, rows, (oy, ox + p), p, pixels, gather, x)?;
-        }
-        let mut weights = conv.weights;
-        for (channel, ((bias, mult), shift)) in conv.bias.iter().zip(conv.mult).zip(conv.shift).enumerate() {
-            // The last word may hold some of the next channel's weights; its inputs are 0.
-            let row = weights.get(..padded).unwrap_or(weights);
-            weights = weights.get(taps..)?;
-            match Rescale::new(*mult, *shift, zero) {
-                Some(rescale) if fast && count == 8 && row.len() == padded => {
-                    eight.store(row, x, *bias, &rescale, out).then_some(())?;
-                }
-                _ => {
-                    let mut sums = [0; 8];
-                    sum_up(&mut eight, row, x, *bias, pixels, &mut sums)?;
-                    finish(conv, tables, channel, sums.get(..count)?, out)?;
-                }
+    for (index, oy) in oys.enumerate() {
+        let output = output.get_mut(index * w * c..)?.get_mut(..w * c)?;
+        for ox in (0..w).step_by(pixels.max(1)) {
+            let count = pixels.min(w - ox);
+            let mut out = output.get_mut(ox * c..)?.get_mut(..count * c)?;
+            for p in 0..count {
+                collect(conv, rows, (oy, ox + p), p, pixels, gather, x)?;
             }
-            out = out.get_mut(1..)?;
+            let mut weights = conv.weights;
+            for (channel, ((bias, mult), shift)) in conv.bias.iter().zip(conv.mult).zip(conv.shift).enumerate() {
+                // The last word may hold some of the next channel's weights; its inputs are 0.
+                let row = weights.get(..padded).unwrap_or(weights);
+                weights = weights.get(taps..)?;
+                match Rescale::new(*mult, *shift, zero) {
+                    Some(rescale) if fast && count == 8 && row.len() == padded => {
+                        eight.store(row, x, *bias, &rescale, out).then_some(())?;
+                    }
+                    _ => {
+                        let mut sums = [0; 8];
+                        sum_up(&mut eight, row, x, *bias, pixels, &mut sums)?;
+                        finish(conv, tables, channel, sums.get(..count)?, out)?;
+                    }
+                }
+                out = out.get_mut(1..)?;
+            }
         }
     }
     Some(())
@@ -200,7 +212,7 @@ pub fn finish(conv: &Conv<'_>, tables: &[i32], channel: usize, sums: &[i32], out
             Some(add) => {
                 let term = tables.get(usize::from(value as u8 ^ 0x80))?;
                 let other = tables.get(256 + usize::from(*y as u8))?;
-                add.encode(term.wrapping_add(*other) >> 1)
+                add.encode(term.wrapping_add(*other) >> TERM_BITS)
             }
         };
     }

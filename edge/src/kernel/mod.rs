@@ -1,5 +1,7 @@
 //! Convolutions and pools on slices of the arena.
 
+#[cfg(residual_kernels = "dsp")]
+pub mod columns;
 pub mod direct;
 pub mod pool;
 #[cfg(residual_kernels = "mve")]
@@ -16,18 +18,34 @@ use crate::arch::{
 /// Bytes of the two tables a shortcut addition uses.
 pub const ADD_TABLES: usize = 2 * 256 * 4;
 
-/// Fills the tables of an addition, twice every term: both of its inputs have 256 values only. Terms
-/// stay below 2^28 ([`Add::is_valid`]).
+/// What tables hold terms times 2 to the power of: vectors double products, the others their factors.
+const TERM_BITS: u32 = if cfg!(residual_kernels = "mve") { 0 } else { 1 };
+
+/// Fills the tables of an addition: both of its inputs have 256 values only. Terms stay below 2^28
+/// ([`Add::is_valid`]).
 #[inline(never)]
 pub fn fill_tables(conv: &Conv<'_>, tables: &mut [i32]) {
     let Some(add) = &conv.add else { return };
     let Some((first, second)) = tables.split_at_mut_checked(256) else { return };
     let (zero, shortcut_zero) = (i32::from(conv.output.zero_point), i32::from(add.shortcut_zero));
-    for (i, term) in first.iter_mut().enumerate() {
-        *term = scaled(add.rescale_conv, i as i32 - 128 - zero) << 1;
+    fill(first, -128 - zero, add.rescale_conv);
+    // In the order of the bytes.
+    let (positive, negative) = second.split_at_mut_checked(128).unwrap_or_default();
+    fill(positive, -shortcut_zero, add.rescale_shortcut);
+    fill(negative, -128 - shortcut_zero, add.rescale_shortcut);
+}
+
+/// The terms of the values from `first` on.
+#[inline(never)]
+fn fill(terms: &mut [i32], first: i32, factor: Requant) {
+    #[cfg(residual_kernels = "mve")]
+    if let Some(fast) = Rescale::new(factor.mult, factor.shift, 0)
+        && crate::arch::mve::terms(first, fast, terms)
+    {
+        return;
     }
-    for (i, term) in second.iter_mut().enumerate() {
-        *term = scaled(add.rescale_shortcut, i32::from(i as u8 as i8) - shortcut_zero) << 1;
+    for (value, term) in (first..).zip(terms) {
+        *term = scaled(factor, value) << TERM_BITS;
     }
 }
 

@@ -49,7 +49,7 @@ pub const BOARDS: [Board; 6] = [
         machine: "mps3-an547",
         target: "thumbv8m.main-none-eabihf",
         flags: "-C target-cpu=cortex-m55",
-        opt_level: "3",
+        opt_level: "s",
         kernels: "mve",
     },
     Board {

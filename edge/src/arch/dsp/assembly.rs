@@ -2,6 +2,8 @@
 
 use core::arch::naked_asm;
 
+use super::finish::{Task, finish};
+
 /// One channel, four inputs of four pixels: 11 more instructions per further four pixels.
 macro_rules! half {
     ($weights:literal, $a:literal $b:literal $c:literal $d:literal) => {
@@ -58,69 +60,6 @@ macro_rules! quad8 {
     };
 }
 
-/// What [`dot8`] starts from and does with its sums. It reads these words in order.
-#[repr(C)]
-pub(super) struct Task {
-    pub bias: i32,
-    pub mult: i32,
-    pub half: i32,
-    pub shift: u32,
-    pub stride: usize,
-    /// where the first pixel's byte is stored; NULL: nowhere
-    pub y: *mut i8,
-    /// tables of the addition, or NULL
-    pub conv_table: *const i32,
-    pub shortcut_table: *const i32,
-    pub sum_shift: u32,
-    pub sum_mult: i32,
-    pub sum_half: i32,
-    pub sums: [i32; 8],
-}
-
-/// Rescales and saturates `$y`, a sum; `$t` is scratch.
-macro_rules! rescale {
-    ($y:literal, $t:literal, $mult:literal, $half:literal, $shift:literal, $saturate:literal) => {
-        concat!(
-            "smmulr ",
-            $t,
-            ", ",
-            $y,
-            ", ",
-            $mult,
-            "\n",
-            "smmlar ",
-            $y,
-            ", ",
-            $y,
-            ", ",
-            $mult,
-            ", ",
-            $half,
-            "\n",
-            "add ",
-            $y,
-            ", ",
-            $y,
-            ", ",
-            $t,
-            ", asr #31\n",
-            "asr ",
-            $y,
-            ", ",
-            $y,
-            ", ",
-            $shift,
-            "\n",
-            $saturate,
-            " ",
-            $y,
-            ", #8, ",
-            $y,
-            "\n",
-        )
-    };
-}
-
 /// Adds `sum_k w[k] x[p][k]` to the bias for 8 pixels, 27 instructions for 32 products, and stores the
 /// sums in the task; where it has a `y`, also as bytes there, added to what is there if it has tables.
 ///
@@ -163,46 +102,8 @@ pub(super) unsafe extern "C" fn dot8(weights: *const i8, x: *const u32, task: &m
          cmp r1, r2
          bne 2b
          pop {{r2, r3}}
-         add r0, r2, #44
-         stm r0, {{r4-r11}}
-         adds r2, #4
-         ldm r2!, {{r4-r8}}
-         cmp r8, #0
-         beq 6f
-         ldr r9, [r2]
-         cmp r9, #0
-         bne 5f
-         add lr, r0, #32
-         4:
-         ldrd r1, r3, [r0], #8
-         lsls r1, r1, #1
-         lsls r3, r3, #1",
-        rescale!("r1", "r2", "r4", "r5", "r6", "ssat"),
-        "strb r1, [r8]\n",
-        rescale!("r3", "r2", "r4", "r5", "r6", "ssat"),
-        "strb r3, [r8, r7]
-         add r8, r8, r7, lsl #1
-         cmp r0, lr
-         bne 4b
-         pop {{r4-r11, pc}}
-         5:
-         ldm r2, {{r9-r12, lr}}
-         add r2, r0, #32
-         7:
-         ldr r1, [r0], #4
-         lsls r1, r1, #1",
-        rescale!("r1", "r3", "r4", "r5", "r6", "usat"),
-        "ldrb r3, [r8]
-         ldr r1, [r9, r1, lsl #2]
-         ldr r3, [r10, r3, lsl #2]
-         adds r1, r1, r3",
-        rescale!("r1", "r3", "r12", "lr", "r11", "ssat"),
-        "strb r1, [r8]
-         add r8, r7
-         cmp r0, r2
-         bne 7b
-         6:
-         pop {{r4-r11, pc}}",
+         b {finish}",
+        finish = sym finish,
     )
 }
 

@@ -15,8 +15,10 @@ macro_rules! cpu {
 }
 
 mod assembly;
+mod finish;
 mod output;
 mod transform;
+mod window;
 
 pub use output::Finish;
 pub use transform::{input_of_quad, weights_of_quad};
@@ -57,9 +59,14 @@ pub fn dot4(weights: &[i8], x: &[u32], bias: i32) -> [i32; 4] {
     acc
 }
 
+/// Whether [`Eight::window`] has a kernel for so many channels.
+pub fn has_window(channels: usize) -> bool {
+    matches!(channels, 16 | 32 | 64)
+}
+
 /// Sums of 8 pixels, and how they become bytes.
 pub struct Eight<'t> {
-    task: assembly::Task,
+    task: finish::Task,
     tables: PhantomData<&'t [i32]>,
 }
 
@@ -73,7 +80,7 @@ impl<'t> Eight<'t> {
             sum.map_or((0, 0, 0), |s| (s.rescale.shift, s.rescale.mult, s.rescale.half));
         let y = core::ptr::null_mut();
         let (bias, mult, half, shift, sums) = (0, 0, 0, 0, [0; 8]);
-        let task = assembly::Task {
+        let task = finish::Task {
             bias,
             mult,
             half,
@@ -100,6 +107,28 @@ impl<'t> Eight<'t> {
             unsafe { assembly::dot8(weights.as_ptr(), x.start, &mut self.task, x.end) };
         }
         &mut self.task.sums
+    }
+
+    /// As [`Eight::store`] for a 3x3 window over ten columns, interleaved for each of three rows; for the numbers of
+    /// channels that [`has_window`].
+    pub fn window(&mut self, weights: &[i8], x: &[u32], bias: i32, rescale: &Rescale, y: &mut [i8]) -> bool {
+        let kernel = match weights.len() / 9 {
+            16 => window::window16,
+            32 => window::window32,
+            64 => window::window64,
+            _ => return false,
+        };
+        let task = &mut self.task;
+        let Some(x) = x.get(..weights.len() / 9 * 15).map(<[u32]>::as_ptr_range) else { return false };
+        if y.len() <= task.stride.saturating_mul(7) {
+            return false;
+        }
+        (task.bias, task.mult, task.half, task.shift) = (bias, rescale.mult, rescale.half, rescale.shift);
+        task.y = y.as_mut_ptr();
+        // SAFETY: `weights` holds nine times the channels and `x` 15 times as many words; the last output, at
+        // `7 stride`, is inside `y`; the tables, if any, are arrays of 256.
+        unsafe { kernel(weights.as_ptr(), x.start, task, x.end) };
+        true
     }
 
     /// As [`Eight::sums`], rescaled and stored at multiples of the stride in `y`; with a sum, the bytes there

@@ -1,303 +1,408 @@
-//! The loops. Accumulators of VMLADAV are even registers, so pointers are odd ones. Loops that end in LETP
-//! predicate their last turn: lanes beyond the end read as 0 and are not stored.
+//! The convolutions. Accumulators of VMLADAV are the even registers, so what moves on is in odd ones. VLDM loads
+//! up to seven vectors at once, whatever lies one behind the other; that is why windows are laid out anew.
 
 use core::arch::naked_asm;
 
-use super::Finish;
-
-/// Module-level assembly does not inherit `-C target-cpu`.
-macro_rules! cpu {
-    () => {
-        ".cpu cortex-m55"
-    };
-}
-
-/// # Safety
-/// `weights` is readable for `len` bytes.
-#[unsafe(naked)]
-pub(super) unsafe extern "C" fn sum_of(weights: *const i8, len: usize) -> i32 {
-    naked_asm!(
-        cpu!(),
-        "push {{r7, lr}}
-         movs r2, #0
-         cbz r1, 3f
-         dlstp.8 lr, r1
-         2:
-         vldrb.u8 q0, [r0], #16
-         vaddva.s8 r2, q0
-         letp lr, 2b
-         3:
-         mov r0, r2
-         pop {{r7, pc}}",
-    )
-}
-
-/// # Safety
-/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
-#[unsafe(naked)]
-pub(super) unsafe extern "C" fn copy(from: *const i8, to: *mut i8, len: usize) {
-    naked_asm!(
-        cpu!(),
-        "push {{r7, lr}}
-         cbz r2, 3f
-         dlstp.8 lr, r2
-         2:
-         vldrb.u8 q0, [r0], #16
-         vstrb.8 q0, [r1], #16
-         letp lr, 2b
-         3:
-         pop {{r7, pc}}",
-    )
-}
-
-/// # Safety
-/// The pointers, two to weights and three to pixels, are readable for `len` bytes; `sums` is writable for 8
-/// words, of which 0 to 2 and 4 to 6 are written.
-#[unsafe(naked)]
-pub(super) unsafe extern "C" fn dot_2x3(pointers: &[*const i8; 5], len: usize, sums: *mut i32) {
-    naked_asm!(
-        cpu!(),
-        "push {{r2, r4-r11, lr}}
-         vpush {{d8-d9}}
-         mov r11, r1
-         ldrd r3, r5, [r0]
-         ldrd r1, r7, [r0, #8]
-         ldr r9, [r0, #16]
-         movs r0, #0
-         movs r2, #0
-         movs r4, #0
-         movs r6, #0
-         mov r8, r0
-         mov r10, r0
-         cmp r11, #0
-         beq 3f
-         dlstp.8 lr, r11
-         2:
-         vldrb.u8 q0, [r3], #16
-         vldrb.u8 q2, [r1], #16
-         vldrb.u8 q1, [r5], #16
-         vmladava.s8 r0, q0, q2
-         vldrb.u8 q3, [r7], #16
-         vmladava.s8 r6, q1, q2
-         vldrb.u8 q4, [r9], #16
-         vmladava.s8 r2, q0, q3
-         vmladava.s8 r8, q1, q3
-         vmladava.s8 r4, q0, q4
-         vmladava.s8 r10, q1, q4
-         letp lr, 2b
-         3:
-         vpop {{d8-d9}}
-         pop {{r12}}
-         str r0, [r12]
-         strd r2, r4, [r12, #4]
-         str r6, [r12, #16]
-         strd r8, r10, [r12, #20]
-         pop {{r4-r11, pc}}",
-    )
-}
-
-/// What the `window` kernels work on; they read these words in order.
+/// What [`windows`] and its like do. They read, and move on, these words in order.
 #[repr(C)]
-pub(super) struct Window {
-    pub rows: [*const i32; 3],
-    pub weights: [*const i32; 2],
-    pub sums: [*mut i32; 2],
-    /// bytes from a row's first pixel to the end of the sums' pixels
-    pub end: usize,
+pub(super) struct Task {
+    /// what accumulators start from
+    pub zeros: [i32; 8],
+    /// the strips of a window's rows
+    pub rows: [*const i8; 3],
+    /// of the first channel
+    pub weights: *const i8,
+    /// of 16 inputs
+    pub chunks: usize,
+    pub channel: *const [i32; 4],
+    pub channels_end: *const [i32; 4],
+    /// where the first block of a channel is stored
+    pub y: *mut i8,
+    /// bytes from a block to the next
+    pub step: usize,
+    /// where a block behind the last would be
+    pub y_end: *mut i8,
+    /// bytes of all blocks
+    pub extent: usize,
+    /// its middle, for 0
+    pub conv_table: *const i32,
+    pub shortcut_table: *const i32,
+    pub sum_mult: i32,
+    pub sum_half: i32,
+    pub sum_shift: i32,
+    /// bytes from a pixel to the next
+    pub stride: usize,
+    /// where sums are stored instead of bytes, or NULL
+    pub sums: *mut i32,
+    /// of the 8 pixels of a block
+    pub offsets: [u16; 8],
+    /// of every second one
+    pub even_offsets: [u32; 4],
+    /// places of a patch, and bytes of weights behind the last chunk of each
+    pub lines: usize,
+    pub tail: usize,
 }
 
-/// Eight dot products: pixels in four registers, weights of two channels in q6 and q7.
-macro_rules! products {
-    ($op:literal, $a:literal $b:literal $c:literal $d:literal) => {
+/// Eight dot products with the weights in `$w`: of even pixels first.
+macro_rules! eight {
+    ($w:literal, $a:literal $b:literal $c:literal $d:literal $e:literal $f:literal $g:literal) => {
         concat!(
-            $op, " r0, ", $a, ", q6\n", $op, " r8, ", $a, ", q7\n", $op, " r2, ", $b, ", q6\n", $op, " r10, ", $b,
-            ", q7\n", $op, " r4, ", $c, ", q6\n", $op, " r12, ", $c, ", q7\n", $op, " r6, ", $d, ", q6\n", $op,
-            " lr, ", $d, ", q7\n",
+            "vmladava.s8 r0, ",
+            $a,
+            ", ",
+            $w,
+            "\nvmladava.s8 r8, ",
+            $b,
+            ", ",
+            $w,
+            "\nvmladava.s8 r2, ",
+            $c,
+            ", ",
+            $w,
+            "\nvmladava.s8 r10, ",
+            $d,
+            ", ",
+            $w,
+            "\nvmladava.s8 r4, ",
+            $e,
+            ", ",
+            $w,
+            "\nvmladava.s8 r12, ",
+            $f,
+            ", ",
+            $w,
+            "\nvmladava.s8 r6, ",
+            $g,
+            ", ",
+            $w,
+            "\n",
         )
     };
 }
 
-/// One row of the window, 16 channels: six pixels, three taps, two channels. r1, r3 and r5 move on.
+/// Products of one pixel with the three taps in q5 to q7, for the outputs that have it in their window.
 macro_rules! taps {
-    ($first:literal) => {
-        concat!(
-            "vldrw.u32 q0, [r1], #16
-             vldrw.u32 q6, [r3], #16
-             vldrw.u32 q7, [r5], #16
-             vldrw.u32 q1, [r1, #{c}-16]
-             vldrw.u32 q2, [r1, #2*{c}-16]
-             vldrw.u32 q3, [r1, #3*{c}-16]
-",
-            products!($first, "q0" "q1" "q2" "q3"),
-            "vldrw.u32 q6, [r3, #{c}-16]
-             vldrw.u32 q7, [r5, #{c}-16]
-             vldrw.u32 q4, [r1, #4*{c}-16]
-",
-            products!("vmladava.s8", "q1" "q2" "q3" "q4"),
-            "vldrw.u32 q6, [r3, #2*{c}-16]
-             vldrw.u32 q7, [r5, #2*{c}-16]
-             vldrw.u32 q5, [r1, #5*{c}-16]
-",
-            products!("vmladava.s8", "q2" "q3" "q4" "q5"),
-        )
+    ($x:literal, $($acc:literal $w:literal),+) => {
+        concat!($("vmladava.s8 ", $acc, ", ", $x, ", ", $w, "\n"),+)
     };
 }
 
-/// The pixels of row `$row` of the window; weights from the row before on to this one.
+/// One row of the window for 8 outputs and 16 inputs: 3 loads, 24 instructions for 384 products.
 macro_rules! row {
-    (0) => {
-        "ldr r1, [r11]
-         ldrd r3, r5, [r11, #12]
-         add r1, r1, r9
-"
-    };
     ($row:literal) => {
         concat!(
-            "ldr r1, [r11, #4*",
-            $row,
-            "]
-             adds r3, #2*{c}
-             adds r5, #2*{c}
-             add r1, r1, r9
-"
+            "vldmia r1!, {{d10-d15}}\nvldmia ", $row, "!, {{d0-d9}}\n",
+            taps!("q0", "r0" "q5"),
+            taps!("q1", "r8" "q5", "r0" "q6"),
+            taps!("q2", "r2" "q5", "r8" "q6", "r0" "q7"),
+            taps!("q3", "r10" "q5", "r2" "q6", "r8" "q7"),
+            taps!("q4", "r4" "q5", "r10" "q6", "r2" "q7"),
+            "vldmia ", $row, "!, {{d0-d9}}\n",
+            taps!("q0", "r12" "q5", "r4" "q6", "r10" "q7"),
+            taps!("q1", "r6" "q5", "r12" "q6", "r4" "q7"),
+            taps!("q2", "lr" "q5", "r6" "q6", "r12" "q7"),
+            taps!("q3", "lr" "q6", "r6" "q7"),
+            taps!("q4", "lr" "q7"),
         )
     };
 }
 
-/// The rest of the row's channels.
-macro_rules! rest {
-    (1) => {
-        ""
-    };
-    ($chunks:literal $more:literal) => {
-        concat!("mov r7, #", $chunks, "-", $more, "\n6:\n", taps!("vmladava.s8"), "subs r7, #1\nbne 6b\n")
+/// Rescales the sums `$x` into the highest bytes of `$y`, saturating, by the factor, half and shift in these
+/// registers: what a product's sign takes away, its sum's does as well.
+macro_rules! rescale {
+    ($x0:literal $x1:literal, $y0:literal $y1:literal, $mult:literal $half:literal $shift:literal) => {
+        concat!(
+            "vshr.s32 ",
+            $y0,
+            ", ",
+            $x0,
+            ", #31\nvshr.s32 ",
+            $y1,
+            ", ",
+            $x1,
+            ", #31\n",
+            "vqrdmlah.s32 ",
+            $y0,
+            ", ",
+            $x0,
+            ", ",
+            $mult,
+            "\nvqrdmlah.s32 ",
+            $y1,
+            ", ",
+            $x1,
+            ", ",
+            $mult,
+            "\n",
+            "vadd.i32 ",
+            $y0,
+            ", ",
+            $y0,
+            ", ",
+            $half,
+            "\nvadd.i32 ",
+            $y1,
+            ", ",
+            $y1,
+            ", ",
+            $half,
+            "\n",
+            "vqshl.s32 ",
+            $y0,
+            ", ",
+            $shift,
+            "\nvqshl.s32 ",
+            $y1,
+            ", ",
+            $shift,
+            "\n",
+        )
     };
 }
 
-macro_rules! window {
-    ($name:ident, $c:literal, $first:expr, $next:expr) => {
+/// The sums of a block, on the stack, rescaled: even pixels in q2, odd ones in q3.
+macro_rules! rescaled {
+    () => {
+        concat!(
+            "ldr r9, [r11, #52]
+             stm sp, {{r0, r2, r4, r6, r8, r10, r12, lr}}
+             vldmia sp, {{d0-d3}}
+             ldm r9, {{r0, r2, r4, r6}}
+             vadd.i32 q0, q0, r0
+             vadd.i32 q1, q1, r0
+",
+            rescale!("q0" "q1", "q2" "q3", "r2" "r4" "r6"),
+        )
+    };
+}
+
+/// Stores the highest bytes of q2 and q3 and moves on to the next block; whether there is one. r8 is its place.
+macro_rules! stored {
+    () => {
+        "vshr.u32 q3, q3, #8
+         vldrh.u16 q0, [r11, #104]
+         add r9, r11, #60
+         vsri.32 q3, q2, #24
+         ldm r9, {{r8, r10, r12}}
+         vstrb.16 q3, [r8, q0]
+         add r8, r8, r10
+         str r8, [r9]
+         cmp r8, r12
+"
+    };
+}
+
+/// Adds the highest bytes of q2 and q3 to the shortcut's bytes, into the highest bytes of q2 and q3.
+macro_rules! added {
+    () => {
+        concat!(
+            "ldr r8, [r11, #60]
+             vshr.s32 q2, q2, #24
+             add r9, r11, #76
+             vldrw.u32 q7, [r11, #120]
+             vshr.s32 q3, q3, #24
+             ldm r9, {{r0, r2, r4, r6, r10, r12}}
+             vldrb.u32 q4, [r8, q7]
+             add r12, r12, r8
+             vldrb.u32 q5, [r12, q7]
+             vldrw.u32 q0, [r0, q2, uxtw #2]
+             vldrw.u32 q1, [r0, q3, uxtw #2]
+             vldrw.u32 q2, [r2, q4, uxtw #2]
+             vldrw.u32 q3, [r2, q5, uxtw #2]
+             vadd.i32 q0, q0, q2
+             vadd.i32 q1, q1, q3
+",
+            rescale!("q0" "q1", "q2" "q3", "r4" "r6" "r10"),
+        )
+    };
+}
+
+/// Begins a kernel: r11 is the task, 8 words on the stack are free.
+macro_rules! enter {
+    () => {
+        "push {{r4-r11, lr}}
+         vpush {{d8-d15}}
+         sub sp, #36
+         mov r11, r0
+"
+    };
+}
+
+macro_rules! leave {
+    () => {
+        "add sp, #36
+         vpop {{d8-d15}}
+         pop {{r4-r11, pc}}
+"
+    };
+}
+
+/// Moves on to the next channel; whether there is one. r1 is at its weights.
+macro_rules! next_channel {
+    () => {
+        "add r9, r11, #52
+         ldm r9, {{r0, r2, r4, r6, r8, r10}}
+         adds r0, #16
+         adds r8, #1
+         sub r4, r8, r10
+         str r1, [r11, #44]
+         str r8, [r11, #68]
+         str r4, [r11, #60]
+         str r0, [r9]
+         cmp r0, r2
+"
+    };
+}
+
+macro_rules! windows {
+    ($name:ident, $finish:expr) => {
+        /// 3x3 windows of stride 1, 8 outputs at a time, for all channels of a task.
+        ///
         /// # Safety
-        /// With `n = end / C`, a positive multiple of 4: rows are readable for `n + 2` pixels of `C` bytes,
-        /// weights for `9 C` bytes, sums are writable for `n` words; all are aligned to words.
+        /// Of `blocks = extent / step > 0`: strips are readable for `160 blocks chunks` bytes, weights for
+        /// `144 chunks` bytes of every channel, all aligned to words; channels from `channel` to
+        /// `channels_end`, at least one, are readable. Bytes at `offsets` from all blocks of all channels,
+        /// one byte apart, are writable; with an addition they are readable, `even_offsets` are those of even
+        /// pixels, odd ones a stride further, and both tables hold 256 words.
         #[unsafe(naked)]
-        pub(super) unsafe extern "C" fn $name(task: &mut Window) {
+        pub(super) unsafe extern "C" fn $name(task: &mut Task) {
             naked_asm!(
                 cpu!(),
-                "push {{r4-r11, lr}}
-                 vpush {{d8-d15}}
-                 mov r11, r0
-                 movs r0, #0
-                 mov r9, r0
-                 2:",
-                row!(0),
-                taps!("vmladav.s8"),
-                $first,
-                row!("1"),
-                $next,
-                row!("2"),
-                $next,
-                "ldrd r1, r3, [r11, #20]
-                 stm r1!, {{r0, r2, r4, r6}}
-                 stm r3!, {{r8, r10, r12, lr}}
-                 strd r1, r3, [r11, #20]
-                 ldr r5, [r11, #28]
-                 add r9, r9, #4*{c}
-                 cmp r9, r5
-                 bne 2b
-                 vpop {{d8-d15}}
-                 pop {{r4-r11, pc}}",
-                c = const $c,
+                enter!(),
+                "1:
+                 ldrd r3, r5, [r11, #32]
+                 ldr r7, [r11, #40]
+                 2:
+                 ldrd r1, r9, [r11, #44]
+                 ldm r11, {{r0, r2, r4, r6, r8, r10, r12, lr}}
+                 3:",
+                row!("r3"),
+                row!("r5"),
+                row!("r7"),
+                "subs r9, r9, #1
+                 bne.w 3b",
+                rescaled!(),
+                $finish,
+                stored!(),
+                "bne.w 2b",
+                next_channel!(),
+                "bne.w 1b",
+                leave!(),
             )
         }
     };
 }
 
-window!(window16, 16, rest!(1), taps!("vmladava.s8"));
-window!(window32, 32, taps!("vmladava.s8"), concat!(taps!("vmladava.s8"), taps!("vmladava.s8")));
-window!(window64, 64, rest!("4" "1"), rest!("4" "0"));
+windows!(windows, "");
+windows!(windows_sum, added!());
 
-/// Rescales q0, or half of it with `vrmulh`, by the factor, half and shift in these registers.
-macro_rules! rescale {
-    ($multiply:literal $mult:literal $half:literal $shift:literal) => {
+/// Products of the next 16 bytes of 8 pixels with the weights in q7.
+macro_rules! chunk {
+    () => {
         concat!(
-            $multiply,
-            ".s32 q0, q0, ",
-            $mult,
-            "\nvshr.s32 q2, q0, #31\nvadd.i32 q0, q0, ",
-            $half,
-            "\nvadd.i32 q0, q0, q2\nvshl.s32 q0, ",
-            $shift,
-            "\n"
+            "vldmia r3!, {{d0-d13}}\n",
+            eight!("q7", "q0" "q1" "q2" "q3" "q4" "q5" "q6"),
+            "vldrw.u32 q0, [r3], #16\nvmladava.s8 lr, q0, q7\n",
         )
     };
 }
 
+/// Any windows of 8 outputs, collected, for all channels of a task: lines of `chunks` whole chunks and a
+/// `tail`, which takes up a whole one. Where the task has a place for sums, it has one channel only.
+///
 /// # Safety
-/// `sums` is readable for `count` words, `y` writable at multiples of the stride below `count`; `count > 0`.
+/// The first of `rows` is readable for 128 bytes a chunk of every line and aligned to words, weights for the
+/// bytes of all lines of every channel; the rest is as for [`windows`], with `extent = step > 0`, and an
+/// addition where there are tables. `sums` is NULL or writable for 8 words.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn store(sums: *const i32, y: *mut i8, count: usize, finish: &Finish<'_>) {
+pub(super) unsafe extern "C" fn patch(task: &mut Task) {
     naked_asm!(
         cpu!(),
-        "push {{r4-r8, lr}}
-         ldm r3, {{r3-r7}}
-         mov r12, #0
-         vidup.u32 q1, r12, #1
-         vmul.i32 q1, q1, r7
-         lsl r7, r7, #2
-         dlstp.32 lr, r2
+        enter!(),
+        "ldr r1, [r11, #44]
+         1:
+         ldr r3, [r11, #32]
+         ldr r7, [r11, #136]
+         ldm r11, {{r0, r2, r4, r6, r8, r10, r12, lr}}
          2:
-         vldrw.u32 q0, [r0], #16
-         vadd.i32 q0, q0, r3",
-        rescale!("vqrdmulh" "r4" "r5" "r6"),
-        "vqmovnb.s32 q0, q0
-         vqmovnb.s16 q0, q0
-         vstrb.32 q0, [r1, q1]
-         add r1, r1, r7
-         letp lr, 2b
-         pop {{r4-r8, pc}}",
+         ldr r5, [r11, #48]
+         cbz r5, 4f
+         3:
+         vldrb.u8 q7, [r1], #16",
+        chunk!(),
+        "subs r5, #1
+         bne 3b
+         4:
+         ldr r9, [r11, #140]
+         cmp r9, #0
+         beq 5f
+         vctp.8 r9
+         vpst
+         vldrbt.u8 q7, [r1]
+         add r1, r9",
+        chunk!(),
+        "5:
+         subs r7, #1
+         bne 2b
+         ldr r9, [r11, #100]
+         cmp r9, #0
+         bne 8f",
+        rescaled!(),
+        "ldr r9, [r11, #76]
+         cmp r9, #0
+         beq 6f",
+        added!(),
+        "6:",
+        stored!(),
+        next_channel!(),
+        "bne.w 1b
+         b 9f
+         8:
+         stm r9, {{r0, r2, r4, r6, r8, r10, r12, lr}}
+         9:",
+        leave!(),
     )
 }
 
-/// As [`store`], adding to the shortcut's bytes in `y`.
+/// Products with the weights in q5 to q7 of the next five of 24 pixels, or as many as there are.
+macro_rules! some {
+    ($last:literal, $($acc:literal $x:literal $w:literal),+) => {
+        concat!("vldmia r3!, {{d0-", $last, "}}\n", $("vmladava.s8 ", $acc, ", ", $x, ", ", $w, "\n"),+)
+    };
+}
+
+/// As [`patch`] for whole chunks, `3 chunks` of them: 6 loads, 24 instructions for 384 products.
 ///
 /// # Safety
-/// As for [`store`]; `y` is readable too, and both tables hold 256 words.
+/// As for [`patch`] with one line of `3 chunks` chunks and no place for sums; weights are aligned to words.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn store_sum(sums: *const i32, y: *mut i8, count: usize, finish: &Finish<'_>) {
+pub(super) unsafe extern "C" fn threes(task: &mut Task) {
     naked_asm!(
         cpu!(),
-        "push {{r3-r11, lr}}
-         vpush {{d8-d13}}
-         mov r12, #0
-         vidup.u32 q1, r12, #1
-         vmov.i32 q3, #0
-         vmov.i32 q4, #255
-         mov lr, r2
-         ldm r3!, {{r2, r4-r11}}
-         ldr r12, [r3]
-         vdup.32 q6, r10
-         vmul.i32 q1, q1, r7
-         lsl r7, r7, #2
-         mov r3, r2
-         // twice the sum is in the tables, so its product is not doubled
-         dlstp.32 lr, lr
-         2:
-         vldrw.u32 q0, [r0], #16
-         vadd.i32 q0, q0, r3",
-        rescale!("vqrdmulh" "r4" "r5" "r6"),
-        "vmax.s32 q0, q0, q3
-         vmin.s32 q0, q0, q4
-         vldrb.u32 q5, [r1, q1]
-         vldrw.u32 q2, [r8, q0, uxtw #2]
-         vldrw.u32 q0, [r9, q5, uxtw #2]
-         vadd.i32 q0, q0, q2",
-        rescale!("vrmulh" "q6" "r11" "r12"),
-        "vqmovnb.s32 q0, q0
-         vqmovnb.s16 q0, q0
-         vstrb.32 q0, [r1, q1]
-         add r1, r1, r7
-         letp lr, 2b
-         vpop {{d8-d13}}
-         pop {{r3-r11, pc}}",
+        enter!(),
+        "ldr r1, [r11, #44]
+         1:
+         ldr r3, [r11, #32]
+         ldr r9, [r11, #48]
+         ldm r11, {{r0, r2, r4, r6, r8, r10, r12, lr}}
+         3:
+         vldmia r1!, {{d10-d15}}",
+        some!("d9", "r0" "q0" "q5", "r8" "q1" "q5", "r2" "q2" "q5", "r10" "q3" "q5", "r4" "q4" "q5"),
+        some!("d9", "r12" "q0" "q5", "r6" "q1" "q5", "lr" "q2" "q5", "r0" "q3" "q6", "r8" "q4" "q6"),
+        some!("d9", "r2" "q0" "q6", "r10" "q1" "q6", "r4" "q2" "q6", "r12" "q3" "q6", "r6" "q4" "q6"),
+        some!("d9", "lr" "q0" "q6", "r0" "q1" "q7", "r8" "q2" "q7", "r2" "q3" "q7", "r10" "q4" "q7"),
+        some!("d7", "r4" "q0" "q7", "r12" "q1" "q7", "r6" "q2" "q7", "lr" "q3" "q7"),
+        "subs r9, r9, #1
+         bne.w 3b",
+        rescaled!(),
+        "ldr r9, [r11, #76]
+         cmp r9, #0
+         beq 6f",
+        added!(),
+        "6:",
+        stored!(),
+        next_channel!(),
+        "bne.w 1b",
+        leave!(),
     )
 }
