@@ -53,6 +53,7 @@ fn required<M: Mode>(view: &View<'_>) -> usize {
 
 /// Whether an inference is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Progress {
     /// call [`Engine::step`] again
     Busy,
@@ -62,6 +63,7 @@ pub enum Progress {
 
 /// The network's output: one int8 a class.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Output<'e> {
     /// quantized scores
     pub values: &'e [i8],
