@@ -101,3 +101,21 @@ fn region(memory: &str, name: &str) -> Option<usize> {
     };
     digits.parse::<usize>().ok()?.checked_mul(unit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::region;
+
+    #[test]
+    fn regions_are_read_as_linkers_read_them() {
+        let memory =
+            "MEMORY {\n  /* RAM here */\n  FLASH : ORIGIN = 0x0, LENGTH = 1M\n  RAM (rwx): ORIGIN = 1, LENGTH=128K\n}";
+        assert_eq!((region(memory, "FLASH"), region(memory, "RAM")), (Some(1 << 20), Some(128 << 10)));
+        for wrong in ["", "RAM", "RAM : LENGTH = ", "RAM : LENGTH = 1", "RAM : LENGTH = 1G", "RAM : LENGTH = K"] {
+            assert_eq!(region(wrong, "RAM"), None, "{wrong}");
+        }
+        for memory in [include_str!("../../nrf52840/memory.x"), include_str!("../../stm32f4/memory/stm32f411.x")] {
+            assert!(region(memory, "RAM").is_some() && region(memory, "FLASH").is_some());
+        }
+    }
+}
