@@ -17,12 +17,52 @@ use crate::plan::Executor;
 /// The work of one layer: a call for every band.
 type Job<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync + 'a);
 
-/// Ticket: `epoch << 32 | bands << 16 | next`. Adding 1 takes a band.
-const NEXT: u64 = 0xFFFF;
-const FINISHED: u64 = u64::MAX;
+/// The open layer: its number, its bands, and how many of them were taken from the front and from the back.
+///
+/// Half of the threads take bands from the front and half from the back: layer after layer, a thread then finds most of
+/// what it reads in its own cache.
+#[derive(Clone, Copy)]
+struct Ticket(u64);
 
-fn bands(ticket: u64) -> u64 {
-    (ticket >> 16) & 0xFFFF
+impl Ticket {
+    const FINISHED: Ticket = Ticket(u64::MAX);
+    const BITS: u32 = 14;
+    const MASK: u64 = (1 << Self::BITS) - 1;
+    /// Most bands of a layer.
+    const MAX: usize = Self::MASK as usize;
+
+    const fn open(layer: u64, bands: u64) -> Self {
+        Ticket((layer << (3 * Self::BITS)) | (bands << (2 * Self::BITS)))
+    }
+
+    const fn bands(self) -> u64 {
+        (self.0 >> (2 * Self::BITS)) & Self::MASK
+    }
+
+    const fn front(self) -> u64 {
+        self.0 & Self::MASK
+    }
+
+    const fn back(self) -> u64 {
+        (self.0 >> Self::BITS) & Self::MASK
+    }
+
+    /// The ticket of the next layer; never [`Ticket::FINISHED`].
+    const fn next(self, bands: usize) -> Self {
+        let layer = (self.0 >> (3 * Self::BITS)) + 1;
+        Self::open(layer & ((1 << (63 - 3 * Self::BITS)) - 1), bands as u64)
+    }
+
+    /// A band for thread `who`, and the ticket without it.
+    const fn take(self, who: usize) -> Option<(usize, Self)> {
+        if self.0 == u64::MAX || self.front() + self.back() >= self.bands() {
+            None
+        } else if who.is_multiple_of(2) {
+            Some((self.front() as usize, Ticket(self.0 + 1)))
+        } else {
+            Some(((self.bands() - 1 - self.back()) as usize, Ticket(self.0 + (1 << Self::BITS))))
+        }
+    }
 }
 
 /// What leader and helpers share during one run.
@@ -56,22 +96,19 @@ impl<'s> Team<'s> {
         })
     }
 
-    /// Takes a band of the open layer and runs it.
-    fn take(&self, scratch: &mut [f32]) -> bool {
-        let ticket = self.ticket.load(Ordering::Acquire);
-        let next = ticket & NEXT;
+    /// Takes a band of the open layer and runs it, as thread `who`.
+    fn take(&self, who: usize, scratch: &mut [f32]) -> bool {
+        let ticket = Ticket(self.ticket.load(Ordering::Acquire));
+        let Some((band, less)) = ticket.take(who) else { return false };
         // Not a plain addition: it could turn a ticket that has just become `FINISHED` into another.
-        if ticket == FINISHED
-            || next >= bands(ticket)
-            || self.ticket.compare_exchange(ticket, ticket + 1, Ordering::AcqRel, Ordering::Relaxed).is_err()
-        {
+        if self.ticket.compare_exchange(ticket.0, less.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;
         }
         // SAFETY: this band of the open layer is ours and not done, so the leader waits in
         // `for_each`: the job is alive and nobody writes the cell.
         if let Some(job) = unsafe { *self.job.get() } {
             let whole = AbortOnUnwind;
-            job(next as usize, scratch);
+            job(band, scratch);
             core::mem::forget(whole);
         }
         self.done.fetch_add(1, Ordering::Release);
@@ -82,8 +119,8 @@ impl<'s> Team<'s> {
         let Ok(mut scratch) = self.scratch[worker].lock() else { return };
         let _flush = FlushDenormals::new();
         let mut patience = Patience::default();
-        while self.ticket.load(Ordering::Relaxed) != FINISHED {
-            if self.take(scratch.as_mut_slice()) { patience = Patience::default() } else { patience.wait() }
+        while self.ticket.load(Ordering::Relaxed) != Ticket::FINISHED.0 {
+            if self.take(worker, scratch.as_mut_slice()) { patience = Patience::default() } else { patience.wait() }
         }
     }
 }
@@ -93,7 +130,7 @@ pub struct Leader<'t, 's>(&'t Team<'s>);
 
 impl Drop for Leader<'_, '_> {
     fn drop(&mut self) {
-        self.0.ticket.store(FINISHED, Ordering::Release);
+        self.0.ticket.store(Ticket::FINISHED.0, Ordering::Release);
     }
 }
 
@@ -102,7 +139,7 @@ impl Executor for Leader<'_, '_> {
         let team = self.0;
         let Ok(mut scratch) = team.scratch[0].lock() else { return };
         let scratch = scratch.as_mut_slice();
-        if n <= 1 || n as u64 >= NEXT {
+        if n <= 1 || n > Ticket::MAX {
             return (0..n).for_each(|i| band(i, scratch));
         }
         // SAFETY: only the lifetime changes. The job is called for bands of this ticket only, and this
@@ -111,11 +148,11 @@ impl Executor for Leader<'_, '_> {
         // SAFETY: every band of the ticket before is done, so nobody reads the cell now.
         unsafe { *team.job.get() = Some(job) };
         team.done.store(0, Ordering::Relaxed);
-        let epoch = ((team.ticket.load(Ordering::Relaxed) >> 32) + 1) & 0x7FFF_FFFF;
-        team.ticket.store((epoch << 32) | ((n as u64) << 16), Ordering::Release);
+        let ticket = Ticket(team.ticket.load(Ordering::Relaxed)).next(n);
+        team.ticket.store(ticket.0, Ordering::Release);
         let mut patience = Patience::default();
         while team.done.load(Ordering::Acquire) < n {
-            if !team.take(scratch) {
+            if !team.take(0, scratch) {
                 patience.wait();
             }
         }
@@ -144,5 +181,29 @@ impl Patience {
         } else {
             std::thread::yield_now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ticket;
+
+    #[test]
+    fn a_ticket_gives_every_band_once_from_both_ends_and_never_ends_by_itself() {
+        for bands in [1, 2, 7, Ticket::MAX] {
+            let mut ticket = Ticket(Ticket::FINISHED.0 - 1).next(bands);
+            let mut seen = vec![0; bands];
+            for who in (0..).take(bands) {
+                assert_ne!(ticket.0, Ticket::FINISHED.0);
+                let (band, less) = ticket.take(who % 3).unwrap();
+                seen[band] += 1;
+                ticket = less;
+            }
+            assert!(ticket.take(0).is_none() && ticket.take(1).is_none());
+            assert!(seen.iter().all(|&n| n == 1));
+        }
+        assert!(Ticket::FINISHED.take(0).is_none());
+        let (front, back) = (Ticket::open(1, 4).take(0).unwrap().0, Ticket::open(1, 4).take(1).unwrap().0);
+        assert_eq!((front, back), (0, 3));
     }
 }

@@ -3,7 +3,12 @@
 //! The choice depends on the shape alone, not on batch, threads or timing: plans are deterministic and
 //! results the same to the bit.
 
-use crate::{Error, Isa, arch::Tile, geom::ConvGeom, kernel::Kernel};
+use crate::{
+    Error, Isa,
+    arch::{Tile, points},
+    geom::ConvGeom,
+    kernel::Kernel,
+};
 
 /// The kernel with the lowest estimate, with Winograd's among them or not.
 ///
@@ -23,8 +28,10 @@ pub(super) fn candidates(g: &ConvGeom, isa: Isa, winograd: bool) -> impl Iterato
 const RATE: f64 = 32.0;
 /// Bytes in a cycle from beyond L2, while multiply-adds go on.
 const STREAM: f64 = 4.5;
-/// Weights up to this many bytes stay in L2.
-const L2_SHARE: f64 = 1e6;
+/// Weights up to this many bytes stay in L2 from run to run, beside those of a few other layers.
+const L2_SHARE: f64 = 256e3;
+/// Cycles that a register tile costs besides its sums, where these are not specialised for their length.
+const TILE: f64 = 50.0;
 
 /// Estimated cycles for one image: multiply-adds and transforms, or weights from beyond L2 if that takes
 /// longer. The constants were measured on one core with AVX-512; for other instruction sets all
@@ -46,7 +53,8 @@ fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
             };
             let vectors = (g.input.c.div_ceil(16) + g.c_out.div_ceil(16)) as f64;
             let macs = tiles * (w.tile().points() * g.input.c * g.c_out) as f64;
-            (macs, tiles * vectors * per_vector)
+            let calls = if points::few(g.input.c) { 0.0 } else { (tiles / 14.0).ceil() * w.tile().points() as f64 };
+            (macs, tiles * vectors * per_vector + calls * TILE)
         }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
     };
@@ -70,6 +78,10 @@ mod tests {
         assert!(name(&conv(56, 64), true).starts_with("winograd4"));
         assert!(name(&conv(7, 512), true).starts_with("winograd2"));
         assert!(name(&conv(56, 64), false).starts_with("direct"));
+        // A stem of three channels has too little to multiply at each point; four times the weights of 64 channels for
+        // four tiles would not stay in L2.
+        assert!(name(&ConvGeom { input: Shape::new(32, 32, 3), ..conv(32, 16) }, true).starts_with("direct"));
+        assert!(name(&conv(8, 64), true).starts_with("winograd2"));
         let strided = ConvGeom { stride: 2, ..conv(56, 64) };
         assert!(name(&strided, true).starts_with("direct"));
     }
