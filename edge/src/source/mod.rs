@@ -7,8 +7,8 @@
 //! A picture that has the size which the model's preprocessing crops to gives the bytes which the host computes. A
 //! larger one is thinned out, not filtered as on the host.
 //!
-//! Feature `embedded-io` reads pictures from serial ports and sockets ([`read_picture`]), feature `embedded-hal` from
-//! cameras with a picture memory on SPI ([`FifoCamera`]).
+//! Feature `embedded-io` reads pictures from serial ports and sockets (`read_picture`), feature `embedded-hal` from
+//! cameras with a picture memory on SPI (`FifoCamera`).
 //!
 //! ```
 //! use residual_edge::{Engine, Fast, arena_bytes, source::{Format, Frame, Picture, Table}};

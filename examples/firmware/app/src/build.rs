@@ -76,7 +76,7 @@ pub fn arena(model: &[u8]) -> Result<usize, Box<dyn Error>> {
     Ok(if small { arena_bytes::<Small>(model)? } else { arena_bytes::<Fast>(model)? })
 }
 
-/// Writes `model.rsd` and `sizes.rs` for [`memory!`](crate::memory); the bytes of RAM they ask for.
+/// Writes `model.rsd` and `sizes.rs` for [`memory!`](crate::memory!); the bytes of RAM they ask for.
 fn write_sizes(model: &[u8], out: &std::path::Path) -> Result<usize, Box<dyn Error>> {
     let view = View::new_checked(model).map_err(|e| format!("RESIDUAL_MODEL: {e}"))?;
     let (input, output) = view.input().zip(view.output()).ok_or("RESIDUAL_MODEL: no input or output")?;

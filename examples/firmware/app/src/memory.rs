@@ -18,7 +18,7 @@ pub struct Sizes {
     pub ops: usize,
 }
 
-/// Everything a network needs; [`memory!`] gives it.
+/// Everything a network needs; [`memory!`](crate::memory!) gives it.
 #[derive(Debug)]
 pub struct Memory<'a> {
     /// the model file
