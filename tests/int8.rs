@@ -6,9 +6,14 @@ use std::fs;
 
 use common::{Fixture, fail, json, succeed};
 use residual::{
-    Given, Isa, QuantizedModel,
-    format::{View, synthetic},
+    Given, Image, Isa, Pictures, QuantizedModel,
+    format::{AlignedBytes, View, synthetic},
+    map_pictures_quantized,
     net::ResNet,
+};
+use residual_edge::{
+    Engine, Fast, arena_bytes,
+    source::{Format, Frame, Picture, Table},
 };
 
 /// Every kind of block, shortcut and odd width; quantized with pictures nobody has to recognise.
@@ -102,6 +107,34 @@ fn results_depend_on_neither_threads_nor_instruction_set() {
     let want = model.run_raw(&input, Isa::PORTABLE).unwrap();
     for isa in Isa::available() {
         assert_eq!(model.run_raw(&input, isa).unwrap(), want, "{isa}");
+    }
+}
+
+/// A microcontroller's frame source and engine, beside the host's preprocessing and session.
+#[test]
+fn pictures_on_a_microcontroller_give_the_hosts_logits() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("weights", "resnet8-cifar-w5");
+    let net = fixture.arg("net.rsd");
+    succeed(&["quantize", "--weights", &weights, "--data-path", &fixture.tree("data", 10, 2), "-o", &net]);
+    let model = QuantizedModel::open(&net, &Given::default()).unwrap();
+    let bytes = AlignedBytes::from(model.bytes());
+    let mut arena = AlignedBytes::zeroed(arena_bytes::<Fast>(&bytes).unwrap());
+    let mut engine = Engine::<Fast>::new(&bytes, &mut arena).unwrap();
+    let table = Table::new(engine.model()).unwrap();
+
+    let image = |i| Image::open(fixture.picture(&format!("{i}.png"), 32, 32, i as u32));
+    let how = Pictures { threads: 1, batch: 1, isa: Isa::PORTABLE, skip_unreadable: false };
+    let host = map_pictures_quantized(&model, &how, 3, image, |_, logits| logits.to_vec(), |_| {}).unwrap();
+    for (i, want) in host.into_iter().enumerate() {
+        let picture = Picture { width: 32, height: 32, format: Format::Rgb888 };
+        let mut frame = Frame::new(&mut engine, &table, picture).unwrap();
+        frame.push(image(i).unwrap().pixels()).unwrap();
+        frame.finish().unwrap();
+        let output = engine.run().unwrap();
+        let real = |v: &i8| (i32::from(*v) - i32::from(output.zero_point)) as f32 * output.scale;
+        let got: Vec<f32> = output.values.iter().map(real).collect();
+        assert_eq!(got, want.unwrap(), "picture {i}");
     }
 }
 

@@ -5,12 +5,11 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use residual_edge::{ARENA_ALIGN, Engine as Inner, Progress, arena_bytes};
+use residual_edge::{ARENA_ALIGN, Engine as Inner, Progress, arena_bytes, source::quantize_pixel};
 
 use crate::{
     Error, Status, guard,
     pointer::{check, fault, out, overlap, slice},
-    quantize::quantize_pixel,
 };
 
 #[cfg(not(feature = "small"))]

@@ -20,7 +20,6 @@ mod host;
 #[cfg(all(feature = "panic-handler", not(feature = "host")))]
 mod panic;
 mod pointer;
-mod quantize;
 mod status;
 
 pub use engine::*;

@@ -56,6 +56,7 @@ fn required<M: Mode>(view: &View<'_>) -> usize {
 
 /// Whether an inference is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Progress {
     /// call [`Engine::step`] again
     Busy,
@@ -65,6 +66,7 @@ pub enum Progress {
 
 /// The network's output: one int8 a class.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Output<'e> {
     /// quantized scores
     pub values: &'e [i8],

@@ -28,6 +28,7 @@ mod engine;
 mod error;
 mod kernel;
 mod rows;
+pub mod source;
 
 pub use arch::KERNELS;
 pub use engine::{Engine, Fast, Mode, Output, Progress, Small, arena_bytes};

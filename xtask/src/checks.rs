@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, ensure};
 use residual_core::Isa;
 
-use crate::{capi, golden, litert};
+use crate::{capi, firmware, golden, litert};
 
 /// A Cortex-M4F without operating system or allocator.
 const THUMB: &str = "thumbv7em-none-eabihf";
@@ -72,7 +72,8 @@ fn instruction_sets(report: &mut Report) {
     }
 }
 
-/// The core for a microcontroller: descriptions alone, and planning with an allocator.
+/// For a microcontroller: the core's descriptions alone, planning with an allocator, the engine with every feature, and
+/// the applications on an emulated board.
 fn thumb(report: &mut Report, root: &Path) {
     let rustup = output(Command::new("rustup").args(["target", "list", "--installed"]));
     let debian = output(Command::new("apt-get").arg("--version")).is_some();
@@ -89,15 +90,22 @@ fn thumb(report: &mut Report, root: &Path) {
         // Debian's compiler may be older than the one this workspace asks for; core itself does not mind.
         toolchain = Some(("+thumb", "--ignore-rust-version"));
     }
-    for features in ["", "alloc"] {
-        let name = if features.is_empty() { "without allocator" } else { "with allocator" };
+    for (package, features) in
+        [("residual-core", ""), ("residual-core", "alloc"), ("residual-edge", "defmt,embedded-hal,embedded-io")]
+    {
+        let name = if features.is_empty() { "no features" } else { features };
         let mut command = Command::new("cargo");
         // Else the cargo that runs this would choose its own compiler.
         command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC").env_remove("CARGO");
-        command.args(toolchain.map(|(toolchain, _)| toolchain)).args(["build", "-p", "residual-core"]);
+        command.args(toolchain.map(|(toolchain, _)| toolchain)).args(["build", "-p", package]);
         command.args(["--no-default-features", "--features", features, "--target", THUMB]);
         command.args(toolchain.map(|(_, version)| version));
-        report.part(&format!("residual-core for {THUMB} {name}"), &mut command);
+        report.part(&format!("{package} for {THUMB} with {name}"), &mut command);
+    }
+    let name = "applications on an emulated Cortex-M4";
+    match capi::need("qemu-system-arm", &["qemu-system-arm"]) {
+        Ok(()) => _ = report.check(name, firmware::quick),
+        Err(reason) => report.skip(name, &reason),
     }
 }
 

@@ -1,8 +1,9 @@
-//! Everything a maintainer runs: `cargo xtask test|golden|bench|litert|mcu|capi`.
+//! Everything a maintainer runs: `cargo xtask test|golden|bench|litert|mcu|firmware|capi`.
 
 mod bench;
 mod capi;
 mod checks;
+mod firmware;
 mod golden;
 mod litert;
 mod mcu;
@@ -35,6 +36,8 @@ enum Command {
     Litert(litert::LitertArgs),
     /// Run an int8 model on emulated microcontrollers: bytes, instructions, RAM and flash
     Mcu(mcu::McuArgs),
+    /// Build the applications of examples/firmware for every board, and run those that QEMU emulates
+    Firmware(firmware::FirmwareArgs),
     /// Build and install the library for C
     Capi(capi::CapiArgs),
 }
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(command) => bench::run(command),
         Command::Litert(args) => litert::run(&args),
         Command::Mcu(args) => mcu::run(&args),
+        Command::Firmware(args) => firmware::run(&args),
         Command::Capi(args) => capi::run(&args),
     }
 }

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use residual_core::format::AlignedBytes;
-use residual_edge::{Engine as Inner, Fast, arena_bytes};
+use residual_edge::{Engine as Inner, Fast, arena_bytes, source::quantize};
 use self_cell::{MutBorrow, self_cell};
 
-use crate::{Error, quantize::quantize};
+use crate::Error;
 
 type Borrowing<'a> = Inner<'a, Fast>;
 

@@ -46,15 +46,15 @@ fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
     let (products, transforms) = match kernel {
         Kernel::Winograd(w) => {
             let m = w.tile().outputs();
-            let tiles = (out.h.div_ceil(m) * out.w.div_ceil(m)) as f64;
+            let tiles = out.h.div_ceil(m) * out.w.div_ceil(m);
             let per_vector = match w.tile() {
                 Tile::Two => 45.0,
                 Tile::Four => 110.0,
             };
             let vectors = (g.input.c.div_ceil(16) + g.c_out.div_ceil(16)) as f64;
-            let macs = tiles * (w.tile().points() * g.input.c * g.c_out) as f64;
-            let calls = if points::few(g.input.c) { 0.0 } else { (tiles / 14.0).ceil() * w.tile().points() as f64 };
-            (macs, tiles * vectors * per_vector + calls * TILE)
+            let macs = tiles as f64 * (w.tile().points() * g.input.c * g.c_out) as f64;
+            let calls = if points::few(g.input.c) { 0 } else { tiles.div_ceil(14) * w.tile().points() };
+            (macs, tiles as f64 * vectors * per_vector + calls as f64 * TILE)
         }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
     };

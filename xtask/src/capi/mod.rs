@@ -17,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 pub use check::run as checks_of;
+pub use tools::need;
 
 use crate::{
     checks,

@@ -165,11 +165,13 @@ pub fn run(args: &McuArgs) -> Result<()> {
     Ok(())
 }
 
-fn workspace() -> &'static Path {
+/// The workspace's folder.
+pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-fn succeed(command: &mut Command) -> Result<String> {
+/// What a command prints, if it succeeds.
+pub fn succeed(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if !output.status.success() {
         bail!("{:?} failed:\n{}", command.get_program(), String::from_utf8_lossy(&output.stderr));

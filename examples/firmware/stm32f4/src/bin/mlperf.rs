@@ -1,0 +1,11 @@
+//! MLPerf Tiny's image classification benchmark over the serial line.
+#![no_std]
+#![no_main]
+
+use cortex_m_rt::entry;
+
+#[entry]
+fn main() -> ! {
+    let (mut line, clock) = residual_stm32f4::start();
+    firmware_app::start(firmware_app::memory!(), clock, &mut line, firmware_app::mlperf)
+}
