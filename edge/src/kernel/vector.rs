@@ -43,6 +43,7 @@ impl Row<'_, '_> {
         }
     }
 
+    #[inline(never)]
     fn fill(&self, first: usize, channels: &mut [Channel]) -> Option<()> {
         for (index, channel) in channels.iter_mut().enumerate() {
             *channel = self.channel(first + index)?;
@@ -51,6 +52,7 @@ impl Row<'_, '_> {
     }
 
     /// Computes a block of `count` outputs for `channels` from `first` on; `y` begins at the first of them.
+    #[inline(never)]
     fn block(&self, patch: Patch<'_>, count: usize, first: usize, channels: &[Channel], y: &mut [i8]) -> Option<()> {
         let (taps, c) = (self.conv.window.taps(), self.conv.window.output.c);
         if self.fast && count == BLOCK {
@@ -78,6 +80,7 @@ impl Row<'_, '_> {
     }
 
     /// Collects the windows of `count` outputs from `(oy, ox)` on.
+    #[inline(never)]
     fn collect(&self, rows: &Rows<'_>, (oy, ox): (usize, usize), count: usize, patch: &mut [i8]) -> Option<()> {
         let Window { input, kernel, stride, pad_top, pad_left, .. } = self.conv.window;
         let (zero, c, line) = (self.conv.input_zero, input.c, kernel * input.c);
@@ -164,6 +167,7 @@ pub fn run(
 
 /// 3x3 windows over strips of three rows. With [`crate::engine::ROWS`] rows at a time, laying out all three
 /// for the first of them and packing weights costs little; what is there from the last call is not used.
+#[inline(never)]
 fn over_strips(
     row: &Row<'_, '_>,
     rows: &Rows<'_>,
@@ -229,6 +233,7 @@ fn padded<'s>(conv: &Conv<'_>, each: usize, packed: &'s mut [u8]) -> Option<&'s 
 }
 
 /// Any windows, those of a block collected.
+#[inline(never)]
 fn over_patches(
     row: &Row<'_, '_>,
     rows: &Rows<'_>,

@@ -309,6 +309,7 @@ impl Patch<'_> {
 
     /// Stores the block for all `channels`, whose weights are `[channel][line][byte]`. `false` if a length does
     /// not fit.
+    #[inline(never)]
     pub fn store(&self, weights: &[i8], channels: &[Channel], store: Store<'_>, y: &mut [i8]) -> bool {
         let Some(mut task) = Task::new(store, channels) else { return false };
         let aimed = self.aim(&mut task, weights, y);
@@ -321,6 +322,7 @@ impl Patch<'_> {
     }
 
     /// The sums of one channel. `false` if a length does not fit.
+    #[inline(never)]
     pub fn sums(&self, weights: &[i8], sums: &mut [i32; BLOCK]) -> bool {
         let (mut none, mut found) = ([0; BLOCK], [0; BLOCK]);
         let store = Store { sum: None, stride: 1 };
