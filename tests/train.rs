@@ -79,7 +79,7 @@ fn a_mean_for_every_pixel_travels_with_the_weights() {
     let claimed: f64 = metrics.lines().last().unwrap().split(',').nth(6).unwrap().parse().unwrap();
     let weights = fixture.arg("out/model.safetensors");
     let object = json(&["inspect", "--weights", &weights, "--json"]);
-    let means = object["file"]["metadata"]["mean_picture"].as_str().unwrap();
+    let means = object["metadata"]["mean_picture"].as_str().unwrap();
     assert_eq!(means.split(',').count(), 8 * 8 * 3);
     let object = json(&["eval", "--weights", &weights, "--data-path", "synthetic", "--json"]);
     assert!((object["top1"].as_f64().unwrap() - claimed).abs() < 1e-6, "{object} for {claimed}");
