@@ -54,10 +54,10 @@ pub use self::{
     quantized::QuantizedModel,
 };
 
-/// Training steps to time.
+/// Training steps to time, and the memory they took.
 pub mod timing {
     pub use residual_train::{
-        bench::{StepTimes, Steps, steps},
+        bench::{StepTimes, Steps, peak_rss, steps},
         network::{Options as StepOptions, StepError},
     };
 }

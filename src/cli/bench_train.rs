@@ -3,12 +3,11 @@
 use std::{io::Write, time::Duration};
 
 use anyhow::anyhow;
-use residual::timing::{StepOptions, steps};
+use residual::timing::{StepOptions, peak_rss, steps};
 use serde_json::json;
 
 use super::{
     bench::{Args, ms},
-    cold::peak_rss,
     stats::Stats,
     table::bytes,
 };

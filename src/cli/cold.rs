@@ -123,16 +123,8 @@ pub fn first_result(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         "isa": plan.options().isa.name(),
         "arena_bytes": 4 * plan.arena_len(),
         "packed_bytes": 4 * plan.packed_len(),
-        "peak_rss_bytes": peak_rss(),
+        "peak_rss_bytes": residual::timing::peak_rss(),
     });
     writeln!(out, "{report}")?;
     Ok(())
-}
-
-/// The most memory this process ever had resident, where the system tells (Linux).
-pub fn peak_rss() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

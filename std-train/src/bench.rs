@@ -1,6 +1,9 @@
 //! Timing training steps.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use residual_core::net::ResNet;
 
@@ -88,4 +91,12 @@ pub fn steps(spec: ResNet, options: &Options, duration: Duration) -> Result<Step
         times.push(steps.step()?);
     }
     Ok(StepTimes { times, batch: options.batch })
+}
+
+/// The most memory this process ever had resident, where the system tells (Linux).
+pub fn peak_rss() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }

@@ -165,7 +165,7 @@ impl Iterator for Batches {
 /// What reading a picture reports.
 pub fn channel_statistics(data: &dyn Dataset, indices: &[u32], most: usize) -> Result<([f32; 3], [f32; 3]), DataError> {
     let (mut sum, mut square, mut n) = ([0u64; 3], [0u64; 3], 0u64);
-    for &index in indices.iter().step_by(indices.len().div_ceil(most.max(1)).max(1)) {
+    for &index in sampled(indices, most) {
         let image = data.image(index as usize)?;
         for pixel in image.pixels().as_chunks::<3>().0 {
             for c in 0..3 {
@@ -183,6 +183,11 @@ pub fn channel_statistics(data: &dyn Dataset, indices: &[u32], most: usize) -> R
     Ok((mean.map(|m| m as f32), std))
 }
 
+/// At most `most` of them, evenly chosen.
+fn sampled(indices: &[u32], most: usize) -> impl Iterator<Item = &u32> {
+    indices.iter().step_by(indices.len().div_ceil(most.max(1)).max(1))
+}
+
 /// The mean of every pixel over at most `most` of the pictures, evenly chosen, resized and cropped as `preprocessing`
 /// says, for pixels in `[0, 1]`: `crop * crop * 3` values, NHWC.
 ///
@@ -195,7 +200,7 @@ pub fn mean_picture(
     preprocessing: &Preprocessing,
 ) -> Result<Arc<[f32]>, DataError> {
     let (mut sums, mut n) = (Vec::new(), 0u64);
-    for &index in indices.iter().step_by(indices.len().div_ceil(most.max(1)).max(1)) {
+    for &index in sampled(indices, most) {
         let image = data.image(index as usize)?;
         let image = preprocessing.resize_and_crop(&image)?;
         if n == 0 {

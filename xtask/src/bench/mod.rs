@@ -8,7 +8,7 @@ mod report;
 mod setup;
 mod train;
 
-use std::{env, process::Command};
+use std::{env, path::PathBuf, process::Command};
 
 use anyhow::{Context, ensure};
 pub use ours::nhwc;
@@ -25,6 +25,36 @@ pub enum BenchCommand {
     /// Be timed: the process that `train` starts for this project
     #[command(hide = true)]
     OurSteps(train::Case),
+}
+
+/// How the runtimes are timed, and where what they need lies.
+#[derive(clap::Args)]
+struct How {
+    /// Most rounds for each network, batch and number of threads
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Seconds of a slice
+    #[arg(long, value_name = "S")]
+    slice: Option<f64>,
+    /// Where everything needed is kept [default: $RESIDUAL_PEERS_CACHE or target/peers]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// An interpreter that has the packages of xtask/peers already [default: $RESIDUAL_PEERS_PYTHON or one made here]
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+}
+
+impl How {
+    /// Rounds and seconds, where nothing is given these.
+    fn times(&self, rounds: usize, slice: f64) -> anyhow::Result<(usize, f64)> {
+        let slice = self.slice.unwrap_or(slice);
+        ensure!(slice > 0.0 && slice < 3600.0, "--slice {slice}: must be above 0");
+        Ok((self.rounds.unwrap_or(rounds).max(1), slice))
+    }
+
+    fn setup(&self) -> anyhow::Result<setup::Setup> {
+        setup::Setup::new(self.cache.as_deref(), self.python.as_deref())
+    }
 }
 
 pub fn run(command: BenchCommand) -> anyhow::Result<()> {

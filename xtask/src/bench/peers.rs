@@ -18,6 +18,7 @@ use residual::{
 };
 
 use super::{
+    How,
     child::{Child, Ready, Slice},
     median, plot,
     report::{self, Row},
@@ -48,21 +49,11 @@ pub struct Args {
     /// without Winograd) and residual@FILE (another build of xtask)
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     peers: Vec<String>,
-    /// Most rounds for each network, batch and number of threads
-    #[arg(long, value_name = "N")]
-    rounds: Option<usize>,
-    /// Seconds of a slice
-    #[arg(long, value_name = "S")]
-    slice: Option<f64>,
+    #[command(flatten)]
+    how: How,
     /// Write the rows to this file, and a plot beside it
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where everything needed is kept [default: $RESIDUAL_PEERS_CACHE or target/peers]
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// An interpreter that has the packages of xtask/peers already [default: $RESIDUAL_PEERS_PYTHON or one made here]
-    #[arg(long, value_name = "FILE")]
-    python: Option<PathBuf>,
 }
 
 /// The largest difference from PyTorch's logits, relative to the largest, of a runtime that computes the same network.
@@ -94,13 +85,11 @@ pub fn run(args: &Args) -> Result<()> {
         PYTHON.into_iter().filter(|p| *p != "pytorch-compile" || !args.quick).chain(RUST).collect();
     let mut names = vec![OURS.to_owned()];
     names.extend(or(&args.peers, &default).into_iter().filter(|name| name != OURS));
-    let rounds = args.rounds.unwrap_or(if args.quick { 6 } else { 21 }).max(1);
-    let slice = args.slice.unwrap_or(if args.quick { 0.1 } else { 0.3 });
+    let (rounds, slice) = if args.quick { args.how.times(6, 0.1) } else { args.how.times(21, 0.3) }?;
     let patience = Duration::from_secs(if args.quick { 12 } else { 120 });
-    ensure!(slice > 0.0 && slice < 3600.0, "--slice {slice}: must be above 0");
     ensure!(batches.iter().chain(&threads).all(|n| (1..=1024).contains(n)), "batches and threads must be 1 to 1024");
 
-    let setup = Setup::new(args.cache.as_deref(), args.python.as_deref())?;
+    let setup = args.how.setup()?;
     let mut programs = Vec::new();
     for name in names {
         match program(&setup, &name) {

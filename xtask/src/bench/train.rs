@@ -1,7 +1,7 @@
 //! `cargo xtask bench train`: training steps of PyTorch and of this project, slice by slice in turn.
 
 use std::{
-    env, fs,
+    env,
     io::{self, BufRead, Write},
     path::PathBuf,
     process::Command,
@@ -12,12 +12,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use residual::{
     net::ResNet,
-    timing::{StepOptions, Steps},
+    timing::{StepOptions, Steps, peak_rss},
 };
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    How,
     child::{Child, Ready, Slice},
     median,
     peers::{SETTLE, canonical},
@@ -46,21 +47,11 @@ pub struct Args {
     /// Of pytorch-channels-last, pytorch-contiguous, and both with +compile
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     peers: Vec<String>,
-    /// Rounds for each network and number of threads
-    #[arg(long, value_name = "N")]
-    rounds: Option<usize>,
-    /// Seconds of a slice
-    #[arg(long, value_name = "S")]
-    slice: Option<f64>,
+    #[command(flatten)]
+    how: How,
     /// Write the rows to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where everything needed is kept [default: $RESIDUAL_PEERS_CACHE or target/peers]
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// An interpreter that has the packages of xtask/peers already [default: $RESIDUAL_PEERS_PYTHON or one made here]
-    #[arg(long, value_name = "FILE")]
-    python: Option<PathBuf>,
 }
 
 /// What is trained.
@@ -100,11 +91,9 @@ pub fn run(args: &Args) -> Result<()> {
     let (networks, ways) = if args.quick { (&all[..1], &ways[..2]) } else { (&all[..], &ways[..]) };
     let networks = or(&args.networks, networks.iter().map(ToString::to_string).collect());
     let peers = or(&args.peers, ways.iter().map(|way| format!("pytorch-{way}")).collect());
-    let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 7 }).max(1);
-    let slice = args.slice.unwrap_or(if args.quick { 1.5 } else { 4.0 });
-    ensure!(slice > 0.0 && slice < 3600.0, "--slice {slice}: must be above 0");
+    let (rounds, slice) = if args.quick { args.how.times(3, 1.5) } else { args.how.times(7, 4.0) }?;
     ensure!(args.threads.iter().chain(&args.batch).all(|n| (1..=1024).contains(n)), "from 1 to 1024, please");
-    let setup = Setup::new(args.cache.as_deref(), args.python.as_deref())?;
+    let setup = args.how.setup()?;
     let mut rows: Vec<Row> = Vec::new();
     for network in &networks {
         let network: ResNet = canonical(network).parse().with_context(|| format!("--networks {network}"))?;
@@ -195,18 +184,12 @@ pub fn serve(case: &Case) -> Result<()> {
         }
         times.sort_by(f64::total_cmp);
         let (min, median, runs) = (times[0], times[times.len() / 2], times.len());
-        let slice = json!({ "median_ms": median, "min_ms": min, "runs": runs, "peak_rss_mb": peak_rss_mb()? });
+        let peak_rss_mb = peak_rss().context("the system does not tell the peak memory")? as f64 / 1e6;
+        let slice = json!({ "median_ms": median, "min_ms": min, "runs": runs, "peak_rss_mb": peak_rss_mb });
         writeln!(out, "{slice}")?;
         out.flush()?;
     }
     Ok(())
-}
-
-fn peak_rss_mb() -> Result<f64> {
-    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak memory given")?;
-    let kib: f64 = line.trim_end_matches("kB").trim().parse().context("peak memory")?;
-    Ok(kib * 1024.0 / 1e6)
 }
 
 /// A row for every case, PyTorch in its fastest way.
