@@ -3,74 +3,43 @@
 
 use core::arch::naked_asm;
 
-/// `G` of r3 to r5 to rows of 3 words at r2; r6 and r7 are scratch. Two instructions less than in
-/// [`super::super::transform`]: `a + 4 c = (a + c) + 3 c`.
-macro_rules! weight_column {
-    ($at:literal) => {
-        concat!(
-            "sub r3, r3, lr
-             sub r4, r4, lr
-             sub r5, r5, lr
-             adds r6, r3, r5
-             add r5, r5, r5, lsl #1
-             adds r7, r6, r5
-             add r3, r3, r3, lsl #1
-",
-            "str r3, [r2, #",
-            $at,
-            "]\n",
-            "str r5, [r2, #60+",
-            $at,
-            "]\n",
-            "adds r3, r6, r4
-             subs r6, r6, r4
-             add r5, r7, r4, lsl #1
-             sub r7, r7, r4, lsl #1
-",
-            "str r3, [r2, #12+",
-            $at,
-            "]\n",
-            "str r6, [r2, #24+",
-            $at,
-            "]\n",
-            "str r5, [r2, #36+",
-            $at,
-            "]\n",
-            "str r7, [r2, #48+",
-            $at,
-            "]\n",
-        )
+/// `G` of the pairs r3 to r5, in halves: r3, r7, r8, r9, r10 and r5. `a + 4 c` is `(a + c) + 3 c`.
+macro_rules! g {
+    () => {
+        "sadd16 r6, r3, r5
+         sadd16 r7, r6, r4
+         ssub16 r8, r6, r4
+         sadd16 r9, r5, r5
+         sadd16 r5, r9, r5
+         sadd16 r6, r6, r5
+         sadd16 r4, r4, r4
+         sadd16 r9, r6, r4
+         ssub16 r10, r6, r4
+         sadd16 r4, r3, r3
+         sadd16 r3, r4, r3
+"
     };
 }
 
-/// The next row of the matrix at r0 through `G` into pairs at r2; r1 is the bias.
-macro_rules! weight_row {
-    () => {
-        "ldm r0!, {{r3-r5}}
-         adds r6, r3, r5
-         adds r6, r6, r1
-         add r3, r3, r3, lsl #1
-         adds r3, r3, r1
-         add r5, r5, r5, lsl #1
-         adds r7, r6, r5
-         adds r5, r5, r1
-         eors r5, r1
-         str r5, [r2, #40]
-         adds r5, r6, r4
-         eors r5, r1
-         str r5, [r2, #8]
-         subs r6, r6, r4
-         eors r6, r1
-         str r6, [r2, #16]
-         add r5, r7, r4, lsl #1
-         eors r5, r1
-         str r5, [r2, #24]
-         sub r7, r7, r4, lsl #1
-         eors r7, r1
-         str r7, [r2, #32]
-         eors r3, r1
-         str r3, [r2], #48
-"
+/// The next column of one pair, in r3 to r5, into the matrix from `$at` behind r2 on.
+macro_rules! weight_column {
+    ($at:literal) => {
+        concat!(
+            g!(),
+            "str r3, [r2, #",
+            $at,
+            "]\nstr r7, [r2, #12+",
+            $at,
+            "]\nstr r8, [r2, #24+",
+            $at,
+            "]\nstr r9, [r2, #36+",
+            $at,
+            "]\nstr r10, [r2, #48+",
+            $at,
+            "]\nstr r5, [r2, #60+",
+            $at,
+            "]\n",
+        )
     };
 }
 
@@ -86,39 +55,40 @@ pub unsafe extern "C" fn weights_of_quad(w: *const u32, stride: usize, u: *mut u
         "push {{r2, r4-r11, lr}}
          sub sp, #144
          lsls r1, r1, #2
-         add r8, r1, r1, lsl #1
+         add r12, r1, r1, lsl #1
          mov r2, sp
-         mov r10, #0x80808080
-         mov lr, #0x00800080
+         add lr, sp, #12
          2:
-         ldr r3, [r0]
-         ldr r4, [r0, r8]
-         ldr r5, [r0, r8, lsl #1]
+         ldr r9, [r0]
+         ldr r10, [r0, r12]
+         ldr r11, [r0, r12, lsl #1]
          add r0, r0, r1
-         eor r9, r3, r10
-         eor r11, r4, r10
-         eor r12, r5, r10
-         uxtb16 r3, r9
-         uxtb16 r4, r11
-         uxtb16 r5, r12",
+         sxtb16 r3, r9
+         sxtb16 r4, r10
+         sxtb16 r5, r11
+         push {{r9-r11}}",
         weight_column!("0"),
-        "uxtb16 r3, r9, ror #8
-         uxtb16 r4, r11, ror #8
-         uxtb16 r5, r12, ror #8",
+        "pop {{r3-r5}}
+         sxtb16 r3, r3, ror #8
+         sxtb16 r4, r4, ror #8
+         sxtb16 r5, r5, ror #8",
         weight_column!("72"),
         "adds r2, #4
-         add r3, sp, #12
-         cmp r2, r3
-         bne 2b",
-        // rows: all get the bias of the split into signed halves
-        "mov r0, sp
+         cmp r2, lr
+         bne 2b
+         mov r0, sp
          ldr r2, [sp, #144]
-         mov r1, #0x80008000
-         add r8, sp, #144
-         3:",
-        weight_row!(),
-        weight_row!(),
-        "cmp r0, r8
+         add r12, sp, #144
+         3:
+         ldm r0!, {{r3-r5}}",
+        g!(),
+        "str r7, [r2, #8]
+         str r8, [r2, #16]
+         str r9, [r2, #24]
+         str r10, [r2, #32]
+         str r5, [r2, #40]
+         str r3, [r2], #48
+         cmp r0, r12
          bne 3b
          add sp, #148
          pop {{r4-r11, pc}}",
