@@ -8,7 +8,7 @@ const MVE_CPUS: [&str; 2] = ["cortex-m55", "cortex-m85"];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(residual_kernels, values(\"portable\", \"mla\", \"dsp\", \"mve\"))");
-    println!("cargo::rustc-check-cfg=cfg(residual_mul32, residual_v8m)");
+    println!("cargo::rustc-check-cfg=cfg(residual_mul32, residual_v8m, residual_blocks)");
     println!("cargo::rerun-if-changed=build.rs");
     let target = env::var("TARGET").unwrap_or_default();
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
@@ -27,9 +27,14 @@ fn main() {
     if target.starts_with("thumbv8m.main") {
         println!("cargo::rustc-cfg=residual_v8m");
     }
-    if target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base") {
-        // These multiply 32 bits to 32 bits only.
+    // These multiply 32 bits to 32 bits only.
+    let mul32 = target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base");
+    if mul32 {
         println!("cargo::rustc-cfg=residual_mul32");
+    }
+    // Widened weights are of no use to vectors, nor where eight registers hold no tile of sums.
+    if !mul32 && kernels != "mve" {
+        println!("cargo::rustc-cfg=residual_blocks");
     }
     println!("cargo::rustc-cfg=residual_kernels=\"{kernels}\"");
 }

@@ -48,6 +48,10 @@ const PASSES: usize = 4;
 /// At most this often an arena's size is corrected; several times what any network takes.
 pub const ATTEMPTS: usize = 1 << 12;
 
+/// Bytes around the widened weights of two channels. With them, what eight pixels take is enough for four, a window and
+/// such weights, should there be no more ([`crate::kernel`]'s `blocks`).
+const FRAME: usize = 32;
+
 /// Rounds up to whole units of [`crate::ARENA_ALIGN`].
 pub const fn round(bytes: usize) -> usize {
     bytes.next_multiple_of(crate::ARENA_ALIGN)
@@ -133,9 +137,10 @@ fn scratch(conv: &Conv<'_>, algorithm: Algorithm) -> (usize, usize) {
     let tables = if conv.add.is_some() { ADD_TABLES } else { 0 };
     let c = conv.window.input.c;
     match algorithm {
-        Algorithm::Direct { pixels } => {
-            (round(tables + direct::gather_bytes(conv)), round(direct::tile_bytes(conv, pixels)))
-        }
+        Algorithm::Direct { pixels } => (
+            round(tables + direct::gather_bytes(conv)),
+            round(direct::tile_bytes(conv, pixels) + if pixels == 8 { FRAME } else { 0 }),
+        ),
         Algorithm::Winograd { groups, resident } => {
             let pairs = if resident { conv.window.output.c / 2 } else { 1 };
             let weights = 4 * winograd::weight_words(c) * pairs;
@@ -149,8 +154,7 @@ fn minimum(conv: &Conv<'_>, fast: bool) -> Algorithm {
     if fast && tiles::supports(conv) {
         Algorithm::Winograd { groups: tiles::groups(conv).div_ceil(PASSES), resident: false }
     } else {
-        let out = conv.window.output;
-        Algorithm::Direct { pixels: if fast && out.h * out.w > 4 { 8 } else { 4 } }
+        Algorithm::Direct { pixels: if fast { 8 } else { 4 } }
     }
 }
 
@@ -208,13 +212,13 @@ fn fit(
     let mut busy = busy.clone();
     let work = busy.take(len, work_bytes).map_err(|missing| round(len + missing))?;
     let gap = busy.largest(len);
-    let Algorithm::Winograd { resident, .. } = algorithm else {
-        let tiles = busy.take(len, tile_bytes).map_err(|missing| round(len + missing))?;
-        return Ok((work, tiles, algorithm));
-    };
     if gap.len() < tile_bytes {
         return Err(round(len + tile_bytes - gap.len()));
     }
+    let Algorithm::Winograd { resident, .. } = algorithm else {
+        // All that is left: the more, the more channels at a time.
+        return Ok((work, gap, algorithm));
+    };
     // More tiles at a time: fewer passes over the weights, evenly filled.
     let one = 4 * winograd::tile_words(conv.window.input.c);
     let total = tiles::groups(conv);

@@ -289,10 +289,16 @@ impl<'a, M: Mode> Engine<'a, M> {
                 Some(all)
             }
             Algorithm::Direct { pixels } => {
-                let rows = Rows::all(input, &conv.window);
                 let row = out.w * out.c;
                 let end = (self.done + ROWS).min(out.h);
                 let output = output.get_mut(self.done * row..)?;
+                #[cfg(residual_blocks)]
+                if M::FAST {
+                    kernel::blocks::run(conv, input, self.done..end, output, work, tiles)?;
+                    return Some(out.h);
+                }
+                let rows = Rows::all(input, &conv.window);
+                let pixels = if out.h * out.w > 4 { pixels } else { 4 };
                 direct::run(conv, &rows, self.done..end, pixels, output, work, tiles)?;
                 Some(out.h)
             }

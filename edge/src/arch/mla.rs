@@ -80,6 +80,38 @@ pub fn products(u: &[u32], v: &[u32], m: &mut [[i32; 8]; 36]) {
     }
 }
 
+/// Adds the products of both channels and four pixels; 32 instructions for 16 of them.
+///
+/// # Safety
+/// `weights` is readable for `2 pairs` words, `x` for `4 pairs`, `sums` is valid for 8 words; `pairs > 0`.
+#[unsafe(naked)]
+unsafe extern "C" fn add_2x4(weights: *const u32, x: *const u32, sums: *mut i32, pairs: usize) {
+    naked_asm!(
+        "push {{r2, r4-r11, lr}}
+         mov lr, r3
+         ldm r2, {{r4-r11}}
+         2:",
+        products!("0", "0"),
+        products!("2", "2"),
+        "adds r0, #8
+         adds r1, #16
+         subs lr, lr, #1
+         bne 2b
+         pop {{r2}}
+         stm r2, {{r4-r11}}
+         pop {{r4-r11, pc}}",
+    )
+}
+
+/// Adds the products of both channels and four pixels, `weights[pair][2]` and `x[pair][4]`, to `sums[channel][pixel]`.
+pub fn add_products(weights: &[u32], x: &[u32], sums: &mut [[i32; 4]; 2]) {
+    let pairs = (weights.len() / 2).min(x.len() / 4);
+    if pairs > 0 {
+        // SAFETY: `weights` holds `2 pairs` words and `x` holds `4 pairs`; `sums` has 8.
+        unsafe { add_2x4(weights.as_ptr(), x.as_ptr(), sums.as_mut_ptr().cast(), pairs) };
+    }
+}
+
 /// The weight at `$w` times the inputs of eight pixels from `$x` on.
 macro_rules! taps {
     ($w:literal, $x:literal) => {

@@ -14,6 +14,8 @@
 
 pub mod winograd;
 
+#[cfg(all(residual_blocks, not(residual_kernels = "dsp")))]
+mod block;
 #[cfg(residual_kernels = "dsp")]
 mod dsp;
 #[cfg(residual_kernels = "mla")]
@@ -25,8 +27,13 @@ mod portable;
 #[cfg(not(residual_kernels = "dsp"))]
 mod transform;
 
+#[cfg(all(residual_blocks, not(residual_kernels = "dsp")))]
+pub use block::{Block, Windows, block_words, pack};
 #[cfg(residual_kernels = "dsp")]
-pub use dsp::{Eight, Finish, dot4, has_window, input_of_quad, interleave, products, weights_of_quad};
+pub use dsp::{
+    Block, Eight, Finish, Windows, block_words, dot4, has_window, input_of_quad, interleave, pack, products,
+    weights_of_quad,
+};
 #[cfg(residual_kernels = "mla")]
 pub use mla::products;
 #[cfg(any(residual_kernels = "portable", residual_kernels = "mve"))]

@@ -119,7 +119,7 @@ pub fn transform_input(map: &Map<'_>, (y, x): (usize, usize), tile: usize, v: &m
 
 /// What turns a sum into a stored byte: `((high(2 sum) - [negative]) + half) >> shift`, which is
 /// [`residual_core::quant::Requant::rescale`] plus the zero point for shifts of -1 to -22.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Rescale {
     pub(super) mult: i32,
     pub(super) half: i32,

@@ -1,5 +1,7 @@
 //! Convolutions and pools on slices of the arena.
 
+#[cfg(residual_blocks)]
+pub mod blocks;
 #[cfg(residual_kernels = "dsp")]
 pub mod columns;
 pub mod direct;

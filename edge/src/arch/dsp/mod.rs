@@ -15,13 +15,17 @@ macro_rules! cpu {
 }
 
 mod assembly;
+mod block;
 mod finish;
 mod output;
 mod transform;
 mod window;
+mod windows;
 
+pub use block::{Block, block_words, pack};
 pub use output::Finish;
 pub use transform::{input_of_quad, weights_of_quad};
+pub use windows::Windows;
 
 use core::{marker::PhantomData, ops::Range};
 
