@@ -93,7 +93,7 @@ fn convolution(group: &mut BenchmarkGroup<'_, WallTime>, kernel: &Kernel, g: &Co
     group.bench_function(kernel.name().as_str(), |b| {
         b.iter(|| {
             let y = MatMut::new(y.as_mut_slice(), g.c_out);
-            let epilogue = Epilogue { shortcut: None, relu };
+            let epilogue = Epilogue { add: false, relu };
             kernel.run(g, x.as_slice(), packed.as_slice(), epilogue, &band, y, scratch.as_mut_slice());
         });
     });

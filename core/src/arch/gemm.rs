@@ -1,13 +1,13 @@
 //! The register tile and the loops around it: every convolution and the classifier end here.
 //!
 //! ```text
-//! y[i, j] = act( bias[j] + sum over taps t, 0 <= c < depth of
-//!                a[row(i) + tap[t] + c] * w[t * depth + c, j]  + shortcut[i, j] )
+//! y[i, j] = act( bias[j] + (shortcut y[i, j]) + sum over taps t, 0 <= c < depth of
+//!                a[row(i) + tap[t] + c] * w[t * depth + c, j] )
 //! ```
 //!
 //! `row(i)` is where output pixel `i` begins to read, so a 1x1 convolution is one tap over pixels in
 //! place and a 3x3 is the same tile fed with shifted rows: no im2col copy. Each output element is one
-//! chain of multiply-adds in a fixed order (bias, then taps, then channels), whatever the tile it
+//! chain of multiply-adds in a fixed order (bias and shortcut, then taps, then channels), whatever the tile it
 //! falls into: results do not depend on how the work is split.
 
 use core::cmp::min;
@@ -56,11 +56,12 @@ impl RowMap {
     }
 }
 
-/// What happens to a result before it is stored: `act(result + shortcut)`.
-#[derive(Clone, Copy)]
-pub(crate) struct Epilogue<'a> {
-    /// Laid out as `y`: the same rows, columns and stride.
-    pub shortcut: Option<&'a [f32]>,
+/// What is done beside the products: `y = act(y + result)` or `y = act(result)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epilogue {
+    /// the output already holds an identity shortcut, to which the result is added
+    pub add: bool,
+    /// apply ReLU
     pub relu: bool,
 }
 
@@ -132,7 +133,7 @@ pub(crate) struct Gemm<'a> {
     pub groups: usize,
     /// first output channel; a multiple of [`Panels::width`]
     pub first: usize,
-    pub epilogue: Epilogue<'a>,
+    pub epilogue: Epilogue,
     /// pixels of `a` that should stay in the cache while all panels pass over them
     pub block: usize,
 }
@@ -156,11 +157,8 @@ pub(crate) fn gemm(isa: Isa, g: &Gemm<'_>, y: &mut MatMut<'_, f32>) {
     assert!(g.packed.len() / g.groups >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
     assert!(g.first.is_multiple_of(g.panels.width) && (g.panels.lanes, g.panels.width, g.panels.rows) == tile_of(isa));
     assert!(n.is_multiple_of(g.panels.lanes) || g.first + n == g.panels.n, "a channel range ends inside a vector");
-    if let Some(shortcut) = g.epilogue.shortcut {
-        assert!(shortcut.len() >= (m - 1) * y.stride() + n, "shortcut too short");
-    }
     // SAFETY: all reads of `a` end at or before `rows.max(m) + far`, all reads of weights lie in
-    // panels that exist, `y` is a valid view and the shortcut is as long as the view is wide.
+    // panels that exist, `y` is a valid view.
     unsafe { dispatch(isa, Loops { g, y }) }
 }
 
@@ -209,6 +207,7 @@ impl Op for Loops<'_, '_, '_, '_> {
                                 start: piece.start,
                                 depth: piece.depth,
                                 bias: (piece.before == 0).then_some(panel),
+                                add: g.epilogue.add || piece.before > 0,
                                 weights,
                                 ahead: ahead.tile(piece.taps * (piece.depth / UNROLL)),
                                 // SAFETY: row `i` and column `j` lie inside the view.
@@ -216,8 +215,12 @@ impl Op for Loops<'_, '_, '_, '_> {
                                 stride,
                                 cols,
                                 last: piece.is_last(g),
-                                shortcut: g.epilogue.shortcut.map(|s| s[i * stride + j..].as_ptr()),
                                 relu: g.epilogue.relu,
+                                next_y: y.as_mut_ptr().cast_const().wrapping_add(if t + 1 < tiles {
+                                    (i + rows) * stride + j
+                                } else {
+                                    i0 * stride + j + width
+                                }),
                             };
                             g.rows.offsets(i, &mut tile.rows[..rows]);
                             // SAFETY: the tile's rows, panel and view were checked by `gemm`.
@@ -327,8 +330,9 @@ struct Tile<'a> {
     taps: &'a [usize],
     start: usize,
     depth: usize,
-    /// where the sum begins; without it, at what `y` holds
+    /// where the sum begins, and whether at what `y` holds, too
     bias: Option<*const f32>,
+    add: bool,
     weights: *const f32,
     ahead: Fetch,
     y: *mut f32,
@@ -336,16 +340,17 @@ struct Tile<'a> {
     cols: usize,
     /// the sum is complete after this piece
     last: bool,
-    shortcut: Option<*const f32>,
     relu: bool,
+    /// the output of the tile that follows, which need not exist
+    next_y: *const f32,
 }
 
 impl Tile<'_> {
     /// Enters the instance for this many rows and vectors.
     ///
     /// # Safety
-    /// `a` is readable at all `rows + tap + c`, `weights` is a panel of this width, `y` and
-    /// `shortcut` are valid for `rows` rows of `cols` elements.
+    /// `a` is readable at all `rows + tap + c`, `weights` is a panel of this width, `y` is valid for
+    /// `rows` rows of `cols` elements.
     #[inline(always)]
     unsafe fn call<V: Vector>(&self, rows: usize, vectors: usize) {
         macro_rules! instances {
@@ -380,29 +385,27 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
     unsafe fn run<V: Vector>(self) {
         let t = self.0;
         // SAFETY: `Tile::call`'s promise covers every pointer below: rows at tap + c, a panel of
-        // depth + 1 rows of NV vectors, and MR rows of `cols` elements of y and shortcut.
+        // depth + 1 rows of NV vectors, and MR rows of `cols` elements of y.
         unsafe {
             let rows: [*const f32; MR] = core::array::from_fn(|i| t.a.add(t.rows[i]));
             let mut w = t.weights;
             let mut ahead = t.ahead.from;
             let valid = t.cols - (NV - 1) * V::LANES;
-            // Results and shortcuts are often beyond L2: asked for now, they are at hand when the sums are done.
-            if t.last {
-                for p in [Some(t.y.cast_const()), t.shortcut].into_iter().flatten() {
-                    for i in 0..MR {
-                        for j in 0..NV {
-                            V::prefetch(p.wrapping_add(i * t.stride + j * V::LANES));
-                        }
-                    }
+            // Outputs are often beyond L2: asked for now, the next tile finds its own at hand.
+            for i in 0..MR {
+                for j in 0..NV {
+                    V::prefetch(t.next_y.wrapping_add(i * t.stride + j * V::LANES));
                 }
             }
             let mut acc = [[V::splat(0.0); NV]; MR];
             if let Some(bias) = t.bias {
                 let bias: [V; NV] = load_all(bias);
                 unroll!(i < MR => { acc[i] = bias; });
-            } else {
+            }
+            if t.add {
                 unroll!(i < MR => { unroll!(j < NV => {
-                    acc[i][j] = load_column(t.y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
+                    let y: V = load_column(t.y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
+                    acc[i][j] = acc[i][j].add(y);
                 }); });
             }
             for &tap in t.taps {
@@ -434,13 +437,6 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                 }
             }
             let floor = V::splat(if t.relu && t.last { 0.0 } else { f32::NEG_INFINITY });
-            let shortcut = if t.last { t.shortcut } else { None };
-            if let Some(shortcut) = shortcut {
-                unroll!(i < MR => { unroll!(j < NV => {
-                    let added: V = load_column(shortcut.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
-                    acc[i][j] = acc[i][j].add(added);
-                }); });
-            }
             unroll!(i < MR => { unroll!(j < NV => {
                 let (v, to) = (floor.max(acc[i][j]), t.y.add(i * t.stride + j * V::LANES));
                 if j + 1 == NV && valid < V::LANES { v.store_first(to, valid) } else { v.store(to) }

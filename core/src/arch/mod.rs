@@ -35,7 +35,8 @@ pub(crate) mod winograd_gradient;
 pub use buffer::Buffer;
 pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
 pub use denormals::FlushDenormals;
-pub(crate) use gemm::{Epilogue, Gemm, Panels, RowMap, gemm};
+pub use gemm::Epilogue;
+pub(crate) use gemm::{Gemm, Panels, RowMap, gemm};
 #[cfg(feature = "alloc")]
 pub use int8::DotIsa;
 pub use isa::Isa;

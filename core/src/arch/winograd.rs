@@ -9,6 +9,7 @@
 //! closer to 1 than the usual 1 and 2, which makes the error smaller at the same cost.
 
 use super::{
+    gemm::Epilogue,
     isa::Isa,
     vector::{Op, Vector, dispatch, tile_of, unroll},
     view::MatMut,
@@ -332,9 +333,7 @@ pub(crate) struct Output<'a, 'y, 'v> {
     pub first: usize,
     /// one per column of `y`, padded to whole vectors
     pub bias: &'a [f32],
-    /// laid out as `y`
-    pub shortcut: Option<&'a [f32]>,
-    pub relu: bool,
+    pub epilogue: Epilogue,
     /// the rows of pixels this row of tiles covers, clipped to the map
     pub y: &'y mut MatMut<'v, f32>,
     /// pixels in a row
@@ -353,7 +352,6 @@ pub(crate) fn output(isa: Isa, t: Output<'_, '_, '_>) {
     assert!(rows.is_multiple_of(t.width) && rows / t.width <= t.tile.outputs());
     assert!(padded <= t.stride && t.bias.len() >= padded);
     assert!(t.m.len() >= (t.tile.points() - 1) * t.point + (t.first + count) * t.stride);
-    assert!(t.shortcut.is_none_or(|s| s.len() >= (rows - 1) * t.y.stride() + cols));
     // SAFETY: whole vectors of `m` and `bias` exist up to `padded`; writes are clipped to `y`.
     unsafe { dispatch(isa, t) }
 }
@@ -380,10 +378,10 @@ impl Output<'_, '_, '_> {
             let inside = (self.width - t * M).min(M);
             for c in (0..cols).step_by(V::LANES) {
                 let valid = (cols - c).min(V::LANES);
-                // SAFETY: the tile's points lie in `m`, pixels stored and added inside `y`: see `output`.
+                // SAFETY: the tile's points lie in `m`, pixels read and stored inside `y`: see `output`.
                 unsafe {
                     let from = self.m.as_ptr().add((self.first + t) * self.stride + c);
-                    let floor = V::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
+                    let floor = V::splat(if self.epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
                     let bias = V::load(self.bias.as_ptr().add(c));
                     let mut d = [[V::splat(0.0); N]; M];
                     unroll!(x < N => {
@@ -400,13 +398,13 @@ impl Output<'_, '_, '_> {
                                     let at = (r * self.width + t * M + x) * ld + c;
                                     let mut v = row[x].add(bias);
                                     if valid == V::LANES {
-                                        if let Some(shortcut) = self.shortcut {
-                                            v = v.add(V::load(shortcut.as_ptr().add(at)));
+                                        if self.epilogue.add {
+                                            v = v.add(V::load(y.add(at)));
                                         }
                                         floor.max(v).store(y.add(at));
                                     } else {
-                                        if let Some(shortcut) = self.shortcut {
-                                            v = v.add(V::load_first(shortcut.as_ptr().add(at), valid));
+                                        if self.epilogue.add {
+                                            v = v.add(V::load_first(y.add(at), valid));
                                         }
                                         floor.max(v).store_first(y.add(at), valid);
                                     }

@@ -15,7 +15,7 @@ use core::ops::Range;
 use super::{Band, ConvWeights, Epilogue, Kernel};
 use crate::{
     Error,
-    arch::{self, Gemm, Isa, MatMut, Panels, RowMap, gemm},
+    arch::{Gemm, Isa, MatMut, Panels, RowMap, gemm},
     geom::{ConvGeom, Shape},
 };
 
@@ -119,15 +119,15 @@ impl DataGradient {
         Ok(())
     }
 
-    /// `dx = gradient + shortcut` of one image.
+    /// One image's `dx = gradient`, or with `add` `dx += gradient`.
     ///
     /// # Panics
     /// When a slice does not fit the shape.
-    pub fn run(&self, dy: &[f32], packed: &[f32], shortcut: Option<&[f32]>, dx: &mut [f32], scratch: &mut [f32]) {
+    pub fn run(&self, dy: &[f32], packed: &[f32], add: bool, dx: &mut [f32], scratch: &mut [f32]) {
         let (input, out) = (self.geom.input, self.geom.output());
         assert!(dy.len() == out.elements() && dx.len() == input.elements());
         if let Some((kernel, turned)) = &self.forward {
-            let epilogue = Epilogue { shortcut, relu: false };
+            let epilogue = Epilogue { add, relu: false };
             let (band, dx) = (Band::whole(turned, 1), MatMut::new(dx, input.c));
             return kernel.run(turned, dy, packed, epilogue, &band, dx, scratch);
         }
@@ -144,7 +144,7 @@ impl DataGradient {
                 let (_, _, [dy, dx]) = phase.tap(t);
                 *tap = (border.before + dy) as usize * row + (border.before + dx) as usize * out.c;
             }
-            self.run_phase(&phase, panels, packed, &taps[..n], row, shortcut, dx, scratch);
+            self.run_phase(&phase, panels, packed, &taps[..n], row, add, dx, scratch);
         }
     }
 
@@ -156,14 +156,14 @@ impl DataGradient {
         packed: &[f32],
         taps: &[usize],
         row: usize,
-        shortcut: Option<&[f32]>,
+        add: bool,
         dx: &mut [f32],
         scratch: &[f32],
     ) {
         let (input, out, stride) = (self.geom.input, self.geom.output(), self.geom.stride);
         let [ry, rx] = phase.remainder;
         let group = stride * input.c;
-        let product = |a: usize, at: usize| Gemm {
+        let product = |a: usize| Gemm {
             a: &scratch[a..],
             rows: RowMap::contiguous(out.c),
             taps,
@@ -172,7 +172,7 @@ impl DataGradient {
             packed,
             groups: 1,
             first: 0,
-            epilogue: arch::Epilogue { shortcut: shortcut.map(|s| &s[at..]), relu: false },
+            epilogue: Epilogue { add, relu: false },
             block: usize::MAX / 2,
         };
         for (i, iy) in (ry..input.h).step_by(stride).enumerate() {
@@ -180,13 +180,12 @@ impl DataGradient {
             let line = &mut dx[iy * input.w * input.c..(iy + 1) * input.w * input.c];
             let (whole, rest) = line.split_at_mut(input.w / stride * group);
             let (pixels, columns) = (whole.len() / group, rx * input.c..(rx + 1) * input.c);
-            let at = iy * input.w * input.c + rx * input.c;
             if pixels > 0 {
                 let mut y = MatMut::new(whole, group);
-                gemm(self.isa, &product(i * row, at), &mut y.part(0..pixels, columns.clone()));
+                gemm(self.isa, &product(i * row), &mut y.part(0..pixels, columns.clone()));
             }
             if let Some(last) = rest.get_mut(columns) {
-                let product = product(i * row + pixels * out.c, at + pixels * group);
+                let product = product(i * row + pixels * out.c);
                 gemm(self.isa, &product, &mut MatMut::new(last, input.c));
             }
         }

@@ -7,7 +7,7 @@
 use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack};
 use crate::{
     Error, Name,
-    arch::{self, Gemm, Isa, MatMut, Panels, RowMap, gemm},
+    arch::{Gemm, Isa, MatMut, Panels, RowMap, gemm},
     geom::ConvGeom,
 };
 
@@ -114,7 +114,7 @@ impl ConvKernel<f32> for Direct {
         g: &ConvGeom,
         x: &[f32],
         packed: &[f32],
-        epilogue: Epilogue<'_, f32>,
+        epilogue: Epilogue,
         band: &Band,
         mut y: MatMut<'_, f32>,
         scratch: &mut [f32],
@@ -130,7 +130,6 @@ impl ConvKernel<f32> for Direct {
                 let n = strip.rows.min(rows.end - oy);
                 strip.fill(g, from, oy, n, scratch);
                 let map = RowMap { start: 0, per_row: out.w, row: g.stride * strip.row, pixel: g.stride * g.input.c };
-                let at = (image * out.h + oy) * out.w * g.c_out + band.channels.start;
                 let product = Gemm {
                     a: scratch,
                     rows: map,
@@ -140,7 +139,7 @@ impl ConvKernel<f32> for Direct {
                     packed,
                     groups: 1,
                     first: band.channels.start,
-                    epilogue: arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu },
+                    epilogue,
                     block,
                 };
                 let cols = y.cols();

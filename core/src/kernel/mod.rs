@@ -18,6 +18,7 @@ mod winograd_gradient;
 
 use core::ops::{Deref, Range};
 
+pub use crate::arch::Epilogue;
 pub use data_gradient::DataGradient;
 pub use direct::Direct;
 pub use elementwise::subsample;
@@ -41,15 +42,6 @@ pub struct ConvWeights<'w, T: Elem> {
     pub scale: &'w [T::Acc],
     /// per output channel
     pub bias: &'w [T::Acc],
-}
-
-/// What happens to a result before it is stored: `y = act(result + shortcut)`.
-#[derive(Clone, Copy)]
-pub struct Epilogue<'a, T: Elem> {
-    /// identity shortcut, laid out as the whole output
-    pub shortcut: Option<&'a [T]>,
-    /// apply ReLU
-    pub relu: bool,
 }
 
 /// A part of a convolution's output over a whole batch.
@@ -94,7 +86,8 @@ pub trait ConvKernel<T: Elem>: Sync {
     /// # Errors
     /// [`Error::BufferLength`] when a slice does not fit `g`.
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, T>, packed: &mut [T]) -> Result<(), Error>;
-    /// Computes one band. `x` is the whole batch, NHWC; `y` is the band's pixels by its channels.
+    /// Computes one band. `x` is the whole batch, NHWC; `y` is the band's pixels by its channels, and holds
+    /// their shortcut where `epilogue` says so.
     ///
     /// # Panics
     /// When a slice does not fit `g` and `band`: a plan's never do.
@@ -104,7 +97,7 @@ pub trait ConvKernel<T: Elem>: Sync {
         g: &ConvGeom,
         x: &[T],
         packed: &[T],
-        epilogue: Epilogue<'_, T>,
+        epilogue: Epilogue,
         band: &Band,
         y: MatMut<'_, T>,
         scratch: &mut [T],

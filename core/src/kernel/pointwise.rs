@@ -4,7 +4,7 @@
 use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack};
 use crate::{
     Error, Name,
-    arch::{self, Gemm, Isa, MatMut, Panels, RowMap, gemm},
+    arch::{Gemm, Isa, MatMut, Panels, RowMap, gemm},
     geom::ConvGeom,
 };
 
@@ -53,16 +53,14 @@ impl ConvKernel<f32> for Pointwise {
         g: &ConvGeom,
         x: &[f32],
         packed: &[f32],
-        epilogue: Epilogue<'_, f32>,
+        epilogue: Epilogue,
         band: &Band,
         mut y: MatMut<'_, f32>,
         _: &mut [f32],
     ) {
         let (input, out) = (g.input, g.output());
         let block = block_pixels(input.c, packed.len());
-        let product = |a: &[f32], rows: RowMap, first_pixel: usize, y: &mut MatMut<'_, f32>| {
-            let at = first_pixel * g.c_out + band.channels.start;
-            let epilogue = arch::Epilogue { shortcut: epilogue.shortcut.map(|s| &s[at..]), relu: epilogue.relu };
+        let product = |a: &[f32], rows: RowMap, y: &mut MatMut<'_, f32>| {
             let (panels, first) = (self.panels(g), band.channels.start);
             let product =
                 Gemm { a, rows, taps: &[0], depth: input.c, panels, packed, groups: 1, first, epilogue, block };
@@ -71,7 +69,7 @@ impl ConvKernel<f32> for Pointwise {
         let first = band.rows.start * out.w;
 
         if g.stride == 1 {
-            product(&x[first * input.c..], RowMap::contiguous(input.c), first, &mut y);
+            product(&x[first * input.c..], RowMap::contiguous(input.c), &mut y);
         } else {
             for (image, rows) in band.images(out.h) {
                 let map = RowMap {
@@ -83,7 +81,7 @@ impl ConvKernel<f32> for Pointwise {
                 let p = (image * out.h + rows.start) * out.w;
                 let cols = y.cols();
                 let mut part = y.part(p - first..p - first + rows.len() * out.w, 0..cols);
-                product(x, map, p, &mut part);
+                product(x, map, &mut part);
             }
         }
     }

@@ -1,18 +1,19 @@
 //! Plain definitions, to test the kernels against and to read.
 
-use super::{ConvWeights, Epilogue};
+use super::ConvWeights;
 use crate::geom::ConvGeom;
 
 /// A convolution by its definition, accumulated in f64, together with the sum of the magnitudes of
 /// all terms of every output (error bounds are proportional to it).
 ///
-/// `x` is one NHWC image. Returns `(y, magnitude)` through `emit(index, y, magnitude)`, so that it
+/// `x` is one NHWC image, and so is the shortcut that is added. Returns `(y, magnitude)` through `emit(index, y, magnitude)`, so that it
 /// needs no allocation.
 pub fn conv(
     g: &ConvGeom,
     x: &[f32],
     w: ConvWeights<'_, f32>,
-    epilogue: Epilogue<'_, f32>,
+    shortcut: Option<&[f32]>,
+    relu: bool,
     mut emit: impl FnMut(usize, f64, f64),
 ) {
     let (input, out) = (g.input, g.output());
@@ -38,11 +39,11 @@ pub fn conv(
                     }
                 }
                 let at = (oy * out.w + ox) * g.c_out + o;
-                if let Some(shortcut) = epilogue.shortcut {
+                if let Some(shortcut) = shortcut {
                     sum += f64::from(shortcut[at]);
                     magnitude += f64::from(shortcut[at]).abs();
                 }
-                if epilogue.relu {
+                if relu {
                     sum = sum.max(0.0);
                 }
                 emit(at, sum, magnitude);

@@ -11,7 +11,7 @@ use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
     Error, Name,
     arch::{
-        self, Gemm, Isa, MatMut, Panels, RowMap, gemm, points,
+        Gemm, Isa, MatMut, Panels, RowMap, gemm, points,
         winograd::{self, Tile},
     },
     geom::ConvGeom,
@@ -170,7 +170,7 @@ impl Winograd {
             packed,
             groups: self.tile.points(),
             first: 0,
-            epilogue: arch::Epilogue { shortcut: None, relu: false },
+            epilogue: Epilogue::default(),
             block: tiles,
         };
         let mut products = MatMut::new(m, self.width());
@@ -232,7 +232,7 @@ impl ConvKernel<f32> for Winograd {
         g: &ConvGeom,
         x: &[f32],
         packed: &[f32],
-        epilogue: Epilogue<'_, f32>,
+        epilogue: Epilogue,
         band: &Band,
         mut y: MatMut<'_, f32>,
         scratch: &mut [f32],
@@ -281,8 +281,7 @@ impl ConvKernel<f32> for Winograd {
                         point: layout.apart(tiles).1,
                         first: r * layout.cols,
                         bias: &bias[panel.first..],
-                        shortcut: epilogue.shortcut.map(|s| &s[row * out.w * g.c_out + first..]),
-                        relu: epilogue.relu,
+                        epilogue,
                         y: &mut part,
                         width: out.w,
                     };

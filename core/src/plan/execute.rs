@@ -1,6 +1,6 @@
 //! Running a plan.
 
-use super::{Executor, Place, Plan, Step, StepKind, arena, check_len};
+use super::{Executor, Place, Plan, Shortcut, Step, StepKind, arena, check_len};
 use crate::{
     Error, Isa,
     arch::{FlushDenormals, MatMut, Parts, average_pool, max_pool},
@@ -84,35 +84,32 @@ impl Plan {
             Place::Arena(slot) => slot.part(part),
             Place::Input(_) => 0..0,
         };
-        let shortcut = match &step.kind {
-            StepKind::Conv { shortcut: Some(slot), .. } => slot.part(part),
-            _ => 0..0,
-        };
-        let (y, [x, shortcut]) = arena::borrow(arena, step.output.part(part), [from, shortcut]);
+        if let StepKind::Conv { shortcut: Shortcut::Copied(slot), .. } = &step.kind {
+            arena.copy_within(slot.part(part), step.output.part(part).start);
+        }
+        let (y, x) = arena::borrow(arena, step.output.part(part), from);
         let x = if let Place::Input(slot) = &step.input { &input[slot.part(part)] } else { x };
         let parts = Parts::new(MatMut::new(y, step.output_shape.c), &step.rects);
         executor.for_each(step.bands.len(), &|i, scratch: &mut [f32]| {
             let Some(y) = parts.take(i) else { return };
-            run_band(isa, step, &step.bands[i], x, packed, shortcut, y, scratch);
+            run_band(isa, step, &step.bands[i], x, packed, y, scratch);
         });
     }
 }
 
-#[allow(clippy::too_many_arguments)] // the pieces of one step, taken apart by the borrow checker's rules
 fn run_band(
     isa: Isa,
     step: &Step,
     band: &Band,
     x: &[f32],
     packed: &[f32],
-    shortcut: &[f32],
     mut y: MatMut<'_, f32>,
     scratch: &mut [f32],
 ) {
     let out = step.output_shape;
     match &step.kind {
-        StepKind::Conv { kernel, geom, packed: range, shortcut: added, relu } => {
-            let epilogue = Epilogue { shortcut: added.as_ref().map(|_| shortcut), relu: *relu };
+        StepKind::Conv { kernel, geom, packed: range, shortcut, relu } => {
+            let epilogue = Epilogue { add: !matches!(shortcut, Shortcut::None), relu: *relu };
             kernel.run(geom, x, &packed[range.clone()], epilogue, band, y, scratch);
         }
         StepKind::MaxPool(geom) => {

@@ -23,6 +23,8 @@ mod execute;
 mod executor;
 mod passes;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -77,10 +79,20 @@ pub struct Step {
 
 #[derive(Clone)]
 enum StepKind {
-    Conv { kernel: Kernel, geom: ConvGeom, packed: Range<usize>, shortcut: Option<Slot>, relu: bool },
+    Conv { kernel: Kernel, geom: ConvGeom, packed: Range<usize>, shortcut: Shortcut, relu: bool },
     MaxPool(PoolGeom),
     Subsample { input: Shape, stride: usize, before: usize },
     AveragePool(Shape),
+}
+
+/// What a convolution adds to its result.
+#[derive(Clone)]
+enum Shortcut {
+    None,
+    /// it lies where the output goes
+    InPlace,
+    /// to be copied to where the output goes
+    Copied(Slot),
 }
 
 /// Where a value is read from.
@@ -193,12 +205,12 @@ impl Plan {
             return Err(Error::Threads { asked: 0 });
         }
         let passes = passes::passes(net.ops(), batch, threads);
-        let lives = lives(net, batch, &passes)?;
+        let (lives, homes) = lives(net, batch, &passes)?;
         let (places, arena_len) = place(&lives);
         let slot = |value: ValueId, part: usize| {
             let (shape, i) = (net.values()[value.index()], value.index() - 1);
-            let images = lives[i].len / shape.elements();
-            Slot::new(places[i].start, shape.elements(), images, part)
+            let images = lives[homes[i]].len / shape.elements();
+            Slot::new(places[homes[i]].start, shape.elements(), images, part)
         };
         let (mut packed_len, mut scratch_len) = (0, 0);
         let mut steps = Vec::with_capacity(net.ops().len());
@@ -217,7 +229,11 @@ impl Plan {
                     let packed = packed_len..packed_len + len;
                     packed_len = packed.end.next_multiple_of(arena::ALIGN);
                     scratch_len = scratch_len.max(kernel.scratch_len(geom));
-                    let shortcut = shortcut.map(|value| slot(value, part));
+                    let shortcut = match shortcut {
+                        None => Shortcut::None,
+                        Some(value) if homes[value.index() - 1] == homes[index] => Shortcut::InPlace,
+                        Some(value) => Shortcut::Copied(slot(*value, part)),
+                    };
                     let kind = StepKind::Conv { kernel, geom: *geom, packed, shortcut, relu: *relu };
                     (kind, kernel.granularity(geom), len)
                 }
@@ -319,8 +335,9 @@ fn check_len(what: &'static str, need: usize, got: usize) -> Result<(), Error> {
 }
 
 /// When every value but the input is written first and read last, and its length: a part of the batch
-/// where one pass writes and reads it.
-fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<Vec<Life>, Error> {
+/// where one pass writes and reads it. With each the value whose place it takes: its own, or that of a
+/// shortcut that nobody else reads any more. A value in another's place has a life of length zero.
+fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<(Vec<Life>, Vec<usize>), Error> {
     let too_large = Error::InvalidNetwork { reason: "an activation does not fit the address space" };
     let pass_of = |step: usize| passes.iter().find(|pass| pass.steps.contains(&step));
     let mut lives: Vec<Life> = Vec::with_capacity(net.values().len());
@@ -332,6 +349,7 @@ fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<Vec<Life>, Erro
         }
         lives.push(Life { len: op.output_shape().elements(), steps: step..step + 1 });
     }
+    let last_reads: Vec<usize> = lives.iter().map(|life| life.steps.end - 1).collect();
     for life in &mut lives {
         let Range { start, end } = life.steps;
         let images = match (pass_of(start), pass_of(end - 1)) {
@@ -346,5 +364,17 @@ fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<Vec<Life>, Erro
         let len = life.len.checked_mul(images).filter(|&n| n < isize::MAX as usize / 64);
         life.len = len.ok_or(too_large)?;
     }
-    Ok(lives)
+    let mut homes: Vec<usize> = (0..lives.len()).collect();
+    for (step, op) in net.ops().iter().enumerate() {
+        let Some(shortcut) = op.shortcut().filter(|&s| s != op.input).and_then(|s| s.index().checked_sub(1)) else {
+            continue;
+        };
+        let home = homes[shortcut];
+        if last_reads[shortcut] == step && lives[home].len == lives[step].len {
+            homes[step] = home;
+            lives[home].steps.end = lives[home].steps.end.max(lives[step].steps.end);
+            lives[step].len = 0;
+        }
+    }
+    Ok((lives, homes))
 }

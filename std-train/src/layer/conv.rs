@@ -111,9 +111,8 @@ impl Conv {
     /// One image's output and its sums.
     pub(crate) fn forward(&self, isa: Isa, x: &[f32], packed: &[f32], part: &mut OutputPart<'_>, scratch: &mut [f32]) {
         let g = self.geom();
-        let epilogue = Epilogue { shortcut: None, relu: false };
         let scratch = &mut scratch[..self.forward.scratch_len(g)];
-        self.forward.run(g, x, packed, epilogue, &Band::whole(g, 1), MatMut::new(part.y, g.c_out), scratch);
+        self.forward.run(g, x, packed, Epilogue::default(), &Band::whole(g, 1), MatMut::new(part.y, g.c_out), scratch);
         image_moments(isa, part.y, part.partial);
     }
 

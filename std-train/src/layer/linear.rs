@@ -51,10 +51,9 @@ impl Linear {
         let weights = ConvWeights { oihw: &values[self.weight.clone()], scale: &[], bias: &values[self.bias.clone()] };
         kernel.prepack(g, weights, packed.as_mut_slice())?;
         let mut scratch = Buffer::new(kernel.scratch_len(g));
-        let epilogue = Epilogue { shortcut: None, relu: false };
         let band = Band::whole(g, x.len() / g.input.c);
         let y = MatMut::new(logits, g.c_out);
-        kernel.run(g, x, packed.as_slice(), epilogue, &band, y, scratch.as_mut_slice());
+        kernel.run(g, x, packed.as_slice(), Epilogue::default(), &band, y, scratch.as_mut_slice());
         Ok(())
     }
 
@@ -85,7 +84,7 @@ impl Linear {
         let weights = &parameters.values()[self.weight.clone()];
         self.data.prepack(weights, packed.as_mut_slice(), scratch.as_mut_slice())?;
         for (dy, dx) in dy.chunks_exact(classes).zip(dx.chunks_exact_mut(inputs)) {
-            self.data.run(dy, packed.as_slice(), None, dx, scratch.as_mut_slice());
+            self.data.run(dy, packed.as_slice(), false, dx, scratch.as_mut_slice());
         }
         Ok(())
     }

@@ -301,7 +301,6 @@ impl Layers {
         let projection = job.projection.map(|p| (p, &self.convs[p]));
         let mut projected = projection.map(|(_, conv)| Work::new(conv, projected, at_once, &mut scratch));
         let input = conv.geom().input.elements();
-        let added = carve(&mut scratch, if conv.data.is_some() { input } else { 0 });
 
         for group in (0..per_task).step_by(at_once) {
             let group = group..(group + at_once).min(per_task);
@@ -319,28 +318,27 @@ impl Layers {
                     self.fill(tape, images, job.source, i, conv, work.strip(t, &group));
                 }
                 let Some(data) = &conv.data else { continue };
-                let shortcut = match job.shortcut.map(|b| &self.blocks[b]) {
-                    None => None,
-                    Some(block) => match block.shortcut {
-                        ShortcutSpec::None => None,
-                        ShortcutSpec::Identity => Some(&outer[..input]),
+                let dx = &mut d[..input];
+                let shortcut = job.shortcut.map(|b| &self.blocks[b]).filter(|b| b.shortcut != ShortcutSpec::None);
+                if let Some(block) = shortcut {
+                    let outer = &outer[..block.output.elements()];
+                    match block.shortcut {
+                        ShortcutSpec::None => {}
+                        ShortcutSpec::Identity => dx.copy_from_slice(outer),
                         ShortcutSpec::Pad { stride, before, .. } => {
-                            let dy = &outer[..block.output.elements()];
-                            subsample_backward(block.input, stride, before, block.output.c, dy, added);
-                            Some(&*added)
+                            subsample_backward(block.input, stride, before, block.output.c, outer, dx);
                         }
                         ShortcutSpec::Project(_) => {
                             let (Some((p, conv)), Some(work)) = (projection, &mut projected) else { continue };
                             let Some(data) = &conv.data else { continue };
                             let (dy, packed) = (work.dy(t, &group), tape.convs[p].packed_data.as_slice());
-                            data.run(dy, packed, None, added, &mut scratch[..data.scratch_len()]);
-                            Some(&*added)
+                            data.run(dy, packed, false, dx, &mut scratch[..data.scratch_len()]);
                         }
-                    },
-                };
+                    }
+                }
                 let packed = tape.convs[job.k].packed_data.as_slice();
                 let scratch = &mut scratch[..data.scratch_len()];
-                data.run(main.dy(t, &group), packed, shortcut, &mut d[..input], scratch);
+                data.run(main.dy(t, &group), packed, shortcut.is_some(), dx, scratch);
                 let mut sums = part.sums.each_mut().into_iter().zip(lens).map(|(s, n)| &mut s[t * n..(t + 1) * n]);
                 let mut sums = [(); 2].map(|()| sums.next().unwrap_or_default());
                 self.finish(tape, job.source, i, &mut d[..input], &mut sums);

@@ -312,7 +312,7 @@ impl Layers {
             } else {
                 0
             };
-            (own(conv) + projection + padded(conv.geom().input.elements()) + conv.scratch_len()).max(rows)
+            (own(conv) + projection + conv.scratch_len()).max(rows)
         };
         let forward = self.convs.iter().map(forward).max().unwrap_or(0);
         let backward = self.convs.iter().enumerate().map(backward).max().unwrap_or(0);
