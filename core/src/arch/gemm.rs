@@ -34,18 +34,10 @@ impl RowMap {
         RowMap { start: 0, per_row: usize::MAX, row: 0, pixel }
     }
 
-    /// Writes the offsets of pixels `first..`, one for each of `to`. One division: they cost as much as
-    /// a small tile's work.
+    /// A position at pixel `first`. One division: they cost as much as a small tile's work.
     #[inline(always)]
-    fn offsets(&self, first: usize, to: &mut [usize]) {
-        let (mut line, mut column) = (first / self.per_row, first % self.per_row);
-        for to in to {
-            *to = self.start + line * self.row + column * self.pixel;
-            column += 1;
-            if column == self.per_row {
-                (line, column) = (line + 1, 0);
-            }
-        }
+    fn at(&self, first: usize) -> Position {
+        Position { line: self.start + first / self.per_row * self.row, column: first % self.per_row }
     }
 
     /// The largest offset of the first `n` pixels.
@@ -53,6 +45,42 @@ impl RowMap {
         let last = n.saturating_sub(1);
         let full = if last >= self.per_row { self.per_row - 1 } else { last };
         self.start + last / self.per_row * self.row + full * self.pixel
+    }
+}
+
+/// A pixel of a [`RowMap`].
+#[derive(Clone, Copy)]
+struct Position {
+    /// where the line begins to read
+    line: usize,
+    /// pixel within the line
+    column: usize,
+}
+
+impl Position {
+    /// Where this pixel and the `N - 1` after it begin to read; moves behind them.
+    #[inline(always)]
+    fn take<const N: usize>(&mut self, map: &RowMap) -> [usize; N] {
+        let mut offsets = [0; N];
+        if map.per_row - self.column >= N {
+            let first = self.line + self.column * map.pixel;
+            for (i, to) in offsets.iter_mut().enumerate() {
+                *to = first + i * map.pixel;
+            }
+            self.column += N;
+        } else {
+            for to in &mut offsets {
+                if self.column == map.per_row {
+                    (self.line, self.column) = (self.line + map.row, 0);
+                }
+                *to = self.line + self.column * map.pixel;
+                self.column += 1;
+            }
+        }
+        if self.column == map.per_row {
+            (self.line, self.column) = (self.line + map.row, 0);
+        }
+        offsets
     }
 }
 
@@ -194,38 +222,30 @@ impl Op for Loops<'_, '_, '_, '_> {
                     let (height, taller) = ((i1 - i0) / tiles, (i1 - i0) % tiles);
                     let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
                     loop {
-                        let mut i = i0;
+                        let depth = piece.taps * piece.depth;
                         // SAFETY: the panel has a row of biases and `depth` rows of weights.
                         let weights = unsafe { panel.add((1 + piece.before) * vectors * V::LANES) };
-                        let mut ahead = Ahead::new(weights, piece.taps * piece.depth, vectors * V::LANES, tiles);
-                        for t in 0..tiles {
-                            let rows = height + (t < taller) as usize;
-                            let mut tile = Tile {
-                                a: g.a.as_ptr(),
-                                rows: [0; MAX_ROWS],
-                                taps: &g.taps[piece.tap..piece.tap + piece.taps],
-                                start: piece.start,
-                                depth: piece.depth,
-                                bias: (piece.before == 0).then_some(panel),
-                                add: g.epilogue.add || piece.before > 0,
-                                weights,
-                                ahead: ahead.tile(piece.taps * (piece.depth / UNROLL)),
-                                // SAFETY: row `i` and column `j` lie inside the view.
-                                y: unsafe { y.as_mut_ptr().add(i * stride + j) },
-                                stride,
-                                cols,
-                                last: piece.is_last(g),
-                                relu: g.epilogue.relu,
-                                next_y: y.as_mut_ptr().cast_const().wrapping_add(if t + 1 < tiles {
-                                    (i + rows) * stride + j
-                                } else {
-                                    i0 * stride + j + width
-                                }),
-                            };
-                            g.rows.offsets(i, &mut tile.rows[..rows]);
-                            // SAFETY: the tile's rows, panel and view were checked by `gemm`.
-                            unsafe { tile.call::<V>(rows, vectors) };
-                            i += rows;
+                        let mut run = Run {
+                            a: g.a.as_ptr(),
+                            map: &g.rows,
+                            at: g.rows.at(i0),
+                            taps: &g.taps[piece.tap..piece.tap + piece.taps],
+                            start: piece.start,
+                            depth: piece.depth,
+                            bias: (piece.before == 0).then_some(panel),
+                            add: g.epilogue.add || piece.before > 0,
+                            weights,
+                            ahead: Ahead::new(weights, depth, vectors * V::LANES, tiles),
+                            // SAFETY: row `i0` and column `j` lie inside the view.
+                            y: unsafe { y.as_mut_ptr().add(i0 * stride + j) },
+                            stride,
+                            cols,
+                            floor: if g.epilogue.relu && piece.is_last(g) { 0.0 } else { f32::NEG_INFINITY },
+                        };
+                        // SAFETY: the tiles' rows, panel and view were checked by `gemm`.
+                        unsafe {
+                            run.tiles::<V>(taller, height + 1, vectors);
+                            run.tiles::<V>(tiles - taller, height, vectors);
                         }
                         if piece.is_last(g) {
                             break;
@@ -290,14 +310,6 @@ struct Ahead {
     lines: usize,
 }
 
-/// What one tile asks for.
-#[derive(Clone, Copy)]
-struct Fetch {
-    from: *const f32,
-    /// cache lines per turn of the inner loop
-    lines: usize,
-}
-
 /// Elements of a cache line.
 const LINE: usize = 16;
 
@@ -310,23 +322,17 @@ impl Ahead {
         let lines = (UNROLL * width).div_ceil(LINE).div_ceil(tiles);
         Ahead { next, end: next.wrapping_add(depth * width), lines }
     }
-
-    /// The share of the next tile, which makes `turns`.
-    fn tile(&mut self, turns: usize) -> Fetch {
-        let from = self.next;
-        self.next = from.wrapping_add(turns * self.lines * LINE);
-        Fetch { from, lines: if from < self.end { self.lines } else { 0 } }
-    }
 }
 
 /// Most rows a tile has on any instruction set.
 const MAX_ROWS: usize = 14;
 
-/// A register tile: up to [`MAX_ROWS`] pixels by one or two vectors of output channels.
-struct Tile<'a> {
+/// Register tiles one below the other: each up to [`MAX_ROWS`] pixels by up to four vectors of output channels.
+struct Run<'a> {
     a: *const f32,
-    /// offsets into `a`
-    rows: [usize; MAX_ROWS],
+    map: &'a RowMap,
+    /// the first pixel of the next tile
+    at: Position,
     taps: &'a [usize],
     start: usize,
     depth: usize,
@@ -334,36 +340,37 @@ struct Tile<'a> {
     bias: Option<*const f32>,
     add: bool,
     weights: *const f32,
-    ahead: Fetch,
+    ahead: Ahead,
+    /// the next tile's output
     y: *mut f32,
     stride: usize,
     cols: usize,
-    /// the sum is complete after this piece
-    last: bool,
-    relu: bool,
-    /// the output of the tile that follows, which need not exist
-    next_y: *const f32,
+    /// no result is below
+    floor: f32,
 }
 
-impl Tile<'_> {
-    /// Enters the instance for this many rows and vectors.
+impl Run<'_> {
+    /// Computes the next `count` tiles, in the instance for this many rows and vectors.
     ///
     /// # Safety
     /// `a` is readable at all `rows + tap + c`, `weights` is a panel of this width, `y` is valid for
-    /// `rows` rows of `cols` elements.
+    /// `count * rows` rows of `cols` elements.
     #[inline(always)]
-    unsafe fn call<V: Vector>(&self, rows: usize, vectors: usize) {
+    unsafe fn tiles<V: Vector>(&mut self, count: usize, rows: usize, vectors: usize) {
+        if count == 0 {
+            return;
+        }
         macro_rules! instances {
             ($($r:literal)*) => {
                 match (rows, vectors) {
                     // SAFETY: the caller's promise.
-                    $(($r, 1) if $r <= V::MAX_ROWS[0] => unsafe { V::invoke(Sized::<'_, $r, 1>(self)) },)*
+                    $(($r, 1) if $r <= V::MAX_ROWS[0] => unsafe { V::invoke(Sized::<'_, '_, $r, 1>(self, count)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 2) if V::PANEL >= 2 && $r <= V::MAX_ROWS[1] => unsafe { V::invoke(Sized::<'_, $r, 2>(self)) },)*
+                    $(($r, 2) if V::PANEL >= 2 && $r <= V::MAX_ROWS[1] => unsafe { V::invoke(Sized::<'_, '_, $r, 2>(self, count)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 3) if V::PANEL >= 3 && $r <= V::MAX_ROWS[2] => unsafe { V::invoke(Sized::<'_, $r, 3>(self)) },)*
+                    $(($r, 3) if V::PANEL >= 3 && $r <= V::MAX_ROWS[2] => unsafe { V::invoke(Sized::<'_, '_, $r, 3>(self, count)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 4) if V::PANEL >= 4 && $r <= V::MAX_ROWS[3] => unsafe { V::invoke(Sized::<'_, $r, 4>(self)) },)*
+                    $(($r, 4) if V::PANEL >= 4 && $r <= V::MAX_ROWS[3] => unsafe { V::invoke(Sized::<'_, '_, $r, 4>(self, count)) },)*
                     _ => unreachable!("a tile of {rows} rows and {vectors} vectors"),
                 }
             };
@@ -378,69 +385,75 @@ const NEAR: usize = 48;
 /// Channels per turn of the inner loop: counters and branches compete with multiply-adds for ports.
 const UNROLL: usize = 4;
 
-struct Sized<'t, const MR: usize, const NV: usize>(&'t Tile<'t>);
+struct Sized<'t, 'a, const MR: usize, const NV: usize>(&'t mut Run<'a>, usize);
 
-impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
+impl<const MR: usize, const NV: usize> Op for Sized<'_, '_, MR, NV> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let t = self.0;
-        // SAFETY: `Tile::call`'s promise covers every pointer below: rows at tap + c, a panel of
-        // depth + 1 rows of NV vectors, and MR rows of `cols` elements of y.
-        unsafe {
-            let rows: [*const f32; MR] = core::array::from_fn(|i| t.a.add(t.rows[i]));
-            let mut w = t.weights;
-            let mut ahead = t.ahead.from;
-            let valid = t.cols - (NV - 1) * V::LANES;
-            // Outputs are often beyond L2: asked for now, the next tile finds its own at hand.
-            for i in 0..MR {
-                for j in 0..NV {
-                    V::prefetch(t.next_y.wrapping_add(i * t.stride + j * V::LANES));
-                }
-            }
-            let mut acc = [[V::splat(0.0); NV]; MR];
-            if let Some(bias) = t.bias {
-                let bias: [V; NV] = load_all(bias);
-                unroll!(i < MR => { acc[i] = bias; });
-            }
-            if t.add {
-                unroll!(i < MR => { unroll!(j < NV => {
-                    let y: V = load_column(t.y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
-                    acc[i][j] = acc[i][j].add(y);
-                }); });
-            }
-            for &tap in t.taps {
-                let (mut c, end) = (tap + t.start, tap + t.start + t.depth);
-                while c + UNROLL <= end {
-                    for _ in 0..t.ahead.lines {
-                        V::prefetch(ahead);
-                        ahead = ahead.wrapping_add(LINE);
+        let Sized(t, count) = self;
+        let valid = t.cols - (NV - 1) * V::LANES;
+        for _ in 0..count {
+            // SAFETY: the promise of `Run::tiles` covers every pointer below: rows at tap + c, a panel of
+            // depth + 1 rows of NV vectors, and MR rows of `cols` elements of y.
+            unsafe {
+                let offsets = t.at.take::<MR>(t.map);
+                let rows: [*const f32; MR] = core::array::from_fn(|i| t.a.add(offsets[i]));
+                let mut w = t.weights;
+                let (mut ahead, lines) = (t.ahead.next, if t.ahead.next < t.ahead.end { t.ahead.lines } else { 0 });
+                let y = t.y;
+                t.y = y.wrapping_add(MR * t.stride);
+                // Outputs are often beyond L2: asked for now, the next tile finds its own at hand.
+                for i in 0..MR {
+                    for j in (0..NV * V::LANES).step_by(LINE) {
+                        V::prefetch(t.y.cast_const().wrapping_add(i * t.stride + j));
                     }
-                    unroll!(u < UNROLL => {
-                        let at = w.add(u * NV * V::LANES);
-                        let wv: [V; NV] = load_all(at);
+                }
+                let mut acc = [[V::splat(0.0); NV]; MR];
+                if let Some(bias) = t.bias {
+                    let bias: [V; NV] = load_all(bias);
+                    unroll!(i < MR => { acc[i] = bias; });
+                }
+                if t.add {
+                    unroll!(i < MR => { unroll!(j < NV => {
+                        let y: V = load_column(y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
+                        acc[i][j] = acc[i][j].add(y);
+                    }); });
+                }
+                for &tap in t.taps {
+                    let (mut c, end) = (tap + t.start, tap + t.start + t.depth);
+                    while c + UNROLL <= end {
+                        for _ in 0..lines {
+                            V::prefetch(ahead);
+                            ahead = ahead.wrapping_add(LINE);
+                        }
+                        unroll!(u < UNROLL => {
+                            let at = w.add(u * NV * V::LANES);
+                            let wv: [V; NV] = load_all(at);
+                            unroll!(i < MR => {
+                                let a = V::splat(*rows[i].add(c + u));
+                                unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
+                            });
+                        });
+                        w = w.add(UNROLL * NV * V::LANES);
+                        c += UNROLL;
+                    }
+                    while c < end {
+                        let wv: [V; NV] = load_all(w);
                         unroll!(i < MR => {
-                            let a = V::splat(*rows[i].add(c + u));
+                            let a = V::splat(*rows[i].add(c));
                             unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
                         });
-                    });
-                    w = w.add(UNROLL * NV * V::LANES);
-                    c += UNROLL;
+                        w = w.add(NV * V::LANES);
+                        c += 1;
+                    }
                 }
-                while c < end {
-                    let wv: [V; NV] = load_all(w);
-                    unroll!(i < MR => {
-                        let a = V::splat(*rows[i].add(c));
-                        unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
-                    });
-                    w = w.add(NV * V::LANES);
-                    c += 1;
-                }
+                t.ahead.next = ahead;
+                let floor = V::splat(t.floor);
+                unroll!(i < MR => { unroll!(j < NV => {
+                    let (v, to) = (floor.max(acc[i][j]), y.add(i * t.stride + j * V::LANES));
+                    if j + 1 == NV && valid < V::LANES { v.store_first(to, valid) } else { v.store(to) }
+                }); });
             }
-            let floor = V::splat(if t.relu && t.last { 0.0 } else { f32::NEG_INFINITY });
-            unroll!(i < MR => { unroll!(j < NV => {
-                let (v, to) = (floor.max(acc[i][j]), t.y.add(i * t.stride + j * V::LANES));
-                if j + 1 == NV && valid < V::LANES { v.store_first(to, valid) } else { v.store(to) }
-            }); });
         }
     }
 }
