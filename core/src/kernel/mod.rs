@@ -158,7 +158,7 @@ fn check_prepack<T: Elem>(g: &ConvGeom, w: &ConvWeights<'_, T>, packed: usize, n
 /// Pixels all panels should pass over before the next ones are read: a quarter of L1 where the weights
 /// stay in L2, and a good part of L2 where they do not, so that they are read from beyond it seldom.
 fn block_pixels(c_in: usize, packed_len: usize) -> usize {
-    const L1: usize = 24 * 1024 / 4;
+    const L1: usize = 48 * 1024 / 4;
     const L2: usize = 400 * 1024 / 4;
     let budget = if packed_len <= 512 * 1024 / 4 { L1 } else { L2 };
     (budget / c_in.max(1)).max(56)
