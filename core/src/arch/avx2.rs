@@ -51,6 +51,11 @@ impl Vector for F32x8 {
         unsafe { _mm256_storeu_ps(p, self.0) }
     }
     #[inline(always)]
+    unsafe fn prefetch_near(p: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: a hint, which never faults.
         unsafe { _mm_prefetch(p.cast(), _MM_HINT_T1) }

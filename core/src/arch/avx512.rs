@@ -47,6 +47,11 @@ impl Vector for F32x16 {
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
+    unsafe fn prefetch_near(p: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch(p.cast(), _MM_HINT_T0) }
+    }
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         // SAFETY: a hint, which never faults.
         unsafe { _mm_prefetch(p.cast(), _MM_HINT_T1) }

@@ -36,6 +36,9 @@ pub(crate) trait Vector: Copy {
     /// Asks for the cache line at `p`, which need not be valid, where there is such an instruction.
     #[inline(always)]
     unsafe fn prefetch(_p: *const f32) {}
+    /// The same into the nearest cache.
+    #[inline(always)]
+    unsafe fn prefetch_near(_p: *const f32) {}
     /// Reads the first `n <= LANES` elements, zeros elsewhere.
     unsafe fn load_first(p: *const f32, n: usize) -> Self;
     /// Writes the first `n <= LANES` elements.

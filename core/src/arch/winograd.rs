@@ -112,6 +112,9 @@ trait Transform<const M: usize, const N: usize> {
     unsafe fn output<V: Vector>(m: [V; N]) -> [V; M];
 }
 
+/// Elements of a cache line.
+const LINE: usize = 16;
+
 struct F2;
 struct F4;
 
@@ -383,6 +386,14 @@ impl Output<'_, '_, '_> {
                     let from = self.m.as_ptr().add((self.first + t) * self.stride + c);
                     let floor = V::splat(if self.epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
                     let bias = V::load(self.bias.as_ptr().add(c));
+                    if c.is_multiple_of(LINE) {
+                        for r in 0..M {
+                            for x in 0..M {
+                                let at = (r * self.width + (t + 1) * M + x) * ld + c;
+                                V::prefetch_near(y.cast_const().wrapping_add(at));
+                            }
+                        }
+                    }
                     let mut d = [[V::splat(0.0); N]; M];
                     unroll!(x < N => {
                         let mut column = [V::splat(0.0); N];
