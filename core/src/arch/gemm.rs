@@ -324,10 +324,7 @@ impl Ahead {
     }
 }
 
-/// Most rows a tile has on any instruction set.
-const MAX_ROWS: usize = 14;
-
-/// Register tiles one below the other: each up to [`MAX_ROWS`] pixels by up to four vectors of output channels.
+/// Register tiles one below the other: each some pixels by up to four vectors of output channels.
 struct Run<'a> {
     a: *const f32,
     map: &'a RowMap,

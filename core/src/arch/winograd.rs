@@ -256,16 +256,20 @@ impl Weights<'_> {
 /// `v[p * point + (first + t) * stride ..]`.
 pub(crate) struct Input<'a> {
     pub tile: Tile,
-    /// padded input rows, `row` elements apart, pixels `pixel` elements apart
-    pub strip: &'a [f32],
-    pub row: usize,
+    /// the input rows, read in place; as many as the tile has
+    pub rows: [&'a [f32]; 6],
+    /// pixels in a row; what lies beside them is zero
+    pub width: usize,
+    /// pixels of zeros before a row
+    pub pad: usize,
+    /// elements between pixels
     pub pixel: usize,
+    /// at most `pixel`
+    pub channels: usize,
     /// tiles in this row
     pub count: usize,
-    /// a multiple of every vector's lanes, at most `pixel`
-    pub channels: usize,
     pub v: &'a mut [f32],
-    /// elements between tiles and between points in `v`
+    /// elements between tiles, a multiple of 16, and between points in `v`
     pub stride: usize,
     pub point: usize,
     /// tiles in `v` before this row's
@@ -275,12 +279,12 @@ pub(crate) struct Input<'a> {
 /// # Panics
 /// When a slice is too short for what the other fields say.
 pub(crate) fn input(isa: Isa, t: Input<'_>) {
-    let (m, n) = (t.tile.outputs(), t.tile.inputs());
-    if t.count == 0 {
+    if t.count == 0 || t.width == 0 {
         return;
     }
-    let last = (n - 1) * t.row + ((t.count - 1) * m + n - 1) * t.pixel + t.channels;
-    assert!(t.strip.len() >= last && t.channels <= t.stride && t.channels.is_multiple_of(16));
+    let last = (t.width - 1) * t.pixel + t.channels;
+    assert!(t.rows[..t.tile.inputs()].iter().all(|row| row.len() >= last));
+    assert!(t.channels <= t.stride && t.stride.is_multiple_of(16));
     assert!(t.v.len() >= (t.tile.points() - 1) * t.point + (t.first + t.count) * t.stride);
     // SAFETY: reads end at `last`, writes with the last point's last tile.
     unsafe { dispatch(isa, t) }
@@ -289,7 +293,7 @@ pub(crate) fn input(isa: Isa, t: Input<'_>) {
 impl Op for Input<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        // SAFETY: `input` checked both slices.
+        // SAFETY: `input` checked all slices.
         unsafe {
             match self.tile {
                 Tile::Two => self.each::<V, F2, 2, 4>(),
@@ -302,16 +306,33 @@ impl Op for Input<'_> {
 impl Input<'_> {
     #[inline(always)]
     unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
+        let rows: [*const f32; N] = core::array::from_fn(|y| self.rows[y].as_ptr());
         for t in 0..self.count {
             for c in (0..self.channels).step_by(V::LANES) {
-                // SAFETY: the tile's inputs lie in the strip and its points in `v`: see `input`.
+                // SAFETY: pixels inside the rows are read, as far as they have channels, and the tile's points lie
+                // in `v`: see `input`.
                 unsafe {
-                    let from = self.strip.as_ptr().add(t * M * self.pixel + c);
                     let to = self.v.as_ptr().cast_mut().add((self.first + t) * self.stride + c);
+                    let valid = (self.channels - c).min(V::LANES);
+                    if c.is_multiple_of(LINE) {
+                        for &row in &rows {
+                            for x in N - M..N {
+                                let at = ((t + 1) * M + x).wrapping_sub(self.pad).wrapping_mul(self.pixel);
+                                V::prefetch_near(row.wrapping_add(at.wrapping_add(c)));
+                            }
+                        }
+                    }
                     let mut d = [[V::splat(0.0); N]; N];
                     unroll!(x < N => {
+                        let at = (t * M + x).wrapping_sub(self.pad);
                         let mut column = [V::splat(0.0); N];
-                        unroll!(y < N => { column[y] = V::load(from.add(y * self.row + x * self.pixel)); });
+                        if at < self.width {
+                            let at = at * self.pixel + c;
+                            unroll!(y < N => {
+                                let from = rows[y].add(at);
+                                column[y] = if valid == V::LANES { V::load(from) } else { V::load_first(from, valid) };
+                            });
+                        }
                         let column = F::input(column);
                         unroll!(y < N => { d[y][x] = column[y]; });
                     });

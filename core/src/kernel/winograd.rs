@@ -5,7 +5,7 @@
 //! channels after the other, and transformed back while they lie in L2. The error bound is in
 //! NUMERICS.md.
 
-use core::cmp::min;
+use core::{array, cmp::min};
 
 use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
@@ -41,16 +41,14 @@ struct Layout {
     rows: usize,
     /// tiles in a row
     cols: usize,
-    /// elements between pixels of the padded input, and between its rows
-    pixel: usize,
-    row: usize,
     /// elements between tiles of transformed inputs
     v_stride: usize,
     /// elements between products of neighbouring tiles
     m_stride: usize,
     /// products by [`points::products`]
     few: bool,
-    input_len: usize,
+    /// a row of zeros
+    zeros_len: usize,
     v_len: usize,
     /// products of a panel
     m_len: usize,
@@ -64,7 +62,7 @@ impl Layout {
     }
 
     fn len(&self) -> usize {
-        self.input_len + self.v_len + self.m_len
+        self.zeros_len + self.v_len + self.m_len
     }
 }
 
@@ -97,13 +95,12 @@ impl Winograd {
     }
 
     fn layout(&self, g: &ConvGeom) -> Layout {
-        let (m, n, points) = (self.tile.outputs(), self.tile.inputs(), self.tile.points());
+        let (m, points) = (self.tile.outputs(), self.tile.points());
         let out = g.output();
         let cols = out.w.div_ceil(m);
         let pixel = g.input.c.next_multiple_of(16);
         // A tile's row would otherwise begin in the same set of L1 as its neighbours'.
         let v_stride = pixel + if pixel.is_multiple_of(128) { 16 } else { 0 };
-        let row = (cols * m + 2) * pixel;
         let width = self.width();
         let few = points::few(g.input.c);
         let m_stride = if few { self.panel(g, 0).width } else { width };
@@ -114,34 +111,19 @@ impl Winograd {
         };
         let budget = budget / (points * (v_stride + m_stride));
         let rows = (budget / cols).clamp(1, (64 / cols).max(out.h.div_ceil(m)));
-        let (input_len, v_len, m_len) = (n * row, 0, 0);
-        let layout = Layout { rows, cols, pixel, row, v_stride, m_stride, few, input_len, v_len, m_len };
+        let (zeros_len, v_len, m_len) = (g.input.w * g.input.c, 0, 0);
+        let layout = Layout { rows, cols, v_stride, m_stride, few, zeros_len, v_len, m_len };
         let (v, m) = layout.apart(rows * cols);
         Layout { v_len: points * v, m_len: points * m, ..layout }
     }
 
-    /// Copies the inputs of one row of tiles, `first` being its first output row, with zeros around.
-    fn fill(&self, g: &ConvGeom, layout: &Layout, image: &[f32], first: usize, strip: &mut [f32]) {
-        let (w, c) = (g.input.w, g.input.c);
-        for (i, to) in strip.chunks_exact_mut(layout.row).take(self.tile.inputs()).enumerate() {
-            let Some(y) = (first + i).checked_sub(1).filter(|&y| y < g.input.h) else {
-                to.fill(0.0);
-                continue;
-            };
-            let from = &image[y * w * c..(y + 1) * w * c];
-            let (left, rest) = to.split_at_mut(layout.pixel);
-            let (middle, right) = rest.split_at_mut(w * layout.pixel);
-            left.fill(0.0);
-            right.fill(0.0);
-            if layout.pixel == c {
-                middle.copy_from_slice(from);
-            } else {
-                for (to, from) in middle.chunks_exact_mut(layout.pixel).zip(from.chunks_exact(c)) {
-                    to[..c].copy_from_slice(from);
-                    to[c..].fill(0.0);
-                }
-            }
-        }
+    /// The input rows that one row of tiles reads, `first` being its first output row; `zeros` lie around the image.
+    fn input_rows<'a>(&self, g: &ConvGeom, image: &'a [f32], first: usize, zeros: &'a [f32]) -> [&'a [f32]; 6] {
+        let len = g.input.w * g.input.c;
+        array::from_fn(|i| match (first + i).checked_sub(1).filter(|&y| y < g.input.h) {
+            Some(y) => &image[y * len..(y + 1) * len],
+            None => zeros,
+        })
     }
 
     /// `m = sum over channels of v * weights` at every point, for one panel.
@@ -240,7 +222,8 @@ impl ConvKernel<f32> for Winograd {
         let (tile, out) = (self.tile, g.output());
         let layout = self.layout(g);
         let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
-        let (strip, rest) = scratch.split_at_mut(layout.input_len);
+        let (zeros, rest) = scratch.split_at_mut(layout.zeros_len);
+        zeros.fill(0.0);
         let (v, m) = rest.split_at_mut(layout.v_len);
         let step = tile.outputs();
         // Rows of tiles of all images in the band: (image, first output row, rows inside the map).
@@ -257,11 +240,12 @@ impl ConvKernel<f32> for Winograd {
             let tiles = rows * layout.cols;
             for (r, (image, oy, _)) in strip_rows.clone().enumerate() {
                 let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
-                self.fill(g, &layout, from, oy, strip);
-                let Layout { row, pixel, v_stride: stride, cols: count, .. } = layout;
+                let Layout { v_stride: stride, cols: count, .. } = layout;
                 let (first, v, point) = (r * count, &mut *v, layout.apart(tiles).0);
+                let (rows, width, pixel) = (self.input_rows(g, from, oy, zeros), g.input.w, g.input.c);
+                let (pad, channels) = (g.pad, pixel);
                 let input =
-                    winograd::Input { tile, strip, row, pixel, count, channels: pixel, v, stride, point, first };
+                    winograd::Input { tile, rows, width, pad, pixel, channels, count, v, stride, point, first };
                 winograd::input(self.isa, input);
             }
             for first in band.channels.clone().step_by(self.width()) {

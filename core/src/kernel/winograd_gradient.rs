@@ -8,7 +8,7 @@
 //! Sums stay at the points, 36 for each pair of channels, until all images have passed. The error
 //! bound is in NUMERICS.md.
 
-use core::ops::Range;
+use core::{array, ops::Range};
 
 use crate::{
     arch::{
@@ -95,9 +95,11 @@ impl PointSums {
         let (out, (_, count), c_in) = (self.geom.output(), self.grid(), self.geom.input.c);
         let line = self.strip().1 * c_in;
         let Points { v, v_point, u, u_point } = to;
-        let strip = &strip[row * STEP * line..];
+        // The strip has its zeros around it.
+        let rows = array::from_fn(|i| &strip[(row * STEP + i) * line..][..line]);
         let (point, pixel, channels) = (v_point, c_in, c_in);
-        let input = Input { tile: TILE, strip, row: line, pixel, count, channels, v, stride: c_in, point, first };
+        let (width, pad, stride) = (self.strip().1, 0, c_in);
+        let input = Input { tile: TILE, rows, width, pad, pixel, channels, count, v, stride, point, first };
         winograd::input(self.isa, input);
         let (dy, row) = self.whole_tiles(&dy[row * STEP * out.w * out.c..], edge);
         let (channels, point) = (out.c, u_point);

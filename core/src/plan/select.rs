@@ -15,7 +15,7 @@ use crate::{
 /// # Errors
 /// [`Error::Unsupported`] when no kernel can compute `g`.
 pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> {
-    candidates(g, isa, winograd).min_by(|a, b| cycles(a, g).total_cmp(&cycles(b, g))).ok_or(Error::Unsupported(*g))
+    candidates(g, isa, winograd).min_by(|a, b| cycles(a, g, isa).total_cmp(&cycles(b, g, isa))).ok_or(Error::Unsupported(*g))
 }
 
 /// Every kernel that can compute `g`, Winograd's among them or not.
@@ -24,8 +24,8 @@ pub(super) fn candidates(g: &ConvGeom, isa: Isa, winograd: bool) -> impl Iterato
     Kernel::all(isa).into_iter().filter(move |kernel| kernel.supports(g) && allowed(kernel))
 }
 
-/// Multiply-adds in a cycle, two vectors of 16.
-const RATE: f64 = 32.0;
+/// Vectors of multiply-adds in a cycle.
+const RATE: f64 = 2.0;
 /// Bytes in a cycle from beyond L2, while multiply-adds go on.
 const STREAM: f64 = 4.5;
 /// Weights up to this many bytes stay in L2 from run to run, beside those of a few other layers.
@@ -34,10 +34,11 @@ const L2_SHARE: f64 = 256e3;
 const TILE: f64 = 50.0;
 
 /// Estimated cycles for one image: multiply-adds and transforms, or weights from beyond L2 if that takes
-/// longer. The constants were measured on one core with AVX-512; for other instruction sets all
-/// terms grow alike.
-fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
+/// longer. The constants were measured on one core with AVX-512 and checked on one with AVX2: narrower vectors
+/// multiply and transform more slowly, but memory is no slower.
+fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
     let out = g.output();
+    let lanes = isa.lanes();
     let efficiency = match g.c_out {
         0..=16 => 0.45,
         17..=32 => 0.8,
@@ -51,7 +52,7 @@ fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
                 Tile::Two => 45.0,
                 Tile::Four => 110.0,
             };
-            let vectors = (g.input.c.div_ceil(16) + g.c_out.div_ceil(16)) as f64;
+            let vectors = (g.input.c.div_ceil(lanes) + g.c_out.div_ceil(lanes)) as f64;
             let macs = tiles as f64 * (w.tile().points() * g.input.c * g.c_out) as f64;
             let calls = if points::few(g.input.c) { 0 } else { tiles.div_ceil(14) * w.tile().points() };
             (macs, tiles as f64 * vectors * per_vector + calls as f64 * TILE)
@@ -60,7 +61,7 @@ fn cycles(kernel: &Kernel, g: &ConvGeom) -> f64 {
     };
     let bytes = 4.0 * kernel.packed_len(g) as f64;
     let stream = if bytes > L2_SHARE { bytes / STREAM } else { 0.0 };
-    (products / RATE / efficiency + transforms).max(stream)
+    (products / (RATE * lanes as f64) / efficiency + transforms).max(stream)
 }
 
 #[cfg(test)]
