@@ -10,7 +10,7 @@
 //! chain of multiply-adds in a fixed order (bias and shortcut, then taps, then channels), whatever the tile it
 //! falls into: results do not depend on how the work is split.
 
-use core::cmp::min;
+use core::{cmp::min, ops::Range};
 
 use super::{
     isa::Isa,
@@ -127,6 +127,15 @@ impl Panels {
         self.width
     }
 
+    /// Whether these are panels for `isa` and sums of `depth` products, with `outputs` at a panel's start.
+    pub(crate) fn are(&self, isa: Isa, depth: usize, outputs: Range<usize>) -> bool {
+        (self.lanes, self.width, self.rows) == tile_of(isa)
+            && self.depth == depth
+            && outputs.start.is_multiple_of(self.width)
+            && outputs.end <= self.n
+            && (outputs.len().is_multiple_of(self.lanes) || outputs.end == self.n)
+    }
+
     /// Fills `packed` from `weight(channel, depth index)` and `bias(channel)`; channels past the
     /// last are zero.
     pub(crate) fn pack(&self, packed: &mut [f32], weight: impl Fn(usize, usize) -> f32, bias: impl Fn(usize) -> f32) {
@@ -180,11 +189,9 @@ pub(crate) fn gemm(isa: Isa, g: &Gemm<'_>, y: &mut MatMut<'_, f32>) {
         g.rows.per_row > 0 && g.rows.max(m).checked_add(far).is_some_and(|end| end <= g.a.len()),
         "input too short"
     );
-    assert_eq!(g.taps.len() * g.depth, g.panels.depth);
     assert!(g.groups > 0 && m.is_multiple_of(g.groups));
-    assert!(g.packed.len() / g.groups >= g.panels.len() && g.first + n <= g.panels.n, "weights too short");
-    assert!(g.first.is_multiple_of(g.panels.width) && (g.panels.lanes, g.panels.width, g.panels.rows) == tile_of(isa));
-    assert!(n.is_multiple_of(g.panels.lanes) || g.first + n == g.panels.n, "a channel range ends inside a vector");
+    assert!(g.packed.len() / g.groups >= g.panels.len(), "weights too short");
+    assert!(g.panels.are(isa, g.taps.len() * g.depth, g.first..g.first + n), "a channel range that no panels begin");
     // SAFETY: all reads of `a` end at or before `rows.max(m) + far`, all reads of weights lie in
     // panels that exist, `y` is a valid view.
     unsafe { dispatch(isa, Loops { g, y }) }

@@ -8,7 +8,10 @@
 //! the sums. Here the tiles' rows lie a constant apart, so one pointer reaches them all, and points
 //! lie an odd number of cache lines apart, so that they do not meet in few sets of L1.
 
+use core::{cmp::min, ops::Range};
+
 use super::{
+    gemm::Panels,
     isa::Isa,
     vector::{Op, Vector, dispatch, load_all, tile_of, unroll},
 };
@@ -23,7 +26,7 @@ pub(crate) const fn apart(len: usize) -> usize {
     (len.div_ceil(16) | 1) * 16
 }
 
-/// Products of all points with one panel of weights.
+/// Products of all points with panels of weights.
 pub(crate) struct Products<'a> {
     pub points: usize,
     pub tiles: usize,
@@ -32,26 +35,29 @@ pub(crate) struct Products<'a> {
     pub v: &'a [f32],
     /// elements between points of `v`
     pub v_point: usize,
-    /// for each point a row that is skipped, and `channels` rows of `width` weights
-    pub u: &'a [f32],
-    /// a panel's width: output channels in whole vectors
-    pub width: usize,
-    /// elements between points of `m`; tiles are `width` apart
+    /// those of one point
+    pub panels: Panels,
+    /// the panels of every point, whose biases are skipped
+    pub packed: &'a [f32],
+    /// output channels, the first a multiple of [`Panels::width`]
+    pub outputs: Range<usize>,
     pub m: &'a mut [f32],
+    /// elements between tiles of `m`, whole vectors, and between points
+    pub m_stride: usize,
     pub m_point: usize,
 }
 
 /// # Panics
 /// When a slice is too short for what the other fields say, or the channels are not [`few`].
 pub(crate) fn products(isa: Isa, p: Products<'_>) {
-    if p.points == 0 || p.tiles == 0 || p.width == 0 {
+    if p.points == 0 || p.tiles == 0 || p.outputs.is_empty() {
         return;
     }
-    let (lanes, widest, _) = tile_of(isa);
-    assert!(few(p.channels) && p.width <= widest && p.width.is_multiple_of(lanes));
+    let width = p.outputs.len().next_multiple_of(tile_of(isa).0);
+    assert!(few(p.channels) && p.panels.are(isa, p.channels, p.outputs.clone()) && width <= p.m_stride);
     assert!(p.v.len() >= (p.points - 1) * p.v_point + p.tiles * p.channels, "input too short");
-    assert!(p.u.len() >= p.points * (p.channels + 1) * p.width, "weights too short");
-    assert!(p.m.len() >= (p.points - 1) * p.m_point + p.tiles * p.width, "output too short");
+    assert!(p.packed.len() >= p.points * p.panels.len(), "weights too short");
+    assert!(p.m.len() >= (p.points - 1) * p.m_point + (p.tiles - 1) * p.m_stride + width, "output too short");
     // SAFETY: the lengths of all three operands were checked for the last point and tile.
     unsafe { dispatch(isa, p) }
 }
@@ -73,54 +79,61 @@ impl Op for Products<'_> {
 impl Products<'_> {
     #[inline(always)]
     unsafe fn each<V: Vector, const K: usize>(self) {
-        let vectors = self.width / V::LANES;
-        let tiles = self.tiles.div_ceil(V::MAX_ROWS[vectors - 1]);
-        let (height, taller) = (self.tiles / tiles, self.tiles % tiles);
-        let (v, m) = (self.v.as_ptr(), self.m.as_mut_ptr());
+        let width = self.panels.width();
         for point in 0..self.points {
-            let mut at = 0;
-            for t in 0..tiles {
-                let rows = height + (t < taller) as usize;
-                // SAFETY: `products` checked the last point and tile.
+            for first in (0..self.outputs.len()).step_by(width) {
+                let vectors = min(width, self.outputs.len() - first).div_ceil(V::LANES);
+                let tiles = self.tiles.div_ceil(V::MAX_ROWS[vectors - 1]);
+                let (height, taller) = (self.tiles / tiles, self.tiles % tiles);
+                // SAFETY: `products` checked the last point, panel and tile. Panels before this one are full, and each
+                // begins with a row of biases.
                 unsafe {
-                    let tile = Tile {
-                        v: v.add(point * self.v_point + at * K),
-                        w: self.u.as_ptr().add((point * (K + 1) + 1) * self.width),
-                        m: m.add(point * self.m_point + at * self.width),
+                    let panel = self.packed.as_ptr().add(point * self.panels.len());
+                    let mut run = Run {
+                        v: self.v.as_ptr().add(point * self.v_point),
+                        w: panel.add((self.outputs.start + first) * (K + 1) + vectors * V::LANES),
+                        m: self.m.as_ptr().cast_mut().add(point * self.m_point + first),
+                        m_stride: self.m_stride,
                     };
-                    tile.call::<V, K>(rows, vectors);
+                    run.tiles::<V, K>(taller, height + 1, vectors);
+                    run.tiles::<V, K>(tiles - taller, height, vectors);
                 }
-                at += rows;
             }
         }
     }
 }
 
-struct Tile {
+/// Register tiles one below the other.
+struct Run {
+    /// the next tile's inputs and products
     v: *const f32,
-    w: *const f32,
     m: *mut f32,
+    w: *const f32,
+    m_stride: usize,
 }
 
-impl Tile {
-    /// Enters the instance for this many rows and vectors.
+impl Run {
+    /// Computes the next `count` tiles, in the instance for this many rows and vectors.
     ///
     /// # Safety
-    /// `v` is readable for `rows` rows of `K` elements, `w` for `K` rows of `vectors` vectors, and `m` is
-    /// writable for `rows` rows of `vectors` vectors.
+    /// `v` is readable for `count * rows` rows of `K` elements, `w` for `K` rows of `vectors` vectors, and `m` is
+    /// writable for `count * rows` rows of `vectors` vectors.
     #[inline(always)]
-    unsafe fn call<V: Vector, const K: usize>(&self, rows: usize, vectors: usize) {
+    unsafe fn tiles<V: Vector, const K: usize>(&mut self, count: usize, rows: usize, vectors: usize) {
+        if count == 0 {
+            return;
+        }
         macro_rules! instances {
             ($($r:literal)*) => {
                 match (rows, vectors) {
                     // SAFETY: the caller's promise.
-                    $(($r, 1) if $r <= V::MAX_ROWS[0] => unsafe { V::invoke(Sized::<'_, $r, 1, K>(self)) },)*
+                    $(($r, 1) if $r <= V::MAX_ROWS[0] => unsafe { V::invoke(Sized::<'_, $r, 1, K>(self, count)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 2) if $r <= V::MAX_ROWS[1] => unsafe { V::invoke(Sized::<'_, $r, 2, K>(self)) },)*
+                    $(($r, 2) if $r <= V::MAX_ROWS[1] => unsafe { V::invoke(Sized::<'_, $r, 2, K>(self, count)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 3) if $r <= V::MAX_ROWS[2] => unsafe { V::invoke(Sized::<'_, $r, 3, K>(self)) },)*
+                    $(($r, 3) if $r <= V::MAX_ROWS[2] => unsafe { V::invoke(Sized::<'_, $r, 3, K>(self, count)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 4) if $r <= V::MAX_ROWS[3] => unsafe { V::invoke(Sized::<'_, $r, 4, K>(self)) },)*
+                    $(($r, 4) if $r <= V::MAX_ROWS[3] => unsafe { V::invoke(Sized::<'_, $r, 4, K>(self, count)) },)*
                     _ => unreachable!("a tile of {rows} rows and {vectors} vectors"),
                 }
             };
@@ -132,35 +145,39 @@ impl Tile {
 /// Channels per turn of the inner loop.
 const UNROLL: usize = 4;
 
-struct Sized<'t, const MR: usize, const NV: usize, const K: usize>(&'t Tile);
+struct Sized<'t, const MR: usize, const NV: usize, const K: usize>(&'t mut Run, usize);
 
 impl<const MR: usize, const NV: usize, const K: usize> Op for Sized<'_, MR, NV, K> {
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // closures of iterators would lack the instruction set: see `load_all`
     unsafe fn run<V: Vector>(self) {
-        let t = self.0;
-        // SAFETY: `Tile::call`'s promise covers every pointer below.
-        unsafe {
-            let (mut v, mut w) = (t.v, t.w);
-            let mut acc = [[V::splat(0.0); NV]; MR];
-            for _ in 0..K / UNROLL {
-                for u in 0..UNROLL {
-                    let wv: [V; NV] = load_all(w.add(u * NV * V::LANES));
-                    unroll!(i < MR => {
-                        let a = V::splat(*v.add(i * K + u));
-                        for j in 0..NV {
-                            acc[i][j] = a.mul_add(wv[j], acc[i][j]);
-                        }
-                    });
+        let Sized(t, count) = self;
+        for _ in 0..count {
+            // SAFETY: the promise of `Run::tiles` covers every pointer below.
+            unsafe {
+                let (mut v, mut w) = (t.v, t.w);
+                let mut acc = [[V::splat(0.0); NV]; MR];
+                for _ in 0..K / UNROLL {
+                    for u in 0..UNROLL {
+                        let wv: [V; NV] = load_all(w.add(u * NV * V::LANES));
+                        unroll!(i < MR => {
+                            let a = V::splat(*v.add(i * K + u));
+                            for j in 0..NV {
+                                acc[i][j] = a.mul_add(wv[j], acc[i][j]);
+                            }
+                        });
+                    }
+                    v = v.add(UNROLL);
+                    w = w.add(UNROLL * NV * V::LANES);
                 }
-                v = v.add(UNROLL);
-                w = w.add(UNROLL * NV * V::LANES);
+                unroll!(i < MR => {
+                    for j in 0..NV {
+                        acc[i][j].store(t.m.add(i * t.m_stride + j * V::LANES));
+                    }
+                });
+                t.v = t.v.add(MR * K);
+                t.m = t.m.wrapping_add(MR * t.m_stride);
             }
-            unroll!(i < MR => {
-                for j in 0..NV {
-                    acc[i][j].store(t.m.add((i * NV + j) * V::LANES));
-                }
-            });
         }
     }
 }

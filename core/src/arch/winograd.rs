@@ -195,6 +195,8 @@ pub(crate) struct Weights<'a> {
     pub width: usize,
     /// for each point a row of zeros, where gemm's panels have the bias, and `depth` rows of weights
     pub u: &'a mut [f32],
+    /// elements between points
+    pub point: usize,
     pub depth: usize,
     /// the row of `u` the first channel of `raw` goes to
     pub first: usize,
@@ -205,7 +207,7 @@ pub(crate) struct Weights<'a> {
 pub(crate) fn weights(isa: Isa, t: Weights<'_>) {
     let channels = t.raw.len() / (9 * t.width);
     assert!(t.width.is_multiple_of(tile_of(isa).0) && t.first + channels <= t.depth);
-    assert!(t.u.len() >= t.tile.points() * (t.depth + 1) * t.width);
+    assert!(t.u.len() >= (t.tile.points() - 1) * t.point + (t.depth + 1) * t.width);
     // SAFETY: reads are whole rows of `raw`, writes whole rows of `u`.
     unsafe { dispatch(isa, t) }
 }
@@ -226,7 +228,7 @@ impl Op for Weights<'_> {
 impl Weights<'_> {
     #[inline(always)]
     unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
-        let point = (self.depth + 1) * self.width;
+        let point = self.point;
         if self.first == 0 {
             for p in 0..N * N {
                 self.u[p * point..p * point + self.width].fill(0.0);

@@ -1,11 +1,11 @@
 //! 3x3 convolution of stride 1 by Winograd's minimal filtering: F(4x4, 3x3) needs a quarter of the
 //! multiplications of the direct form, F(2x2, 3x3) four ninths.
 //!
-//! Strips of tiles are transformed, multiplied at each of the 36 (16) points one panel of output
-//! channels after the other, and transformed back while they lie in L2. The error bound is in
+//! Strips of tiles are transformed, multiplied by all weights at one of the 36 (16) points after the other, and
+//! transformed back while they lie in L2. The error bound is in
 //! NUMERICS.md.
 
-use core::{array, cmp::min};
+use core::{array, cmp::min, ops::Range};
 
 use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
@@ -27,7 +27,7 @@ pub struct Winograd {
 /// Elements of transformed tiles a strip may fill: where the weights stay in L2 too, and where they do
 /// not and should serve as many tiles as possible.
 const STRIP: usize = 160 * 1024;
-const LARGE_STRIP: usize = 384 * 1024;
+const LARGE_STRIP: usize = 512 * 1024;
 /// Packed weights up to this length share L2 with a strip.
 const SMALL: usize = 192 * 1024;
 /// The same where channels are few: near L1.
@@ -66,51 +66,37 @@ impl Layout {
     }
 }
 
-/// Output channels `first..first + valid`, which share a panel of weights `width` wide.
-struct Panel {
-    first: usize,
-    valid: usize,
-    width: usize,
-}
-
 impl Winograd {
     /// Which of the two it is.
     pub const fn tile(&self) -> Tile {
         self.tile
     }
 
-    /// A panel's full width.
-    fn width(&self) -> usize {
-        Panels::new(self.isa, 0, 0).width()
-    }
-
-    fn panel(&self, g: &ConvGeom, first: usize) -> Panel {
-        let valid = min(self.width(), g.c_out - first);
-        Panel { first, valid, width: Panels::new(self.isa, 0, valid).len() }
-    }
-
-    /// Elements of a panel's packed weights, for each of its channels.
-    fn packed_depth(&self, g: &ConvGeom) -> usize {
-        self.tile.points() * (g.input.c + 1)
+    /// Those of one point.
+    fn panels(&self, g: &ConvGeom) -> Panels {
+        Panels::new(self.isa, g.input.c, g.c_out)
     }
 
     fn layout(&self, g: &ConvGeom) -> Layout {
         let (m, points) = (self.tile.outputs(), self.tile.points());
         let out = g.output();
         let cols = out.w.div_ceil(m);
-        let pixel = g.input.c.next_multiple_of(16);
-        // A tile's row would otherwise begin in the same set of L1 as its neighbours'.
-        let v_stride = pixel + if pixel.is_multiple_of(128) { 16 } else { 0 };
-        let width = self.width();
         let few = points::few(g.input.c);
-        let m_stride = if few { self.panel(g, 0).width } else { width };
+        // A tile's row would otherwise begin in the same set of L1 as its neighbours'.
+        let stride = |c: usize| {
+            let c = c.next_multiple_of(16);
+            c + if c.is_multiple_of(128) { 16 } else { 0 }
+        };
+        let (v_stride, m_stride) = (stride(g.input.c), stride(g.c_out));
         let budget = match self.packed_len(g) {
             _ if few => FEW_STRIP,
             0..=SMALL => STRIP,
             _ => LARGE_STRIP,
         };
-        let budget = budget / (points * (v_stride + m_stride));
-        let rows = (budget / cols).clamp(1, (64 / cols).max(out.h.div_ceil(m)));
+        let most = (budget / (points * (v_stride + m_stride)) / cols).max(1);
+        // Strips of nearly equal height: each reads the weights again.
+        let all = out.h.div_ceil(m);
+        let rows = if most < all { all.div_ceil(all.div_ceil(most)) } else { most.min((64 / cols).max(all)) };
         let (zeros_len, v_len, m_len) = (g.input.w * g.input.c, 0, 0);
         let layout = Layout { rows, cols, v_stride, m_stride, few, zeros_len, v_len, m_len };
         let (v, m) = layout.apart(rows * cols);
@@ -126,37 +112,37 @@ impl Winograd {
         })
     }
 
-    /// `m = sum over channels of v * weights` at every point, for one panel.
+    /// `m = sum over channels of v * weights` at every point, for some output channels.
     fn multiply(
         &self,
         g: &ConvGeom,
         layout: &Layout,
-        panel: &Panel,
+        outputs: Range<usize>,
         packed: &[f32],
         tiles: usize,
-        vm: [&mut [f32]; 2],
+        [v, m]: [&mut [f32]; 2],
     ) {
-        let [v, m] = vm;
+        let (points, channels, panels) = (self.tile.points(), g.input.c, self.panels(g));
+        let Layout { v_stride, m_stride, .. } = *layout;
         if layout.few {
             let (v_point, m_point) = layout.apart(tiles);
-            let (points, channels, width) = (self.tile.points(), g.input.c, panel.width);
-            let products = points::Products { points, tiles, channels, v, v_point, u: packed, width, m, m_point };
+            let products =
+                points::Products { points, tiles, channels, v, v_point, panels, packed, outputs, m, m_stride, m_point };
             return points::products(self.isa, products);
         }
         let product = Gemm {
             a: v,
-            rows: RowMap::contiguous(layout.v_stride),
+            rows: RowMap::contiguous(v_stride),
             taps: &[0],
-            depth: g.input.c,
-            panels: Panels::new(self.isa, g.input.c, panel.valid),
+            depth: channels,
+            panels,
             packed,
-            groups: self.tile.points(),
-            first: 0,
+            groups: points,
+            first: outputs.start,
             epilogue: Epilogue::default(),
             block: tiles,
         };
-        let mut products = MatMut::new(m, self.width());
-        gemm(self.isa, &product, &mut products.part(0..self.tile.points() * tiles, 0..panel.valid));
+        gemm(self.isa, &product, &mut MatMut::new(m, m_stride).part(0..points * tiles, 0..outputs.len()));
     }
 }
 
@@ -172,15 +158,15 @@ impl ConvKernel<f32> for Winograd {
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
-        g.c_out.next_multiple_of(16) + self.packed_depth(g) * Panels::new(self.isa, 0, g.c_out).len()
+        g.c_out.next_multiple_of(16) + self.tile.points() * self.panels(g).len()
     }
 
     fn scratch_len(&self, g: &ConvGeom) -> usize {
         self.layout(g).len()
     }
 
-    fn granularity(&self, _: &ConvGeom) -> (usize, usize) {
-        (self.tile.outputs(), self.width())
+    fn granularity(&self, g: &ConvGeom) -> (usize, usize) {
+        (self.tile.outputs(), self.panels(g).width())
     }
 
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
@@ -190,9 +176,10 @@ impl ConvKernel<f32> for Winograd {
         bias.fill(0.0);
         bias[..g.c_out].copy_from_slice(weights.bias);
         let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);
-        let step = self.width();
-        for (to, first) in packed.chunks_mut(step * self.packed_depth(g)).zip((0..g.c_out).step_by(step)) {
-            let Panel { valid, width, .. } = self.panel(g, first);
+        let (step, point) = (self.panels(g).width(), self.panels(g).len());
+        for first in (0..g.c_out).step_by(step) {
+            let valid = min(step, g.c_out - first);
+            let (width, u) = (Panels::new(self.isa, 0, valid).len(), &mut packed[first * (c + 1)..]);
             let raw_row = |d: usize, raw: &mut [f32]| {
                 for o in 0..valid {
                     let kernel = &weights.oihw[((first + o) * c + d) * 9..][..9];
@@ -203,7 +190,8 @@ impl ConvKernel<f32> for Winograd {
             let raw = &mut raw[..9 * width];
             for d in 0..c {
                 raw_row(d, raw);
-                winograd::weights(self.isa, winograd::Weights { tile, raw, width, u: to, depth: c, first: d });
+                let u = &mut u[..];
+                winograd::weights(self.isa, winograd::Weights { tile, raw, width, u, point, depth: c, first: d });
             }
         }
         Ok(())
@@ -248,29 +236,22 @@ impl ConvKernel<f32> for Winograd {
                     winograd::Input { tile, rows, width, pad, pixel, channels, count, v, stride, point, first };
                 winograd::input(self.isa, input);
             }
-            for first in band.channels.clone().step_by(self.width()) {
-                let panel = self.panel(g, first);
-                let depth = self.packed_depth(g);
-                let weights = &packed[first * depth..][..panel.width * depth];
-                self.multiply(g, &layout, &panel, weights, tiles, [v, &mut m[..layout.m_len]]);
-                for (r, (image, oy, height)) in strip_rows.clone().enumerate() {
-                    let row = image * out.h + oy;
-                    let pixels = (row - band.rows.start) * out.w;
-                    let columns = first - band.channels.start;
-                    let mut part = y.part(pixels..pixels + height * out.w, columns..columns + panel.valid);
-                    let output = winograd::Output {
-                        tile,
-                        m,
-                        stride: if layout.few { panel.width } else { layout.m_stride },
-                        point: layout.apart(tiles).1,
-                        first: r * layout.cols,
-                        bias: &bias[panel.first..],
-                        epilogue,
-                        y: &mut part,
-                        width: out.w,
-                    };
-                    winograd::output(self.isa, output);
-                }
+            let outputs = band.channels.clone();
+            self.multiply(g, &layout, outputs.clone(), packed, tiles, [v, &mut m[..layout.m_len]]);
+            for (r, (image, oy, height)) in strip_rows.enumerate() {
+                let pixels = (image * out.h + oy - band.rows.start) * out.w;
+                let output = winograd::Output {
+                    tile,
+                    m,
+                    stride: layout.m_stride,
+                    point: layout.apart(tiles).1,
+                    first: r * layout.cols,
+                    bias: &bias[outputs.start..],
+                    epilogue,
+                    y: &mut y.part(pixels..pixels + height * out.w, 0..outputs.len()),
+                    width: out.w,
+                };
+                winograd::output(self.isa, output);
             }
         }
     }

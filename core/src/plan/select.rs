@@ -54,7 +54,7 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
             };
             let vectors = (g.input.c.div_ceil(lanes) + g.c_out.div_ceil(lanes)) as f64;
             let macs = tiles as f64 * (w.tile().points() * g.input.c * g.c_out) as f64;
-            let calls = if points::few(g.input.c) { 0 } else { tiles.div_ceil(14) * w.tile().points() };
+            let calls = if points::few(g.input.c) { 0 } else { tiles.div_ceil(6) * w.tile().points() };
             (macs, tiles as f64 * vectors * per_vector + calls as f64 * TILE)
         }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
