@@ -73,6 +73,11 @@ impl Isa {
         tile_of(self).0
     }
 
+    /// Output channels that a register tile computes side by side.
+    pub(crate) const fn panel(self) -> usize {
+        tile_of(self).1
+    }
+
     pub(super) const fn kind(self) -> Kind {
         self.0
     }

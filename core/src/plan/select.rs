@@ -38,10 +38,11 @@ const TILE: f64 = 50.0;
 /// multiply and transform more slowly, but memory is no slower.
 fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
     let out = g.output();
-    let lanes = isa.lanes();
-    let efficiency = match g.c_out {
-        0..=16 => 0.45,
-        17..=32 => 0.8,
+    let (lanes, width) = (isa.lanes(), isa.panel());
+    // A panel that is not full leaves too few sums to hide the latency of multiply-adds.
+    let efficiency = match 4 * g.c_out / width {
+        0..=1 => 0.45,
+        2 => 0.8,
         _ => 0.92,
     };
     let (products, transforms) = match kernel {
