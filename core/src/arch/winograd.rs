@@ -254,9 +254,9 @@ impl Weights<'_> {
     }
 }
 
-/// Transforms one row of tiles: `B' d B` for each, and scatters point `p` of tile `t` to
-/// `v[p * point + (first + t) * stride ..]`.
-pub(crate) struct Input<'a> {
+/// Transforms one row of tiles: `B' d B` for each. Point `p` of tile `t` goes to row `p` of `v`, column
+/// `(first + t) * stride`.
+pub(crate) struct Input<'a, 'v, 'm> {
     pub tile: Tile,
     /// the input rows, read in place; as many as the tile has
     pub rows: [&'a [f32]; 6],
@@ -270,29 +270,28 @@ pub(crate) struct Input<'a> {
     pub channels: usize,
     /// tiles in this row
     pub count: usize,
-    pub v: &'a mut [f32],
-    /// elements between tiles, a multiple of 16, and between points in `v`
+    pub v: &'v mut MatMut<'m, f32>,
+    /// elements between tiles, a multiple of 16
     pub stride: usize,
-    pub point: usize,
     /// tiles in `v` before this row's
     pub first: usize,
 }
 
 /// # Panics
 /// When a slice is too short for what the other fields say.
-pub(crate) fn input(isa: Isa, t: Input<'_>) {
+pub(crate) fn input(isa: Isa, t: Input<'_, '_, '_>) {
     if t.count == 0 || t.width == 0 {
         return;
     }
     let last = (t.width - 1) * t.pixel + t.channels;
     assert!(t.rows[..t.tile.inputs()].iter().all(|row| row.len() >= last));
     assert!(t.channels <= t.stride && t.stride.is_multiple_of(16));
-    assert!(t.v.len() >= (t.tile.points() - 1) * t.point + (t.first + t.count) * t.stride);
+    assert!(t.v.rows() >= t.tile.points() && t.v.cols() >= (t.first + t.count) * t.stride);
     // SAFETY: reads end at `last`, writes with the last point's last tile.
     unsafe { dispatch(isa, t) }
 }
 
-impl Op for Input<'_> {
+impl Op for Input<'_, '_, '_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         // SAFETY: `input` checked all slices.
@@ -305,16 +304,17 @@ impl Op for Input<'_> {
     }
 }
 
-impl Input<'_> {
+impl Input<'_, '_, '_> {
     #[inline(always)]
     unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
         let rows: [*const f32; N] = core::array::from_fn(|y| self.rows[y].as_ptr());
+        let (v, point) = (self.v.as_mut_ptr(), self.v.stride());
         for t in 0..self.count {
             for c in (0..self.channels).step_by(V::LANES) {
                 // SAFETY: pixels inside the rows are read, as far as they have channels, and the tile's points lie
                 // in `v`: see `input`.
                 unsafe {
-                    let to = self.v.as_ptr().cast_mut().add((self.first + t) * self.stride + c);
+                    let to = v.add((self.first + t) * self.stride + c);
                     let valid = (self.channels - c).min(V::LANES);
                     if c.is_multiple_of(LINE) {
                         for &row in &rows {
@@ -340,7 +340,7 @@ impl Input<'_> {
                     });
                     unroll!(y < N => {
                         let row = F::input(d[y]);
-                        unroll!(x < N => { row[x].store(to.add((y * N + x) * self.point)); });
+                        unroll!(x < N => { row[x].store(to.add((y * N + x) * point)); });
                     });
                 }
             }

@@ -36,6 +36,7 @@ const FEW_STRIP: usize = 40 * 1024;
 const MAX_WIDTH: usize = 64;
 
 /// How scratch is divided.
+#[derive(Clone, Copy)]
 struct Layout {
     /// tile rows computed at once
     rows: usize,
@@ -50,7 +51,6 @@ struct Layout {
     /// a row of zeros
     zeros_len: usize,
     v_len: usize,
-    /// products of a panel
     m_len: usize,
 }
 
@@ -64,6 +64,14 @@ impl Layout {
     fn len(&self) -> usize {
         self.zeros_len + self.v_len + self.m_len
     }
+}
+
+/// Transformed inputs from some tile on.
+#[derive(Clone, Copy)]
+struct Transformed<'v> {
+    v: &'v [f32],
+    /// elements between points
+    point: usize,
 }
 
 impl Winograd {
@@ -112,27 +120,144 @@ impl Winograd {
         })
     }
 
+    /// The rows of tiles of a band of rows of the batch: image, first output row, and rows inside the map.
+    fn tile_rows(
+        &self,
+        g: &ConvGeom,
+        rows: Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize, usize)> + Clone + use<> {
+        let step = self.tile.outputs();
+        let band = Band { rows, channels: 0..0 };
+        band.images(g.output().h).flat_map(move |(image, rows)| {
+            let end = rows.end;
+            rows.step_by(step).map(move |oy| (image, oy, min(step, end - oy)))
+        })
+    }
+
+    /// Transforms one row of tiles of the batch `x` into the columns of `v` from tile `first` on.
+    fn transform_row(
+        &self,
+        g: &ConvGeom,
+        x: &[f32],
+        (image, oy): (usize, usize),
+        zeros: &[f32],
+        first: usize,
+        v: &mut MatMut<'_, f32>,
+    ) {
+        let Layout { v_stride: stride, cols: count, .. } = self.layout(g);
+        let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
+        let (rows, width, pixel) = (self.input_rows(g, from, oy, zeros), g.input.w, g.input.c);
+        let (tile, pad, channels) = (self.tile, g.pad, pixel);
+        winograd::input(self.isa, winograd::Input { tile, rows, width, pad, pixel, channels, count, v, stride, first });
+    }
+
+    /// The matrix that [`Winograd::transform`] fills for bands of channels to share: its rows, and the columns of each
+    /// row of tiles. `None` where the transform is not worth sharing.
+    pub(crate) fn shared(&self, g: &ConvGeom) -> Option<(usize, usize)> {
+        let layout = self.layout(g);
+        (!layout.few).then_some((self.tile.points(), layout.cols * layout.v_stride))
+    }
+
+    /// Transforms the inputs of some rows of tiles, counted through all images of the batch `x`, into their columns of the
+    /// matrix that [`Winograd::shared`] describes.
+    pub(crate) fn transform(
+        &self,
+        g: &ConvGeom,
+        x: &[f32],
+        rows: Range<usize>,
+        v: &mut MatMut<'_, f32>,
+        scratch: &mut [f32],
+    ) {
+        let zeros = &mut scratch[..g.input.w * g.input.c];
+        zeros.fill(0.0);
+        let (image_rows, cols) = (g.output().h.div_ceil(self.tile.outputs()), self.layout(g).cols);
+        for (i, row) in rows.enumerate() {
+            let (image, oy) = (row / image_rows, row % image_rows * self.tile.outputs());
+            self.transform_row(g, x, (image, oy), zeros, i * cols, v);
+        }
+    }
+
+    /// Like [`ConvKernel::run`], with all inputs of the batch transformed already.
+    pub(crate) fn run_shared(
+        &self,
+        g: &ConvGeom,
+        v: &[f32],
+        packed: &[f32],
+        epilogue: Epilogue,
+        band: &Band,
+        mut y: MatMut<'_, f32>,
+        scratch: &mut [f32],
+    ) {
+        let (step, layout) = (self.tile.outputs(), self.layout(g));
+        let image_rows = g.output().h.div_ceil(step);
+        let mut rows = self.tile_rows(g, band.rows.clone());
+        loop {
+            let strip = rows.clone().take(layout.rows);
+            let count = rows.by_ref().take(layout.rows).count();
+            let Some((image, oy, _)) = strip.clone().next() else { return };
+            let first = (image * image_rows + oy / step) * layout.cols;
+            let from = Transformed { v: &v[first * layout.v_stride..], point: v.len() / self.tile.points() };
+            let to = (band, &mut y);
+            self.strip(g, &layout, from, packed, epilogue, (strip, count), to, &mut scratch[..layout.m_len]);
+        }
+    }
+
+    /// Multiplies the transformed inputs of some rows of tiles and transforms the products back.
+    #[allow(clippy::too_many_arguments)] // what `run` has, and where its strip lies
+    fn strip(
+        &self,
+        g: &ConvGeom,
+        layout: &Layout,
+        from: Transformed<'_>,
+        packed: &[f32],
+        epilogue: Epilogue,
+        (rows, count): (impl Iterator<Item = (usize, usize, usize)>, usize),
+        (band, y): (&Band, &mut MatMut<'_, f32>),
+        m: &mut [f32],
+    ) {
+        let (out, tiles, outputs) = (g.output(), count * layout.cols, band.channels.clone());
+        let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
+        self.multiply(g, layout, from, outputs.clone(), packed, tiles, m);
+        for (r, (image, oy, height)) in rows.enumerate() {
+            let pixels = (image * out.h + oy - band.rows.start) * out.w;
+            let output = winograd::Output {
+                tile: self.tile,
+                m,
+                stride: layout.m_stride,
+                point: layout.apart(tiles).1,
+                first: r * layout.cols,
+                bias: &bias[outputs.start..],
+                epilogue,
+                y: &mut y.part(pixels..pixels + height * out.w, 0..outputs.len()),
+                width: out.w,
+            };
+            winograd::output(self.isa, output);
+        }
+    }
+
     /// `m = sum over channels of v * weights` at every point, for some output channels.
+    #[allow(clippy::too_many_arguments)] // as `strip`
     fn multiply(
         &self,
         g: &ConvGeom,
         layout: &Layout,
+        from: Transformed<'_>,
         outputs: Range<usize>,
         packed: &[f32],
         tiles: usize,
-        [v, m]: [&mut [f32]; 2],
+        m: &mut [f32],
     ) {
         let (points, channels, panels) = (self.tile.points(), g.input.c, self.panels(g));
-        let Layout { v_stride, m_stride, .. } = *layout;
+        let (Layout { v_stride, m_stride, .. }, Transformed { v, point: v_point }) = (*layout, from);
         if layout.few {
-            let (v_point, m_point) = layout.apart(tiles);
+            let m_point = layout.apart(tiles).1;
             let products =
                 points::Products { points, tiles, channels, v, v_point, panels, packed, outputs, m, m_stride, m_point };
             return points::products(self.isa, products);
         }
         let product = Gemm {
             a: v,
-            rows: RowMap::contiguous(v_stride),
+            rows: RowMap { start: 0, per_row: tiles, row: v_point, pixel: v_stride },
             taps: &[0],
             depth: channels,
             panels,
@@ -207,52 +332,25 @@ impl ConvKernel<f32> for Winograd {
         mut y: MatMut<'_, f32>,
         scratch: &mut [f32],
     ) {
-        let (tile, out) = (self.tile, g.output());
         let layout = self.layout(g);
-        let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
         let (zeros, rest) = scratch.split_at_mut(layout.zeros_len);
         zeros.fill(0.0);
         let (v, m) = rest.split_at_mut(layout.v_len);
-        let step = tile.outputs();
-        // Rows of tiles of all images in the band: (image, first output row, rows inside the map).
-        let mut tile_rows = band.images(out.h).flat_map(move |(image, rows)| {
-            let end = rows.end;
-            rows.step_by(step).map(move |oy| (image, oy, min(step, end - oy)))
-        });
+        let mut rows = self.tile_rows(g, band.rows.clone());
         loop {
-            let strip_rows = tile_rows.clone().take(layout.rows);
-            let rows = tile_rows.by_ref().take(layout.rows).count();
-            if rows == 0 {
+            let strip = rows.clone().take(layout.rows);
+            let count = rows.by_ref().take(layout.rows).count();
+            if count == 0 {
                 return;
             }
-            let tiles = rows * layout.cols;
-            for (r, (image, oy, _)) in strip_rows.clone().enumerate() {
-                let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
-                let Layout { v_stride: stride, cols: count, .. } = layout;
-                let (first, v, point) = (r * count, &mut *v, layout.apart(tiles).0);
-                let (rows, width, pixel) = (self.input_rows(g, from, oy, zeros), g.input.w, g.input.c);
-                let (pad, channels) = (g.pad, pixel);
-                let input =
-                    winograd::Input { tile, rows, width, pad, pixel, channels, count, v, stride, point, first };
-                winograd::input(self.isa, input);
+            let point = layout.apart(count * layout.cols).0;
+            let mut matrix = MatMut::new(v, point);
+            for (r, (image, oy, _)) in strip.clone().enumerate() {
+                self.transform_row(g, x, (image, oy), zeros, r * layout.cols, &mut matrix);
             }
-            let outputs = band.channels.clone();
-            self.multiply(g, &layout, outputs.clone(), packed, tiles, [v, &mut m[..layout.m_len]]);
-            for (r, (image, oy, height)) in strip_rows.enumerate() {
-                let pixels = (image * out.h + oy - band.rows.start) * out.w;
-                let output = winograd::Output {
-                    tile,
-                    m,
-                    stride: layout.m_stride,
-                    point: layout.apart(tiles).1,
-                    first: r * layout.cols,
-                    bias: &bias[outputs.start..],
-                    epilogue,
-                    y: &mut y.part(pixels..pixels + height * out.w, 0..outputs.len()),
-                    width: out.w,
-                };
-                winograd::output(self.isa, output);
-            }
+            let from = Transformed { v, point };
+            let to = (band, &mut y);
+            self.strip(g, &layout, from, packed, epilogue, (strip, count), to, &mut m[..layout.m_len]);
         }
     }
 }

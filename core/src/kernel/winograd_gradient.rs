@@ -12,7 +12,7 @@ use core::{array, ops::Range};
 
 use crate::{
     arch::{
-        Isa, OuterSum, Pixels, SLACK, Tile, outer_sum, points,
+        Isa, MatMut, OuterSum, Pixels, SLACK, Tile, outer_sum, points,
         winograd::{self, Input},
         winograd_gradient::{self, Gradient},
     },
@@ -97,9 +97,9 @@ impl PointSums {
         let Points { v, v_point, u, u_point } = to;
         // The strip has its zeros around it.
         let rows = array::from_fn(|i| &strip[(row * STEP + i) * line..][..line]);
-        let (point, pixel, channels) = (v_point, c_in, c_in);
+        let (pixel, channels, v) = (c_in, c_in, &mut MatMut::new(v, v_point));
         let (width, pad, stride) = (self.strip().1, 0, c_in);
-        let input = Input { tile: TILE, rows, width, pad, pixel, channels, count, v, stride, point, first };
+        let input = Input { tile: TILE, rows, width, pad, pixel, channels, count, v, stride, first };
         winograd::input(self.isa, input);
         let (dy, row) = self.whole_tiles(&dy[row * STEP * out.w * out.c..], edge);
         let (channels, point) = (out.c, u_point);

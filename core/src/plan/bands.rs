@@ -28,6 +28,14 @@ const MIN_WORK: u64 = 100_000;
 /// them for all pixels than all of them for some.
 const LARGE_WEIGHTS: usize = 1 << 18;
 
+/// `0..n` cut for `threads`, and what each part fills of a matrix of `rows` that has `columns` for each of the `n`.
+pub(super) fn columns(n: usize, threads: usize, rows: usize, columns: usize) -> (Vec<Range<usize>>, Vec<Rect>) {
+    let rect = |part: &Range<usize>| Rect { rows: 0..rows, cols: part.start * columns..part.end * columns };
+    let parts: Vec<_> = cuts(n, (4 * threads).min(Parts::<()>::MAX)).collect();
+    let rects = parts.iter().map(rect).collect();
+    (parts, rects)
+}
+
 /// The bands of one layer and the rectangles (pixels x channels) they write.
 pub(super) fn split(work: &Work, batch: usize, threads: usize) -> (Vec<Band>, Vec<Rect>) {
     let Shape { h, w, c } = work.output;
@@ -36,7 +44,7 @@ pub(super) fn split(work: &Work, batch: usize, threads: usize) -> (Vec<Band>, Ve
     let most = most.min(Parts::<()>::MAX);
     let (row_step, channel_step) = work.granularity;
     let panels = c.div_ceil(channel_step);
-    let by_channels = work.weight_len > LARGE_WEIGHTS && panels >= 2 * threads;
+    let by_channels = work.weight_len > LARGE_WEIGHTS && panels >= threads && threads > 1;
 
     let channels: Vec<Range<usize>> = if by_channels {
         cuts(panels, most).map(|p| p.start * channel_step..(p.end * channel_step).min(c)).collect()
@@ -45,7 +53,7 @@ pub(super) fn split(work: &Work, batch: usize, threads: usize) -> (Vec<Band>, Ve
     };
     let units_per_image = h.div_ceil(row_step);
     let row_of = |unit: usize| unit / units_per_image * h + (unit % units_per_image * row_step).min(h);
-    let row_bands = if by_channels { 1 } else { most };
+    let row_bands = most / channels.len();
     let mut bands = Vec::new();
     for channels in channels {
         for units in cuts(batch * units_per_image, row_bands) {

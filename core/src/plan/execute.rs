@@ -4,7 +4,7 @@ use super::{Executor, Place, Plan, Shortcut, Step, StepKind, arena, check_len};
 use crate::{
     Error, Isa,
     arch::{FlushDenormals, MatMut, Parts, average_pool, max_pool},
-    kernel::{Band, Epilogue, subsample},
+    kernel::{Band, Epilogue, Kernel, subsample},
 };
 
 impl Plan {
@@ -80,15 +80,26 @@ impl Plan {
         let isa = self.options.isa;
         // For this layer only: what the caller does between layers is the caller's. Helpers do the same.
         let _flush = FlushDenormals::new();
-        let from = match &step.input {
+        let mut from = match &step.input {
             Place::Arena(slot) => slot.part(part),
             Place::Input(_) => 0..0,
         };
         if let StepKind::Conv { shortcut: Shortcut::Copied(slot), .. } = &step.kind {
             arena.copy_within(slot.part(part), step.output.part(part).start);
         }
+        let mut outside = if let Place::Input(slot) = &step.input { Some(&input[slot.part(part)]) } else { None };
+        if let StepKind::Conv { kernel: Kernel::Winograd(kernel), geom, shared: Some(shared), .. } = &step.kind {
+            let (v, x) = arena::borrow(arena, shared.place.clone(), from);
+            let x = outside.take().unwrap_or(x);
+            let parts = Parts::new(MatMut::new(v, shared.cols), &shared.rects);
+            executor.for_each(shared.rows.len(), &|i, scratch: &mut [f32]| {
+                let Some(mut v) = parts.take(i) else { return };
+                kernel.transform(geom, x, shared.rows[i].clone(), &mut v, scratch);
+            });
+            from = shared.place.clone();
+        }
         let (y, x) = arena::borrow(arena, step.output.part(part), from);
-        let x = if let Place::Input(slot) = &step.input { &input[slot.part(part)] } else { x };
+        let x = outside.unwrap_or(x);
         let parts = Parts::new(MatMut::new(y, step.output_shape.c), &step.rects);
         executor.for_each(step.bands.len(), &|i, scratch: &mut [f32]| {
             let Some(y) = parts.take(i) else { return };
@@ -97,6 +108,7 @@ impl Plan {
     }
 }
 
+/// `x` is the step's input, or what its bands share of it.
 fn run_band(
     isa: Isa,
     step: &Step,
@@ -108,9 +120,15 @@ fn run_band(
 ) {
     let out = step.output_shape;
     match &step.kind {
-        StepKind::Conv { kernel, geom, packed: range, shortcut, relu } => {
+        StepKind::Conv { kernel, geom, packed: range, shortcut, relu, shared } => {
             let epilogue = Epilogue { add: !matches!(shortcut, Shortcut::None), relu: *relu };
-            kernel.run(geom, x, &packed[range.clone()], epilogue, band, y, scratch);
+            let packed = &packed[range.clone()];
+            match kernel {
+                Kernel::Winograd(kernel) if shared.is_some() => {
+                    kernel.run_shared(geom, x, packed, epilogue, band, y, scratch);
+                }
+                _ => kernel.run(geom, x, packed, epilogue, band, y, scratch),
+            }
         }
         StepKind::MaxPool(geom) => {
             let n = geom.input.elements();

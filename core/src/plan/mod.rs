@@ -21,6 +21,7 @@ mod arena;
 mod bands;
 mod execute;
 mod executor;
+mod lives;
 mod passes;
 mod select;
 #[cfg(test)]
@@ -40,7 +41,7 @@ use crate::{
     arch::Rect,
     geom::{ConvGeom, PoolGeom, Shape},
     kernel::{Band, ConvWeights, Kernel},
-    net::{Net, OpKind, ValueId},
+    net::{Net, Op, OpKind, ValueId},
 };
 
 /// What a plan is made for.
@@ -79,9 +80,20 @@ pub struct Step {
 
 #[derive(Clone)]
 enum StepKind {
-    Conv { kernel: Kernel, geom: ConvGeom, packed: Range<usize>, shortcut: Shortcut, relu: bool },
+    Conv {
+        kernel: Kernel,
+        geom: ConvGeom,
+        packed: Range<usize>,
+        shortcut: Shortcut,
+        relu: bool,
+        shared: Option<Shared>,
+    },
     MaxPool(PoolGeom),
-    Subsample { input: Shape, stride: usize, before: usize },
+    Subsample {
+        input: Shape,
+        stride: usize,
+        before: usize,
+    },
     AveragePool(Shape),
 }
 
@@ -93,6 +105,57 @@ enum Shortcut {
     InPlace,
     /// to be copied to where the output goes
     Copied(Slot),
+}
+
+/// Winograd's transform of a convolution's input, made once for all bands where these divide the channels.
+#[derive(Clone)]
+struct Shared {
+    /// in the arena; until everything is placed, only its length counts
+    place: Range<usize>,
+    /// elements between its rows
+    cols: usize,
+    /// the rows of tiles of each piece of work, and the columns they fill
+    rows: Vec<Range<usize>>,
+    rects: Vec<Rect>,
+}
+
+/// What is decided about an op before anything is placed.
+struct Chosen {
+    kernel: Option<Kernel>,
+    bands: (Vec<Band>, Vec<Rect>),
+    shared: Option<Shared>,
+}
+
+impl Chosen {
+    /// For `part` images at a time.
+    fn new(op: &Op<'_>, part: usize, options: &Options) -> Result<Self, Error> {
+        let Options { threads, isa, winograd, .. } = *options;
+        let output = op.output_shape();
+        let mut work = bands::Work { macs: op.macs(), weight_len: 0, output, granularity: (1, output.c) };
+        let OpKind::Conv { geom, .. } = &op.kind else {
+            return Ok(Chosen { kernel: None, bands: bands::split(&work, part, threads), shared: None });
+        };
+        let kernel = match op.kernel {
+            Some(kernel) => select::candidates(geom, isa, winograd)
+                .find(|candidate| candidate.name() == kernel)
+                .ok_or(Error::NoSuchKernel(op.name))?,
+            None => select::fastest(geom, isa, winograd)?,
+        };
+        (work.weight_len, work.granularity) = (kernel.packed_len(geom), kernel.granularity(geom));
+        let bands = bands::split(&work, part, threads);
+        let shared = match kernel {
+            Kernel::Winograd(winograd) if bands.1.iter().any(|rect| rect.cols.len() < output.c) => {
+                winograd.shared(geom).map(|(points, columns)| {
+                    let rows = part * output.h.div_ceil(work.granularity.0);
+                    let (rows, rects) = bands::columns(rows, threads, points, columns);
+                    let cols = rects.last().map_or(0, |rect: &Rect| rect.cols.end);
+                    Shared { place: 0..points * cols, cols, rows, rects }
+                })
+            }
+            _ => None,
+        };
+        Ok(Chosen { kernel: Some(kernel), bands, shared })
+    }
 }
 
 /// Where a value is read from.
@@ -197,7 +260,7 @@ impl Plan {
     /// [`Net::prefer`] does not, [`Error::InvalidNetwork`] for a batch of zero,
     /// [`Error::Threads`] for zero threads.
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Plan, Error> {
-        let Options { batch, threads, isa, winograd } = *options;
+        let Options { batch, threads, .. } = *options;
         if batch == 0 {
             return Err(Error::InvalidNetwork { reason: "a batch needs at least 1 image" });
         }
@@ -205,8 +268,19 @@ impl Plan {
             return Err(Error::Threads { asked: 0 });
         }
         let passes = passes::passes(net.ops(), batch, threads);
-        let (lives, homes) = lives(net, batch, &passes)?;
+        let part_of = |step| passes.iter().find(|pass| pass.steps.contains(&step)).map_or(batch, |pass| pass.images);
+        let chosen = |(step, op)| Chosen::new(op, part_of(step), options);
+        let mut chosen = net.ops().iter().enumerate().map(chosen).collect::<Result<Vec<_>, _>>()?;
+        let (mut lives, homes) = lives::lives(net, batch, &passes)?;
+        let values = lives.len();
+        let shared = |(step, chosen): (usize, &Chosen)| {
+            chosen.shared.as_ref().map(|shared| Life { len: shared.place.len(), steps: step..step + 1 })
+        };
+        lives.extend(chosen.iter().enumerate().filter_map(shared));
         let (places, arena_len) = place(&lives);
+        for (shared, place) in chosen.iter_mut().filter_map(|chosen| chosen.shared.as_mut()).zip(&places[values..]) {
+            shared.place = place.clone();
+        }
         let slot = |value: ValueId, part: usize| {
             let (shape, i) = (net.values()[value.index()], value.index() - 1);
             let images = lives[homes[i]].len / shape.elements();
@@ -214,19 +288,13 @@ impl Plan {
         };
         let (mut packed_len, mut scratch_len) = (0, 0);
         let mut steps = Vec::with_capacity(net.ops().len());
-        for (index, op) in net.ops().iter().enumerate() {
-            let part = passes.iter().find(|pass| pass.steps.contains(&index)).map_or(batch, |pass| pass.images);
-            let shape = op.output_shape();
-            let (kind, granularity, weight_len) = match &op.kind {
+        for ((index, op), Chosen { kernel, bands: (bands, rects), shared }) in net.ops().iter().enumerate().zip(chosen)
+        {
+            let part = part_of(index);
+            let kind = match &op.kind {
                 OpKind::Conv { geom, shortcut, relu, .. } => {
-                    let kernel = match op.kernel {
-                        Some(kernel) => select::candidates(geom, isa, winograd)
-                            .find(|candidate| candidate.name() == kernel)
-                            .ok_or(Error::NoSuchKernel(op.name))?,
-                        None => select::fastest(geom, isa, winograd)?,
-                    };
-                    let len = kernel.packed_len(geom);
-                    let packed = packed_len..packed_len + len;
+                    let kernel = kernel.ok_or(Error::Unsupported(*geom))?;
+                    let packed = packed_len..packed_len + kernel.packed_len(geom);
                     packed_len = packed.end.next_multiple_of(arena::ALIGN);
                     scratch_len = scratch_len.max(kernel.scratch_len(geom));
                     let shortcut = match shortcut {
@@ -234,24 +302,19 @@ impl Plan {
                         Some(value) if homes[value.index() - 1] == homes[index] => Shortcut::InPlace,
                         Some(value) => Shortcut::Copied(slot(*value, part)),
                     };
-                    let kind = StepKind::Conv { kernel, geom: *geom, packed, shortcut, relu: *relu };
-                    (kind, kernel.granularity(geom), len)
+                    StepKind::Conv { kernel, geom: *geom, packed, shortcut, relu: *relu, shared }
                 }
-                OpKind::MaxPool(geom) => (StepKind::MaxPool(*geom), (1, shape.c), 0),
-                &OpKind::Subsample { input, stride, before, .. } => {
-                    (StepKind::Subsample { input, stride, before }, (1, shape.c), 0)
-                }
-                OpKind::AveragePool(input) => (StepKind::AveragePool(*input), (1, shape.c), 0),
+                OpKind::MaxPool(geom) => StepKind::MaxPool(*geom),
+                &OpKind::Subsample { input, stride, before, .. } => StepKind::Subsample { input, stride, before },
+                OpKind::AveragePool(input) => StepKind::AveragePool(*input),
             };
-            let work = bands::Work { macs: op.macs(), weight_len, output: shape, granularity };
-            let (bands, rects) = bands::split(&work, part, threads);
             let input = if op.input == ValueId::INPUT {
                 Place::Input(Slot::new(0, net.spec().input().elements(), batch, part))
             } else {
                 Place::Arena(slot(op.input, part))
             };
-            let output = slot(op.output, part);
-            steps.push(Step { name: op.name, index, kind, input, output, bands, rects, output_shape: shape });
+            let (output, output_shape) = (slot(op.output, part), op.output_shape());
+            steps.push(Step { name: op.name, index, kind, input, output, bands, rects, output_shape });
         }
         let output = steps.last().map_or(0..0, |step| step.output.whole());
         let input = net.spec().input();
@@ -332,49 +395,4 @@ impl Plan {
 
 fn check_len(what: &'static str, need: usize, got: usize) -> Result<(), Error> {
     if need == got { Ok(()) } else { Err(Error::BufferLength { what, need, got }) }
-}
-
-/// When every value but the input is written first and read last, and its length: a part of the batch
-/// where one pass writes and reads it. With each the value whose place it takes: its own, or that of a
-/// shortcut that nobody else reads any more. A value in another's place has a life of length zero.
-fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<(Vec<Life>, Vec<usize>), Error> {
-    let too_large = Error::InvalidNetwork { reason: "an activation does not fit the address space" };
-    let pass_of = |step: usize| passes.iter().find(|pass| pass.steps.contains(&step));
-    let mut lives: Vec<Life> = Vec::with_capacity(net.values().len());
-    for (step, op) in net.ops().iter().enumerate() {
-        for read in [Some(op.input), op.shortcut()].into_iter().flatten() {
-            if let Some(life) = read.index().checked_sub(1).and_then(|i| lives.get_mut(i)) {
-                life.steps.end = step + 1;
-            }
-        }
-        lives.push(Life { len: op.output_shape().elements(), steps: step..step + 1 });
-    }
-    let last_reads: Vec<usize> = lives.iter().map(|life| life.steps.end - 1).collect();
-    for life in &mut lives {
-        let Range { start, end } = life.steps;
-        let images = match (pass_of(start), pass_of(end - 1)) {
-            (Some(writer), Some(reader)) if writer != reader || end == net.ops().len() => {
-                // The steps of a pass run again and again: what enters or leaves it lives all that time.
-                life.steps = writer.steps.start..reader.steps.end;
-                batch
-            }
-            (Some(pass), _) => pass.images,
-            _ => batch,
-        };
-        let len = life.len.checked_mul(images).filter(|&n| n < isize::MAX as usize / 64);
-        life.len = len.ok_or(too_large)?;
-    }
-    let mut homes: Vec<usize> = (0..lives.len()).collect();
-    for (step, op) in net.ops().iter().enumerate() {
-        let Some(shortcut) = op.shortcut().filter(|&s| s != op.input).and_then(|s| s.index().checked_sub(1)) else {
-            continue;
-        };
-        let home = homes[shortcut];
-        if last_reads[shortcut] == step && lives[home].len == lives[step].len {
-            homes[step] = home;
-            lives[home].steps.end = lives[home].steps.end.max(lives[step].steps.end);
-            lives[step].len = 0;
-        }
-    }
-    Ok((lives, homes))
 }

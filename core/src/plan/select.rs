@@ -15,7 +15,9 @@ use crate::{
 /// # Errors
 /// [`Error::Unsupported`] when no kernel can compute `g`.
 pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> {
-    candidates(g, isa, winograd).min_by(|a, b| cycles(a, g, isa).total_cmp(&cycles(b, g, isa))).ok_or(Error::Unsupported(*g))
+    candidates(g, isa, winograd)
+        .min_by(|a, b| cycles(a, g, isa).total_cmp(&cycles(b, g, isa)))
+        .ok_or(Error::Unsupported(*g))
 }
 
 /// Every kernel that can compute `g`, Winograd's among them or not.
