@@ -28,6 +28,12 @@ const MIN_WORK: u64 = 100_000;
 /// them for all pixels than all of them for some.
 const LARGE_WEIGHTS: usize = 1 << 18;
 
+/// Parts of the channels: as few as keep `threads` busy, for each part reads all of the input.
+fn channel_parts(panels: usize, threads: usize) -> usize {
+    let time = |parts: usize| panels.div_ceil(parts) * parts.div_ceil(threads);
+    [1, 2, 4].map(|bands| (bands * threads).clamp(1, panels.max(1))).into_iter().min_by_key(|&p| time(p)).unwrap_or(1)
+}
+
 /// `0..n` cut for `threads`, and what each part fills of a matrix of `rows` that has `columns` for each of the `n`.
 pub(super) fn columns(n: usize, threads: usize, rows: usize, columns: usize) -> (Vec<Range<usize>>, Vec<Rect>) {
     let rect = |part: &Range<usize>| Rect { rows: 0..rows, cols: part.start * columns..part.end * columns };
@@ -44,16 +50,12 @@ pub(super) fn split(work: &Work, batch: usize, threads: usize) -> (Vec<Band>, Ve
     let most = most.min(Parts::<()>::MAX);
     let (row_step, channel_step) = work.granularity;
     let panels = c.div_ceil(channel_step);
-    let by_channels = work.weight_len > LARGE_WEIGHTS && panels >= threads && threads > 1;
-
-    let channels: Vec<Range<usize>> = if by_channels {
-        cuts(panels, most).map(|p| p.start * channel_step..(p.end * channel_step).min(c)).collect()
-    } else {
-        core::iter::once(0..c).collect()
-    };
+    let parts = if work.weight_len > LARGE_WEIGHTS { channel_parts(panels, threads).min(most) } else { 1 };
+    let channels: Vec<Range<usize>> =
+        cuts(panels, parts).map(|p| p.start * channel_step..(p.end * channel_step).min(c)).collect();
     let units_per_image = h.div_ceil(row_step);
     let row_of = |unit: usize| unit / units_per_image * h + (unit % units_per_image * row_step).min(h);
-    let row_bands = most / channels.len();
+    let row_bands = if parts >= threads { 1 } else { most / parts };
     let mut bands = Vec::new();
     for channels in channels {
         for units in cuts(batch * units_per_image, row_bands) {
