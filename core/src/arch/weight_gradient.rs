@@ -4,8 +4,11 @@
 //! dw[o, t * depth + d] += sum over pixels p of  dy[dy(p) + o] * x[x(p) + tap[t] + d]
 //! ```
 //!
-//! A tile is some output channels (broadcast) by some vectors along `d`, both contiguous in NHWC, so
-//! neither operand is packed. Each element is one chain of multiply-adds in the order of the pixels.
+//! A tile is some output channels (broadcast) by some vectors along `d`. Pixels pass in blocks; of each the gradients of
+//! some channels are copied together, for a column of pixels hundreds of elements apart would meet in few sets of L1.
+//! Within a block each element is one chain of multiply-adds in the order of the pixels.
+
+use core::{cmp::min, mem::MaybeUninit};
 
 use super::{
     isa::Isa,
@@ -23,34 +26,38 @@ pub(crate) struct Pixels {
     pub dy: [usize; 3],
 }
 
-/// Pixels that pass at once: what a tile reads of them stays in L1 for the next tiles of the same input channels.
+/// Most pixels that pass at once: what a tile reads of them stays in L1 for the next tiles of the same input channels.
 const BLOCK: usize = 128;
 
-/// Some of the pixels: whole images, or rows of one.
+/// Output channels whose gradients are copied together: the copy stays near L1 while all input channels pass over it.
+const CHANNELS: usize = 64;
+
+/// Some of the pixels: whole images, rows of one, or a part of a row.
 struct Block {
-    /// images and rows before it
-    first: [usize; 2],
+    /// images, rows and columns before it
+    first: [usize; 3],
     count: [usize; 3],
 }
 
 impl Block {
     fn at(&self, step: [usize; 3]) -> usize {
-        self.first[0] * step[0] + self.first[1] * step[1]
+        self.first.iter().zip(step).map(|(n, s)| n * s).sum()
     }
 }
 
 impl Pixels {
-    /// All pixels in blocks of about [`BLOCK`].
+    /// All pixels in blocks of up to [`BLOCK`].
     fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
         let [images, rows, columns] = self.count;
-        let (at_once, height) = match BLOCK / (rows * columns).max(1) {
-            0 => (1, (BLOCK / columns.max(1)).clamp(1, rows.max(1))),
-            images => (images, rows.max(1)),
-        };
-        (0..images).step_by(at_once).flat_map(move |image| {
-            (0..rows).step_by(height).map(move |row| Block {
-                first: [image, row],
-                count: [at_once.min(images - image), height.min(rows - row), columns],
+        let width = columns.min(BLOCK);
+        let height = (BLOCK / width).min(rows);
+        let depth = if (height, width) == (rows, columns) { (BLOCK / (rows * columns)).min(images) } else { 1 };
+        (0..images).step_by(depth).flat_map(move |image| {
+            (0..rows).step_by(height).flat_map(move |row| {
+                (0..columns).step_by(width).map(move |column| Block {
+                    first: [image, row, column],
+                    count: [depth.min(images - image), height.min(rows - row), width.min(columns - column)],
+                })
             })
         })
     }
@@ -102,36 +109,75 @@ impl Op for Loops<'_, '_> {
     unsafe fn run<V: Vector>(self) {
         let Loops { sum, dw, channels } = self;
         let stride = sum.taps.len() * sum.depth;
-        // 8 x 3 sums, 3 vectors and a broadcast need 28 registers; 4 x 3 need all 16.
-        let max_rows = if V::LANES == 16 { 8 } else { 4 };
-        for (t, &tap) in sum.taps.iter().enumerate() {
-            let mut d = 0;
-            while d < sum.depth {
-                let left = (sum.depth - d).div_ceil(V::LANES);
-                // Four vectors are better split evenly.
-                let vectors = if left == 4 { 2 } else { left.min(3) };
-                let lanes = (sum.depth - d).min(vectors * V::LANES);
-                for block in sum.pixels.blocks() {
-                    let mut o = 0;
-                    while o < channels {
-                        let rows = (channels - o).min(max_rows);
-                        // SAFETY: `outer_sum` checked the farthest pixel, tap and channel.
-                        let tile = unsafe {
-                            Tile {
-                                x: sum.x.as_ptr().add(block.at(sum.pixels.x) + tap + d),
-                                dy: sum.dy.as_ptr().add(block.at(sum.pixels.dy) + o),
-                                pixels: &Pixels { count: block.count, ..sum.pixels },
-                                dw: dw.as_mut_ptr().add(o * stride + t * sum.depth + d),
-                                stride,
-                                lanes,
-                            }
-                        };
-                        // SAFETY: as above.
-                        unsafe { tile.call::<V>(rows, vectors) };
-                        o += rows;
+        // With 32 registers 8 x 3 sums, 3 vectors and a broadcast; with 16 of them 6 x 2, 2 and 1.
+        let (most_rows, most_vectors) = if V::PANEL > 2 { (8, 3) } else { (6, 2) };
+        let mut copy = [MaybeUninit::<f32>::uninit(); BLOCK * CHANNELS];
+        let copy = copy.as_mut_ptr().cast::<f32>();
+        for block in sum.pixels.blocks() {
+            let pixels = block.count.iter().product::<usize>();
+            for first in (0..channels).step_by(CHANNELS) {
+                let some = min(CHANNELS, channels - first);
+                let tiles = some.div_ceil(most_rows);
+                // The channels of tile `i`: tiles of nearly equal height.
+                let tile_at = |i: usize| i * some / tiles;
+                for i in 0..tiles {
+                    let (from, to) = (tile_at(i), tile_at(i + 1));
+                    // SAFETY: `outer_sum` checked the farthest pixel's channels; the copies of all tiles fill
+                    // `pixels * some` elements, at most the array's.
+                    unsafe {
+                        let dy = sum.dy.as_ptr().add(block.at(sum.pixels.dy) + first + from);
+                        gather(dy, &block.count, &sum.pixels.dy, to - from, copy.add(pixels * from));
                     }
                 }
-                d += vectors * V::LANES;
+                for (t, &tap) in sum.taps.iter().enumerate() {
+                    let mut d = 0;
+                    while d < sum.depth {
+                        let left = (sum.depth - d).div_ceil(V::LANES);
+                        // Four vectors are better split evenly.
+                        let vectors = if left == 4 { 2 } else { left.min(most_vectors) };
+                        let lanes = (sum.depth - d).min(vectors * V::LANES);
+                        for i in 0..tiles {
+                            let (o, rows) = (tile_at(i), tile_at(i + 1) - tile_at(i));
+                            // SAFETY: `outer_sum` checked the farthest pixel and tap and all rows of `dw`; this tile's
+                            // gradients were copied above.
+                            unsafe {
+                                let tile = Tile {
+                                    x: sum.x.as_ptr().add(block.at(sum.pixels.x) + tap + d),
+                                    dy: copy.add(pixels * o),
+                                    count: &block.count,
+                                    step: &sum.pixels.x,
+                                    dw: dw.as_mut_ptr().add((first + o) * stride + t * sum.depth + d),
+                                    stride,
+                                    lanes,
+                                };
+                                tile.call::<V>(rows, vectors);
+                            }
+                        }
+                        d += vectors * V::LANES;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies `rows` channels of every pixel of a block side by side.
+///
+/// # Safety
+/// All of them are readable from `dy` on, and `to` is writable for as many.
+#[inline(always)]
+unsafe fn gather(dy: *const f32, count: &[usize; 3], step: &[usize; 3], rows: usize, mut to: *mut f32) {
+    for image in 0..count[0] {
+        for row in 0..count[1] {
+            for column in 0..count[2] {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let from = dy.add(image * step[0] + row * step[1] + column * step[2]);
+                    for i in 0..rows {
+                        *to.add(i) = *from.add(i);
+                    }
+                    to = to.add(rows);
+                }
             }
         }
     }
@@ -139,8 +185,11 @@ impl Op for Loops<'_, '_> {
 
 struct Tile<'a> {
     x: *const f32,
+    /// the gradients of this tile's channels, pixel after pixel
     dy: *const f32,
-    pixels: &'a Pixels,
+    /// of images, rows and columns, and the elements from one to the next in `x`
+    count: &'a [usize; 3],
+    step: &'a [usize; 3],
     dw: *mut f32,
     stride: usize,
     /// valid elements of a row of the tile
@@ -151,8 +200,7 @@ impl Tile<'_> {
     /// Enters the instance for this many rows and vectors.
     ///
     /// # Safety
-    /// `dy` is readable for `rows` channels and `x` for `vectors` vectors at every pixel, `dw` is
-    /// valid for `rows` rows of `lanes` elements.
+    /// `dy` holds `rows` channels and `x` is readable for `vectors` vectors at every pixel, `dw` is valid for `rows` rows of `lanes` elements.
     #[inline(always)]
     unsafe fn call<V: Vector>(&self, rows: usize, vectors: usize) {
         macro_rules! instances {
@@ -181,11 +229,10 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
         // SAFETY: `Tile::call`'s promise covers every pointer below.
         unsafe {
             let mut acc = [[V::splat(0.0); NV]; MR];
-            let Pixels { count: [images, rows, columns], x: x_step, dy: dy_step } = *t.pixels;
+            let (&[images, rows, columns], step, mut dy) = (t.count, t.step, t.dy);
             for image in 0..images {
                 for row in 0..rows {
-                    let mut x = t.x.add(image * x_step[0] + row * x_step[1]);
-                    let mut dy = t.dy.add(image * dy_step[0] + row * dy_step[1]);
+                    let mut x = t.x.add(image * step[0] + row * step[1]);
                     for _ in 0..columns {
                         let xv: [V; NV] = load_all(x);
                         unroll!(i < MR => {
@@ -193,8 +240,8 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                             unroll!(j < NV => { acc[i][j] = g.mul_add(xv[j], acc[i][j]); });
                         });
                         // The last step may leave the slice.
-                        x = x.wrapping_add(x_step[2]);
-                        dy = dy.wrapping_add(dy_step[2]);
+                        x = x.wrapping_add(step[2]);
+                        dy = dy.wrapping_add(MR);
                     }
                 }
             }
