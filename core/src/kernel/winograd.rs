@@ -66,6 +66,17 @@ impl Layout {
     }
 }
 
+/// What all strips of a band have in common.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    g: &'a ConvGeom,
+    layout: Layout,
+    /// biases, padded to a multiple of 16, and the panels of every point
+    packed: &'a [f32],
+    epilogue: Epilogue,
+    band: &'a Band,
+}
+
 /// Transformed inputs from some tile on.
 #[derive(Clone, Copy)]
 struct Transformed<'v> {
@@ -178,6 +189,7 @@ impl Winograd {
     }
 
     /// Like [`ConvKernel::run`], with all inputs of the batch transformed already.
+    #[allow(clippy::too_many_arguments)] // as `run`
     pub(crate) fn run_shared(
         &self,
         g: &ConvGeom,
@@ -190,6 +202,7 @@ impl Winograd {
     ) {
         let (step, layout) = (self.tile.outputs(), self.layout(g));
         let image_rows = g.output().h.div_ceil(step);
+        let call = Call { g, layout, packed, epilogue, band };
         let mut rows = self.tile_rows(g, band.rows.clone());
         loop {
             let strip = rows.clone().take(layout.rows);
@@ -197,27 +210,22 @@ impl Winograd {
             let Some((image, oy, _)) = strip.clone().next() else { return };
             let first = (image * image_rows + oy / step) * layout.cols;
             let from = Transformed { v: &v[first * layout.v_stride..], point: v.len() / self.tile.points() };
-            let to = (band, &mut y);
-            self.strip(g, &layout, from, packed, epilogue, (strip, count), to, &mut scratch[..layout.m_len]);
+            self.strip(&call, from, (strip, count), &mut y, &mut scratch[..layout.m_len]);
         }
     }
 
     /// Multiplies the transformed inputs of some rows of tiles and transforms the products back.
-    #[allow(clippy::too_many_arguments)] // what `run` has, and where its strip lies
     fn strip(
         &self,
-        g: &ConvGeom,
-        layout: &Layout,
+        call: &Call<'_>,
         from: Transformed<'_>,
-        packed: &[f32],
-        epilogue: Epilogue,
         (rows, count): (impl Iterator<Item = (usize, usize, usize)>, usize),
-        (band, y): (&Band, &mut MatMut<'_, f32>),
+        y: &mut MatMut<'_, f32>,
         m: &mut [f32],
     ) {
+        let Call { g, layout, band, epilogue, .. } = *call;
         let (out, tiles, outputs) = (g.output(), count * layout.cols, band.channels.clone());
-        let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
-        self.multiply(g, layout, from, outputs.clone(), packed, tiles, m);
+        self.multiply(call, from, tiles, m);
         for (r, (image, oy, height)) in rows.enumerate() {
             let pixels = (image * out.h + oy - band.rows.start) * out.w;
             let output = winograd::Output {
@@ -226,7 +234,7 @@ impl Winograd {
                 stride: layout.m_stride,
                 point: layout.apart(tiles).1,
                 first: r * layout.cols,
-                bias: &bias[outputs.start..],
+                bias: &call.packed[outputs.start..],
                 epilogue,
                 y: &mut y.part(pixels..pixels + height * out.w, 0..outputs.len()),
                 width: out.w,
@@ -235,20 +243,13 @@ impl Winograd {
         }
     }
 
-    /// `m = sum over channels of v * weights` at every point, for some output channels.
-    #[allow(clippy::too_many_arguments)] // as `strip`
-    fn multiply(
-        &self,
-        g: &ConvGeom,
-        layout: &Layout,
-        from: Transformed<'_>,
-        outputs: Range<usize>,
-        packed: &[f32],
-        tiles: usize,
-        m: &mut [f32],
-    ) {
+    /// `m = sum over channels of v * weights` at every point, for the band's output channels.
+    fn multiply(&self, call: &Call<'_>, from: Transformed<'_>, tiles: usize, m: &mut [f32]) {
+        let Call { g, layout, packed, band, .. } = *call;
+        let packed = &packed[g.c_out.next_multiple_of(16)..];
         let (points, channels, panels) = (self.tile.points(), g.input.c, self.panels(g));
-        let (Layout { v_stride, m_stride, .. }, Transformed { v, point: v_point }) = (*layout, from);
+        let (Layout { v_stride, m_stride, .. }, Transformed { v, point: v_point }) = (layout, from);
+        let outputs = band.channels.clone();
         if layout.few {
             let m_point = layout.apart(tiles).1;
             let products =
@@ -336,6 +337,7 @@ impl ConvKernel<f32> for Winograd {
         let (zeros, rest) = scratch.split_at_mut(layout.zeros_len);
         zeros.fill(0.0);
         let (v, m) = rest.split_at_mut(layout.v_len);
+        let call = Call { g, layout, packed, epilogue, band };
         let mut rows = self.tile_rows(g, band.rows.clone());
         loop {
             let strip = rows.clone().take(layout.rows);
@@ -349,8 +351,7 @@ impl ConvKernel<f32> for Winograd {
                 self.transform_row(g, x, (image, oy), zeros, r * layout.cols, &mut matrix);
             }
             let from = Transformed { v, point };
-            let to = (band, &mut y);
-            self.strip(g, &layout, from, packed, epilogue, (strip, count), to, &mut m[..layout.m_len]);
+            self.strip(&call, from, (strip, count), &mut y, &mut m[..layout.m_len]);
         }
     }
 }

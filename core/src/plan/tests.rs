@@ -52,3 +52,48 @@ fn shortcuts_lie_in_place_unless_they_are_read_again() {
         }
     }
 }
+
+/// Bands of channels that share one transform of their input compute what a single band does, bit for bit.
+#[test]
+fn sharing_a_transform_changes_no_bit() {
+    let spec: crate::net::ResNet = "resnet8-cifar".parse().unwrap();
+    let first = ConvGeom { input: Shape::new(32, 32, 3), c_out: 72, kernel: 3, stride: 4, pad: 1 };
+    // Not a multiple of any panel.
+    let second = ConvGeom { input: first.output(), c_out: 200, ..first };
+    let second = ConvGeom { stride: 1, ..second };
+    let third = ConvGeom { input: second.output(), ..second };
+    let mut random = Uniform::new(3);
+    let tensors: Vec<_> = [first, second, third].map(|g| (random.vec(g.weight_len()), random.vec(g.c_out))).into();
+    let mut net = Net::new(spec);
+    let mut value = ValueId::INPUT;
+    for (k, geom) in [first, second, third].into_iter().enumerate() {
+        let (oihw, bias) = &tensors[k];
+        let weights = FoldedConv { oihw, scale: Vec::new(), bias: bias.clone() };
+        // The last one adds its own input.
+        let kind = OpKind::Conv { geom, weights, shortcut: (k == 2).then_some(value), relu: true };
+        value = net.push(crate::Name::new(format_args!("conv{k}")), value, kind);
+    }
+    for (isa, batch) in Isa::available().flat_map(|isa| [(isa, 1), (isa, 3)]) {
+        let input = random.vec(batch * first.input.elements());
+        let run = |threads, winograd| {
+            let plan = Plan::new(&net, &Options { batch, threads, isa, winograd }).unwrap();
+            let mut buffers = [plan.packed_len(), plan.arena_len(), plan.scratch_len()].map(|n| vec![f32::NAN; n]);
+            let [packed, arena, scratch] = &mut buffers;
+            plan.prepack(&net, packed).unwrap();
+            let y = plan.execute(&input, packed, arena, &Serial::new(scratch)).unwrap().to_vec();
+            let shared = plan.steps().iter().any(|s| matches!(&s.kind, StepKind::Conv { shared: Some(_), .. }));
+            (y, shared)
+        };
+        let (alone, shared) = run(1, true);
+        assert!(!shared);
+        for threads in [2, 3, 8] {
+            let (y, shared) = run(threads, true);
+            assert!(shared, "{isa}: nothing is shared by {threads} threads");
+            assert!(y == alone, "{isa}, {batch} images: {threads} threads change bits");
+        }
+        let most = alone.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        for (got, want) in alone.iter().zip(run(2, false).0) {
+            assert!((got - want).abs() < 1e-4 * most, "{isa}: {got} for {want}");
+        }
+    }
+}
