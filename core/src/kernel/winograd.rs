@@ -169,6 +169,12 @@ impl Winograd {
         (!layout.few).then_some((self.tile.points(), layout.cols * layout.v_stride))
     }
 
+    /// Scratch elements that [`Winograd::transform`] and [`Winograd::run_shared`] need.
+    pub(crate) fn shared_scratch_len(&self, g: &ConvGeom) -> usize {
+        let layout = self.layout(g);
+        layout.m_len.max(layout.zeros_len)
+    }
+
     /// Transforms the inputs of some rows of tiles, counted through all images of the batch `x`, into their columns of the
     /// matrix that [`Winograd::shared`] describes.
     pub(crate) fn transform(
@@ -179,7 +185,7 @@ impl Winograd {
         v: &mut MatMut<'_, f32>,
         scratch: &mut [f32],
     ) {
-        let zeros = &mut scratch[..g.input.w * g.input.c];
+        let zeros = &mut scratch[..self.layout(g).zeros_len];
         zeros.fill(0.0);
         let (image_rows, cols) = (g.output().h.div_ceil(self.tile.outputs()), self.layout(g).cols);
         for (i, row) in rows.enumerate() {
