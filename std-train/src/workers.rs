@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use residual_core::{
     Error,
-    arch::{Buffer, Team},
+    arch::{Buffer, FlushDenormals, Team},
     plan::Executor,
 };
 
@@ -31,8 +31,10 @@ impl Workers {
         Ok(Workers { pool, scratch: (0..threads).map(|_| Mutex::new(Buffer::new(scratch_len))).collect() })
     }
 
-    /// Runs `lead` with everybody at hand.
+    /// Runs `lead` with everybody at hand. Subnormal numbers count as zero on all threads, the calling one included:
+    /// gradients fade through them, and a helper's part must not differ.
     pub(crate) fn run<R>(&self, lead: impl FnOnce(&dyn Executor) -> R) -> R {
+        let _flush = FlushDenormals::new();
         match &self.pool {
             Some(pool) => Team::run(pool, &self.scratch, |leader| lead(leader)),
             None => lead(&Alone(&self.scratch)),
@@ -71,4 +73,27 @@ pub(crate) fn carve<'s>(scratch: &mut &'s mut [f32], n: usize) -> &'s mut [f32] 
 /// What [`carve`] takes for `n` elements.
 pub(crate) fn padded(n: usize) -> usize {
     n.next_multiple_of(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::{Workers, for_each};
+
+    #[test]
+    fn subnormal_numbers_are_zero_on_every_thread_and_the_callers_again_afterwards() {
+        let half = || black_box(f32::MIN_POSITIVE) * black_box(0.5);
+        for threads in [1, 2, 5] {
+            let mut halves = vec![f32::NAN; 100];
+            let workers = Workers::new(threads, 16).unwrap();
+            workers.run(|executor| {
+                for_each(executor, halves.iter_mut().collect(), |_, to, _| **to = half());
+            });
+            if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+                assert!(halves.iter().all(|&v| v == 0.0), "{threads} threads");
+            }
+            assert!(half() > 0.0);
+        }
+    }
 }
