@@ -269,9 +269,10 @@ impl Plan {
         }
         let passes = passes::passes(net.ops(), batch, threads);
         let part_of = |step| passes.iter().find(|pass| pass.steps.contains(&step)).map_or(batch, |pass| pass.images);
+        // First, for it refuses batches too large to count.
+        let (mut lives, homes) = lives::lives(net, batch, &passes)?;
         let chosen = |(step, op)| Chosen::new(op, part_of(step), options);
         let mut chosen = net.ops().iter().enumerate().map(chosen).collect::<Result<Vec<_>, _>>()?;
-        let (mut lives, homes) = lives::lives(net, batch, &passes)?;
         let values = lives.len();
         let shared = |(step, chosen): (usize, &Chosen)| {
             chosen.shared.as_ref().map(|shared| Life { len: shared.place.len(), steps: step..step + 1 })
