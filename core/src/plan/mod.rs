@@ -19,6 +19,7 @@
 
 mod arena;
 mod bands;
+mod choose;
 mod execute;
 mod executor;
 mod lives;
@@ -34,6 +35,7 @@ pub use arena::{Life, place};
 pub use executor::{Executor, Serial};
 pub use select::fastest;
 
+use choose::{Chosen, Shared};
 use passes::Pass;
 
 use crate::{
@@ -41,7 +43,7 @@ use crate::{
     arch::Rect,
     geom::{ConvGeom, PoolGeom, Shape},
     kernel::{Band, ConvWeights, Kernel},
-    net::{Net, Op, OpKind, ValueId},
+    net::{Net, OpKind, ValueId},
 };
 
 /// What a plan is made for.
@@ -105,57 +107,6 @@ enum Shortcut {
     InPlace,
     /// to be copied to where the output goes
     Copied(Slot),
-}
-
-/// Winograd's transform of a convolution's input, made once for all bands where these divide the channels.
-#[derive(Clone)]
-struct Shared {
-    /// in the arena; until everything is placed, only its length counts
-    place: Range<usize>,
-    /// elements between its rows
-    cols: usize,
-    /// the rows of tiles of each piece of work, and the columns they fill
-    rows: Vec<Range<usize>>,
-    rects: Vec<Rect>,
-}
-
-/// What is decided about an op before anything is placed.
-struct Chosen {
-    kernel: Option<Kernel>,
-    bands: (Vec<Band>, Vec<Rect>),
-    shared: Option<Shared>,
-}
-
-impl Chosen {
-    /// For `part` images at a time.
-    fn new(op: &Op<'_>, part: usize, options: &Options) -> Result<Self, Error> {
-        let Options { threads, isa, winograd, .. } = *options;
-        let output = op.output_shape();
-        let mut work = bands::Work { macs: op.macs(), weight_len: 0, output, granularity: (1, output.c) };
-        let OpKind::Conv { geom, .. } = &op.kind else {
-            return Ok(Chosen { kernel: None, bands: bands::split(&work, part, threads), shared: None });
-        };
-        let kernel = match op.kernel {
-            Some(kernel) => select::candidates(geom, isa, winograd)
-                .find(|candidate| candidate.name() == kernel)
-                .ok_or(Error::NoSuchKernel(op.name))?,
-            None => select::fastest(geom, isa, winograd)?,
-        };
-        (work.weight_len, work.granularity) = (kernel.packed_len(geom), kernel.granularity(geom));
-        let bands = bands::split(&work, part, threads);
-        let shared = match kernel {
-            Kernel::Winograd(winograd) if bands.1.iter().any(|rect| rect.cols.len() < output.c) => {
-                winograd.shared(geom).map(|(points, columns)| {
-                    let rows = part * output.h.div_ceil(work.granularity.0);
-                    let (rows, rects) = bands::columns(rows, threads, points, columns);
-                    let cols = rects.last().map_or(0, |rect: &Rect| rect.cols.end);
-                    Shared { place: 0..points * cols, cols, rows, rects }
-                })
-            }
-            _ => None,
-        };
-        Ok(Chosen { kernel: Some(kernel), bands, shared })
-    }
 }
 
 /// Where a value is read from.
