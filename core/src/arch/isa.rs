@@ -2,7 +2,6 @@
 
 use core::{fmt, str::FromStr};
 
-use super::vector::tile_of;
 use crate::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,16 +65,6 @@ impl Isa {
     /// `portable`, `avx2`, `avx512`, `neon` or `simd128`.
     pub const fn name(self) -> &'static str {
         self.0.name()
-    }
-
-    /// f32 elements in a vector.
-    pub(crate) const fn lanes(self) -> usize {
-        tile_of(self).0
-    }
-
-    /// Output channels that a register tile computes side by side.
-    pub(crate) const fn panel(self) -> usize {
-        tile_of(self).1
     }
 
     pub(super) const fn kind(self) -> Kind {

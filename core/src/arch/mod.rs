@@ -45,6 +45,7 @@ pub use pool::{average_pool, max_pool};
 
 #[cfg(feature = "parallel")]
 pub use team::Team;
+pub(crate) use vector::tile_of;
 pub use view::{MatMut, Parts, Rect};
 pub(crate) use weight_gradient::{OuterSum, Pixels, SLACK, outer_sum};
 pub use winograd::Tile;

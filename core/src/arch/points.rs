@@ -13,7 +13,7 @@ use core::{cmp::min, ops::Range};
 use super::{
     gemm::Panels,
     isa::Isa,
-    vector::{Op, Vector, dispatch, load_all, tile_of, unroll},
+    vector::{Op, Vector, dispatch, heights, load_all, tile_of, unroll},
 };
 
 /// Whether [`products`] computes sums over `channels` channels.
@@ -79,12 +79,10 @@ impl Op for Products<'_> {
 impl Products<'_> {
     #[inline(always)]
     unsafe fn each<V: Vector, const K: usize>(self) {
-        let width = self.panels.width();
+        let (width, m) = (self.panels.width(), self.m.as_mut_ptr());
         for point in 0..self.points {
             for first in (0..self.outputs.len()).step_by(width) {
                 let vectors = min(width, self.outputs.len() - first).div_ceil(V::LANES);
-                let tiles = self.tiles.div_ceil(V::MAX_ROWS[vectors - 1]);
-                let (height, taller) = (self.tiles / tiles, self.tiles % tiles);
                 // SAFETY: `products` checked the last point, panel and tile. Panels before this one are full, and each
                 // begins with a row of biases.
                 unsafe {
@@ -92,11 +90,12 @@ impl Products<'_> {
                     let mut run = Run {
                         v: self.v.as_ptr().add(point * self.v_point),
                         w: panel.add((self.outputs.start + first) * (K + 1) + vectors * V::LANES),
-                        m: self.m.as_ptr().cast_mut().add(point * self.m_point + first),
+                        m: m.add(point * self.m_point + first),
                         m_stride: self.m_stride,
                     };
-                    run.tiles::<V, K>(taller, height + 1, vectors);
-                    run.tiles::<V, K>(tiles - taller, height, vectors);
+                    for (count, height) in heights(self.tiles, V::MAX_ROWS[vectors - 1]) {
+                        run.tiles::<V, K>(count, height, vectors);
+                    }
                 }
             }
         }

@@ -33,7 +33,7 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(p: *const f32) -> Self;
     /// Writes `LANES` elements.
     unsafe fn store(self, p: *mut f32);
-    /// Asks for the cache line at `p`, which need not be valid, where there is such an instruction.
+    /// Asks for the cache line ([`LINE`]) at `p`, which need not be valid, where there is such an instruction.
     #[inline(always)]
     unsafe fn prefetch(_p: *const f32) {}
     /// The same into the nearest cache.
@@ -74,6 +74,18 @@ pub(super) unsafe fn load_all<V: Vector, const NV: usize>(p: *const f32) -> [V; 
         }
         vectors
     }
+}
+
+/// Elements of a cache line.
+pub(super) const LINE: usize = 16;
+
+/// Cuts `rows` into as few tiles of up to `most` as can be: how many there are of which height. They are of nearly equal
+/// height, for an odd remainder of one row would run at a fraction of the speed.
+#[inline(always)]
+pub(super) fn heights(rows: usize, most: usize) -> [(usize, usize); 2] {
+    let tiles = rows.div_ceil(most);
+    let (height, taller) = (rows / tiles, rows % tiles);
+    [(taller, height + 1), (tiles - taller, height)]
 }
 
 /// Code generic over [`Vector`]. `run` must be `#[inline(always)]`, so that it is compiled inside
@@ -124,7 +136,7 @@ pub(crate) unsafe fn dispatch<O: Op>(isa: Isa, op: O) {
 }
 
 /// Lanes and widest panel (in elements) and tallest full tile of `isa`, for packing and for names.
-pub(super) const fn tile_of(isa: Isa) -> (usize, usize, usize) {
+pub(crate) const fn tile_of(isa: Isa) -> (usize, usize, usize) {
     const fn of<V: Vector>() -> (usize, usize, usize) {
         (V::LANES, V::LANES * V::PANEL, V::MAX_ROWS[V::PANEL - 1])
     }

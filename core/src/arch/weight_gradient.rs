@@ -109,12 +109,14 @@ impl Op for Loops<'_, '_> {
     unsafe fn run<V: Vector>(self) {
         let Loops { sum, dw, channels } = self;
         let stride = sum.taps.len() * sum.depth;
-        // With 32 registers 8 x 3 sums, 3 vectors and a broadcast; with 16 of them 6 x 2, 2 and 1.
-        let (most_rows, most_vectors) = if V::PANEL > 2 { (8, 3) } else { (6, 2) };
+        let (most_rows, most_vectors) = largest::<V>();
         let mut copy = [MaybeUninit::<f32>::uninit(); BLOCK * CHANNELS];
         let copy = copy.as_mut_ptr().cast::<f32>();
         for block in sum.pixels.blocks() {
             let pixels = block.count.iter().product::<usize>();
+            // SAFETY: `outer_sum` checked the farthest pixel of both.
+            let (x, dy) =
+                unsafe { (sum.x.as_ptr().add(block.at(sum.pixels.x)), sum.dy.as_ptr().add(block.at(sum.pixels.dy))) };
             for first in (0..channels).step_by(CHANNELS) {
                 let some = min(CHANNELS, channels - first);
                 let tiles = some.div_ceil(most_rows);
@@ -125,8 +127,7 @@ impl Op for Loops<'_, '_> {
                     // SAFETY: `outer_sum` checked the farthest pixel's channels; the copies of all tiles fill
                     // `pixels * some` elements, at most the array's.
                     unsafe {
-                        let dy = sum.dy.as_ptr().add(block.at(sum.pixels.dy) + first + from);
-                        gather(dy, &block.count, &sum.pixels.dy, to - from, copy.add(pixels * from));
+                        gather(dy.add(first + from), &block.count, &sum.pixels.dy, to - from, copy.add(pixels * from));
                     }
                 }
                 for (t, &tap) in sum.taps.iter().enumerate() {
@@ -142,7 +143,7 @@ impl Op for Loops<'_, '_> {
                             // gradients were copied above.
                             unsafe {
                                 let tile = Tile {
-                                    x: sum.x.as_ptr().add(block.at(sum.pixels.x) + tap + d),
+                                    x: x.add(tap + d),
                                     dy: copy.add(pixels * o),
                                     count: &block.count,
                                     step: &sum.pixels.x,
@@ -159,6 +160,12 @@ impl Op for Loops<'_, '_> {
             }
         }
     }
+}
+
+/// Rows and vectors of the largest tile: with 32 registers 8 x 3 sums, 3 vectors and a broadcast; with 16 of them 6 x 2,
+/// 2 and 1.
+const fn largest<V: Vector>() -> (usize, usize) {
+    if V::PANEL > 2 { (8, 3) } else { (6, 2) }
 }
 
 /// Copies `rows` channels of every pixel of a block side by side.
@@ -200,18 +207,19 @@ impl Tile<'_> {
     /// Enters the instance for this many rows and vectors.
     ///
     /// # Safety
-    /// `dy` holds `rows` channels and `x` is readable for `vectors` vectors at every pixel, `dw` is valid for `rows` rows of `lanes` elements.
+    /// `dy` holds `rows` channels and `x` is readable for `vectors` vectors at every pixel, `dw` is valid for `rows`
+    /// rows of `lanes` elements; neither is more than [`largest`] says.
     #[inline(always)]
     unsafe fn call<V: Vector>(&self, rows: usize, vectors: usize) {
         macro_rules! instances {
             ($($r:literal)*) => {
                 match (rows, vectors) {
                     // SAFETY: the caller's promise.
-                    $(($r, 1) => unsafe { V::invoke(Sized::<'_, $r, 1>(self)) },)*
+                    $(($r, 1) if $r <= largest::<V>().0 => unsafe { V::invoke(Sized::<'_, $r, 1>(self)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 2) => unsafe { V::invoke(Sized::<'_, $r, 2>(self)) },)*
+                    $(($r, 2) if $r <= largest::<V>().0 => unsafe { V::invoke(Sized::<'_, $r, 2>(self)) },)*
                     // SAFETY: the caller's promise.
-                    $(($r, 3) => unsafe { V::invoke(Sized::<'_, $r, 3>(self)) },)*
+                    $(($r, 3) if largest::<V>().1 >= 3 && $r <= largest::<V>().0 => unsafe { V::invoke(Sized::<'_, $r, 3>(self)) },)*
                     _ => unreachable!("a tile of {rows} rows and {vectors} vectors"),
                 }
             };
@@ -241,7 +249,7 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, MR, NV> {
                         });
                         // The last step may leave the slice.
                         x = x.wrapping_add(step[2]);
-                        dy = dy.wrapping_add(MR);
+                        dy = dy.add(MR);
                     }
                 }
             }

@@ -2,10 +2,9 @@
 //! multiplications of the direct form, F(2x2, 3x3) four ninths.
 //!
 //! Strips of tiles are transformed, multiplied by all weights at one of the 36 (16) points after the other, and
-//! transformed back while they lie in L2. The error bound is in
-//! NUMERICS.md.
+//! transformed back while they lie in L2. The error bound is in NUMERICS.md.
 
-use core::{array, cmp::min, ops::Range};
+use core::{array, cmp::min, iter, ops::Range};
 
 use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
 use crate::{
@@ -64,6 +63,13 @@ impl Layout {
     fn len(&self) -> usize {
         self.zeros_len + self.v_len + self.m_len
     }
+}
+
+/// A row of tiles: its image, its first output row, and its rows inside the map.
+struct TileRow {
+    image: usize,
+    oy: usize,
+    height: usize,
 }
 
 /// What all strips of a band have in common.
@@ -131,31 +137,38 @@ impl Winograd {
         })
     }
 
-    /// The rows of tiles of a band of rows of the batch: image, first output row, and rows inside the map.
-    fn tile_rows(
+    /// The strips of a band: the rows of tiles in each, and how many.
+    fn strips(
         &self,
         g: &ConvGeom,
-        rows: Range<usize>,
-    ) -> impl Iterator<Item = (usize, usize, usize)> + Clone + use<> {
-        let step = self.tile.outputs();
-        let band = Band { rows, channels: 0..0 };
-        band.images(g.output().h).flat_map(move |(image, rows)| {
+        layout: &Layout,
+        band: &Band,
+    ) -> impl Iterator<Item = (impl Iterator<Item = TileRow> + Clone, usize)> {
+        let (step, at_once) = (self.tile.outputs(), layout.rows);
+        let mut rows = band.images(g.output().h).flat_map(move |(image, rows)| {
             let end = rows.end;
-            rows.step_by(step).map(move |oy| (image, oy, min(step, end - oy)))
+            rows.step_by(step).map(move |oy| TileRow { image, oy, height: min(step, end - oy) })
+        });
+        iter::from_fn(move || {
+            let strip = rows.clone().take(at_once);
+            let count = rows.by_ref().take(at_once).count();
+            (count > 0).then_some((strip, count))
         })
     }
 
-    /// Transforms one row of tiles of the batch `x` into the columns of `v` from tile `first` on.
+    /// Transforms the inputs of one row of tiles of the batch `x` into the columns of `v` from tile `first` on.
+    #[allow(clippy::too_many_arguments)] // where from, where to, and the shape of both
     fn transform_row(
         &self,
         g: &ConvGeom,
+        layout: &Layout,
         x: &[f32],
         (image, oy): (usize, usize),
         zeros: &[f32],
         first: usize,
         v: &mut MatMut<'_, f32>,
     ) {
-        let Layout { v_stride: stride, cols: count, .. } = self.layout(g);
+        let Layout { v_stride: stride, cols: count, .. } = *layout;
         let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
         let (rows, width, pixel) = (self.input_rows(g, from, oy, zeros), g.input.w, g.input.c);
         let (tile, pad, channels) = (self.tile, g.pad, pixel);
@@ -185,12 +198,13 @@ impl Winograd {
         v: &mut MatMut<'_, f32>,
         scratch: &mut [f32],
     ) {
-        let zeros = &mut scratch[..self.layout(g).zeros_len];
+        let layout = self.layout(g);
+        let zeros = &mut scratch[..layout.zeros_len];
         zeros.fill(0.0);
-        let (image_rows, cols) = (g.output().h.div_ceil(self.tile.outputs()), self.layout(g).cols);
+        let image_rows = g.output().h.div_ceil(self.tile.outputs());
         for (i, row) in rows.enumerate() {
             let (image, oy) = (row / image_rows, row % image_rows * self.tile.outputs());
-            self.transform_row(g, x, (image, oy), zeros, i * cols, v);
+            self.transform_row(g, &layout, x, (image, oy), zeros, i * layout.cols, v);
         }
     }
 
@@ -209,13 +223,12 @@ impl Winograd {
         let (step, layout) = (self.tile.outputs(), self.layout(g));
         let image_rows = g.output().h.div_ceil(step);
         let call = Call { g, layout, packed, epilogue, band };
-        let mut rows = self.tile_rows(g, band.rows.clone());
-        loop {
-            let strip = rows.clone().take(layout.rows);
-            let count = rows.by_ref().take(layout.rows).count();
-            let Some((image, oy, _)) = strip.clone().next() else { return };
-            let first = (image * image_rows + oy / step) * layout.cols;
+        // Bands begin with a row of tiles.
+        let start = band.rows.start / g.output().h * image_rows + band.rows.start % g.output().h / step;
+        let mut first = start * layout.cols;
+        for (strip, count) in self.strips(g, &layout, band) {
             let from = Transformed { v: &v[first * layout.v_stride..], point: v.len() / self.tile.points() };
+            first += count * layout.cols;
             self.strip(&call, from, (strip, count), &mut y, &mut scratch[..layout.m_len]);
         }
     }
@@ -225,14 +238,14 @@ impl Winograd {
         &self,
         call: &Call<'_>,
         from: Transformed<'_>,
-        (rows, count): (impl Iterator<Item = (usize, usize, usize)>, usize),
+        (rows, count): (impl Iterator<Item = TileRow>, usize),
         y: &mut MatMut<'_, f32>,
         m: &mut [f32],
     ) {
         let Call { g, layout, band, epilogue, .. } = *call;
         let (out, tiles, outputs) = (g.output(), count * layout.cols, band.channels.clone());
         self.multiply(call, from, tiles, m);
-        for (r, (image, oy, height)) in rows.enumerate() {
+        for (r, TileRow { image, oy, height }) in rows.enumerate() {
             let pixels = (image * out.h + oy - band.rows.start) * out.w;
             let output = winograd::Output {
                 tile: self.tile,
@@ -344,17 +357,11 @@ impl ConvKernel<f32> for Winograd {
         zeros.fill(0.0);
         let (v, m) = rest.split_at_mut(layout.v_len);
         let call = Call { g, layout, packed, epilogue, band };
-        let mut rows = self.tile_rows(g, band.rows.clone());
-        loop {
-            let strip = rows.clone().take(layout.rows);
-            let count = rows.by_ref().take(layout.rows).count();
-            if count == 0 {
-                return;
-            }
+        for (strip, count) in self.strips(g, &layout, band) {
             let point = layout.apart(count * layout.cols).0;
             let mut matrix = MatMut::new(v, point);
-            for (r, (image, oy, _)) in strip.clone().enumerate() {
-                self.transform_row(g, x, (image, oy), zeros, r * layout.cols, &mut matrix);
+            for (r, TileRow { image, oy, .. }) in strip.clone().enumerate() {
+                self.transform_row(g, &layout, x, (image, oy), zeros, r * layout.cols, &mut matrix);
             }
             let from = Transformed { v, point };
             self.strip(&call, from, (strip, count), &mut y, &mut m[..layout.m_len]);

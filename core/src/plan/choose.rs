@@ -7,13 +7,14 @@ use super::{Options, bands, select};
 use crate::{
     Error,
     arch::Rect,
-    kernel::{Band, Kernel},
+    kernel::{Band, Kernel, Winograd},
     net::{Op, OpKind},
 };
 
 /// Winograd's transform of a convolution's input, made once for all bands where these divide the channels.
 #[derive(Clone)]
 pub(super) struct Shared {
+    pub kernel: Winograd,
     /// in the arena; until everything is placed, only its length counts
     pub place: Range<usize>,
     /// elements between its rows
@@ -51,12 +52,12 @@ impl Chosen {
         (work.weight_len, work.granularity) = (kernel.packed_len(geom), kernel.granularity(geom));
         let bands = bands::split(&work, part, threads);
         let shared = match kernel {
-            Kernel::Winograd(winograd) if bands.1.iter().any(|rect| rect.cols.len() < output.c) => {
-                winograd.shared(geom).map(|(points, columns)| {
+            Kernel::Winograd(kernel) if bands.1.iter().any(|rect| rect.cols.len() < output.c) => {
+                kernel.shared(geom).map(|(points, columns)| {
                     let rows = part * output.h.div_ceil(work.granularity.0);
                     let (rows, rects) = bands::columns(rows, threads, points, columns);
                     let cols = rects.last().map_or(0, |rect: &Rect| rect.cols.end);
-                    Shared { place: 0..points * cols, cols, rows, rects }
+                    Shared { kernel, place: 0..points * cols, cols, rows, rects }
                 })
             }
             _ => None,

@@ -4,7 +4,7 @@ use super::{Executor, Place, Plan, Shortcut, Step, StepKind, arena, check_len};
 use crate::{
     Error, Isa,
     arch::{FlushDenormals, MatMut, Parts, average_pool, max_pool},
-    kernel::{Band, Epilogue, Kernel, subsample},
+    kernel::{Band, Epilogue, subsample},
 };
 
 impl Plan {
@@ -88,13 +88,13 @@ impl Plan {
             arena.copy_within(slot.part(part), step.output.part(part).start);
         }
         let mut outside = if let Place::Input(slot) = &step.input { Some(&input[slot.part(part)]) } else { None };
-        if let StepKind::Conv { kernel: Kernel::Winograd(kernel), geom, shared: Some(shared), .. } = &step.kind {
+        if let StepKind::Conv { geom, shared: Some(shared), .. } = &step.kind {
             let (v, x) = arena::borrow(arena, shared.place.clone(), from);
             let x = outside.take().unwrap_or(x);
             let parts = Parts::new(MatMut::new(v, shared.cols), &shared.rects);
             executor.for_each(shared.rows.len(), &|i, scratch: &mut [f32]| {
                 let Some(mut v) = parts.take(i) else { return };
-                kernel.transform(geom, x, shared.rows[i].clone(), &mut v, scratch);
+                shared.kernel.transform(geom, x, shared.rows[i].clone(), &mut v, scratch);
             });
             from = shared.place.clone();
         }
@@ -123,11 +123,9 @@ fn run_band(
         StepKind::Conv { kernel, geom, packed: range, shortcut, relu, shared } => {
             let epilogue = Epilogue { add: !matches!(shortcut, Shortcut::None), relu: *relu };
             let packed = &packed[range.clone()];
-            match kernel {
-                Kernel::Winograd(kernel) if shared.is_some() => {
-                    kernel.run_shared(geom, x, packed, epilogue, band, y, scratch);
-                }
-                _ => kernel.run(geom, x, packed, epilogue, band, y, scratch),
+            match shared {
+                Some(shared) => shared.kernel.run_shared(geom, x, packed, epilogue, band, y, scratch),
+                None => kernel.run(geom, x, packed, epilogue, band, y, scratch),
             }
         }
         StepKind::MaxPool(geom) => {

@@ -248,9 +248,9 @@ impl Plan {
                     let kernel = kernel.ok_or(Error::Unsupported(*geom))?;
                     let packed = packed_len..packed_len + kernel.packed_len(geom);
                     packed_len = packed.end.next_multiple_of(arena::ALIGN);
-                    scratch_len = scratch_len.max(match kernel {
-                        Kernel::Winograd(kernel) if shared.is_some() => kernel.shared_scratch_len(geom),
-                        _ => kernel.scratch_len(geom),
+                    scratch_len = scratch_len.max(match &shared {
+                        Some(shared) => shared.kernel.shared_scratch_len(geom),
+                        None => kernel.scratch_len(geom),
                     });
                     let shortcut = match shortcut {
                         None => Shortcut::None,

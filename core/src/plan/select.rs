@@ -5,7 +5,7 @@
 
 use crate::{
     Error, Isa,
-    arch::{Tile, points},
+    arch::{Tile, points, tile_of},
     geom::ConvGeom,
     kernel::Kernel,
 };
@@ -40,7 +40,7 @@ const TILE: f64 = 50.0;
 /// multiply and transform more slowly, but memory is no slower.
 fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
     let out = g.output();
-    let (lanes, width) = (isa.lanes(), isa.panel());
+    let (lanes, width, rows) = tile_of(isa);
     // A panel that is not full leaves too few sums to hide the latency of multiply-adds.
     let efficiency = match 4 * g.c_out / width {
         0..=1 => 0.45,
@@ -57,7 +57,7 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
             };
             let vectors = (g.input.c.div_ceil(lanes) + g.c_out.div_ceil(lanes)) as f64;
             let macs = tiles as f64 * (w.tile().points() * g.input.c * g.c_out) as f64;
-            let calls = if points::few(g.input.c) { 0 } else { tiles.div_ceil(6) * w.tile().points() };
+            let calls = if points::few(g.input.c) { 0 } else { tiles.div_ceil(rows) * w.tile().points() };
             (macs, tiles as f64 * vectors * per_vector + calls as f64 * TILE)
         }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),

@@ -16,7 +16,7 @@ use core::{cmp::min, ops::Range};
 
 use super::{
     isa::Isa,
-    vector::{Op, Vector, dispatch, tile_of},
+    vector::{Op, Vector, dispatch, heights, tile_of},
     view::MatMut,
 };
 use tile::{Ahead, Run};
@@ -70,20 +70,23 @@ impl Position {
             for (i, to) in offsets.iter_mut().enumerate() {
                 *to = first + i * map.pixel;
             }
-            self.column += N;
+            self.advance(N, map);
         } else {
             for to in &mut offsets {
-                if self.column == map.per_row {
-                    (self.line, self.column) = (self.line + map.row, 0);
-                }
                 *to = self.line + self.column * map.pixel;
-                self.column += 1;
+                self.advance(1, map);
             }
         }
+        offsets
+    }
+
+    /// Moves `n` pixels on, at most to the line's end: that is the start of the next.
+    #[inline(always)]
+    fn advance(&mut self, n: usize, map: &RowMap) {
+        self.column += n;
         if self.column == map.per_row {
             (self.line, self.column) = (self.line + map.row, 0);
         }
-        offsets
     }
 }
 
@@ -226,10 +229,8 @@ impl Op for Loops<'_, '_, '_, '_> {
                     let vectors = cols.div_ceil(V::LANES);
                     // SAFETY: panels before this one are full, and `gemm` checked the length.
                     let panel = unsafe { packed.add((g.first + j) / width * panel_len) };
-                    let max_rows = V::MAX_ROWS[vectors - 1];
-                    // Tiles of nearly equal height: an odd remainder of one row would run at a fraction of the speed.
-                    let tiles = (i1 - i0).div_ceil(max_rows);
-                    let (height, taller) = ((i1 - i0) / tiles, (i1 - i0) % tiles);
+                    let heights = heights(i1 - i0, V::MAX_ROWS[vectors - 1]);
+                    let tiles = heights[0].0 + heights[1].0;
                     let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
                     loop {
                         let depth = piece.taps * piece.depth;
@@ -252,10 +253,9 @@ impl Op for Loops<'_, '_, '_, '_> {
                             cols,
                             floor: if g.epilogue.relu && piece.is_last(g) { 0.0 } else { f32::NEG_INFINITY },
                         };
-                        // SAFETY: the tiles' rows, panel and view were checked by `gemm`.
-                        unsafe {
-                            run.tiles::<V>(taller, height + 1, vectors);
-                            run.tiles::<V>(tiles - taller, height, vectors);
+                        for (count, height) in heights {
+                            // SAFETY: the tiles' rows, panel and view were checked by `gemm`.
+                            unsafe { run.tiles::<V>(count, height, vectors) };
                         }
                         if piece.is_last(g) {
                             break;

@@ -1,6 +1,6 @@
 //! Register tiles, and what they fetch ahead.
 
-use super::super::vector::{Op, Vector, load_all, unroll};
+use super::super::vector::{LINE, Op, Vector, load_all, unroll};
 use super::{Position, RowMap};
 
 /// Weights to ask for: reading them only when they are due would add the time memory needs to that of the
@@ -12,9 +12,6 @@ pub(super) struct Ahead {
     /// cache lines per turn of the inner loop
     lines: usize,
 }
-
-/// Elements of a cache line.
-const LINE: usize = 16;
 
 impl Ahead {
     /// For a piece of `depth` rows of `width` weights, in a number of tiles.

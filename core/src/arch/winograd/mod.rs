@@ -13,7 +13,7 @@ mod transform;
 use super::{
     gemm::Epilogue,
     isa::Isa,
-    vector::{Op, Vector, dispatch, tile_of, unroll},
+    vector::{LINE, Op, Vector, dispatch, tile_of, unroll},
     view::MatMut,
 };
 
@@ -21,8 +21,29 @@ pub use transform::Tile;
 pub(super) use transform::{A2, B2, G4};
 use transform::{F2, F4, Transform};
 
-/// Elements of a cache line.
-const LINE: usize = 16;
+/// A pass over tiles, written once for all their sizes.
+trait Pass {
+    fn tile(&self) -> Tile;
+    /// # Safety
+    /// As [`Op::run`], for a `Transform` of this tile.
+    unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self);
+}
+
+/// A [`Pass`] as an [`Op`].
+struct Sized<P>(P);
+
+impl<P: Pass> Op for Sized<P> {
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.0.tile() {
+                Tile::Two => self.0.each::<V, F2, 2, 4>(),
+                Tile::Four => self.0.each::<V, F4, 4, 6>(),
+            }
+        }
+    }
+}
 
 /// Transforms the weights of one panel: `G g G'` of each input and output channel.
 pub(crate) struct Weights<'a> {
@@ -47,23 +68,14 @@ pub(crate) fn weights(isa: Isa, t: Weights<'_>) {
     assert!(t.width.is_multiple_of(tile_of(isa).0) && t.first + channels <= t.depth);
     assert!(t.u.len() >= (t.tile.points() - 1) * t.point + (t.depth + 1) * t.width);
     // SAFETY: reads are whole rows of `raw`, writes whole rows of `u`.
-    unsafe { dispatch(isa, t) }
+    unsafe { dispatch(isa, Sized(t)) }
 }
 
-impl Op for Weights<'_> {
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: `weights` checked both slices.
-        unsafe {
-            match self.tile {
-                Tile::Two => self.each::<V, F2, 2, 4>(),
-                Tile::Four => self.each::<V, F4, 4, 6>(),
-            }
-        }
+impl Pass for Weights<'_> {
+    fn tile(&self) -> Tile {
+        self.tile
     }
-}
 
-impl Weights<'_> {
     #[inline(always)]
     unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
         let point = self.point;
@@ -126,23 +138,14 @@ pub(crate) fn input(isa: Isa, t: Input<'_, '_, '_>) {
     assert!(t.channels <= t.stride && t.stride.is_multiple_of(16));
     assert!(t.v.rows() >= t.tile.points() && t.v.cols() >= (t.first + t.count) * t.stride);
     // SAFETY: reads end at `last`, writes with the last point's last tile.
-    unsafe { dispatch(isa, t) }
+    unsafe { dispatch(isa, Sized(t)) }
 }
 
-impl Op for Input<'_, '_, '_> {
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: `input` checked all slices.
-        unsafe {
-            match self.tile {
-                Tile::Two => self.each::<V, F2, 2, 4>(),
-                Tile::Four => self.each::<V, F4, 4, 6>(),
-            }
-        }
+impl Pass for Input<'_, '_, '_> {
+    fn tile(&self) -> Tile {
+        self.tile
     }
-}
 
-impl Input<'_, '_, '_> {
     #[inline(always)]
     unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
         let rows: [*const f32; N] = core::array::from_fn(|y| self.rows[y].as_ptr());
@@ -217,23 +220,14 @@ pub(crate) fn output(isa: Isa, t: Output<'_, '_, '_>) {
     assert!(padded <= t.stride && t.bias.len() >= padded);
     assert!(t.m.len() >= (t.tile.points() - 1) * t.point + (t.first + count) * t.stride);
     // SAFETY: whole vectors of `m` and `bias` exist up to `padded`; writes are clipped to `y`.
-    unsafe { dispatch(isa, t) }
+    unsafe { dispatch(isa, Sized(t)) }
 }
 
-impl Op for Output<'_, '_, '_> {
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        // SAFETY: `output` checked all slices.
-        unsafe {
-            match self.tile {
-                Tile::Two => self.each::<V, F2, 2, 4>(),
-                Tile::Four => self.each::<V, F4, 4, 6>(),
-            }
-        }
+impl Pass for Output<'_, '_, '_> {
+    fn tile(&self) -> Tile {
+        self.tile
     }
-}
 
-impl Output<'_, '_, '_> {
     #[inline(always)]
     unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
         let (cols, ld) = (self.y.cols(), self.y.stride());
