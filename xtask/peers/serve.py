@@ -1,9 +1,10 @@
 """serve.py DIR PEER NETWORK BATCH THREADS: one runtime that loads a network once and then times slices on demand.
 
-Prints {"peer", "version", "error"} when ready (error: largest difference from PyTorch's logits, relative to the largest
-logit). Then, for every line on standard input, a number of seconds: runs for about that long and prints
+Prints {"peer", "version", "error", "load_ms", "peak_rss_mb"} when ready (error: largest difference from PyTorch's logits,
+relative to the largest logit; load_ms: until its first result, without importing its package). Then, for every line on standard input, a number of seconds: runs for about that long and prints
 {"median_ms", "min_ms", "runs"}. Between lines it is idle. Ends with its input."""
 
+import importlib
 import json
 import os
 import sys
@@ -18,6 +19,13 @@ os.dup2(2, 1)
 
 import numpy as np
 
+from process import peak_rss_mb
+
+PACKAGES = {"pytorch": "torch", "pytorch-compile": "torch"}
+
+
+# A runtime yields its version and a call that computes the logits, for every way it can go.
+
 
 def onnxruntime(x, model):
     import onnxruntime as ort
@@ -27,7 +35,7 @@ def onnxruntime(x, model):
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return ort.__version__, [lambda: session.run(None, {"x": x})[0]]
+    yield ort.__version__, lambda: session.run(None, {"x": x})[0]
 
 
 def openvino(x, model):
@@ -43,7 +51,7 @@ def openvino(x, model):
         request.infer()
         return request.get_output_tensor().data
 
-    return ov.__version__.split("-")[0], [run]
+    yield ov.__version__.split("-")[0], run
 
 
 def pytorch(x, model, compiled=False):
@@ -66,13 +74,15 @@ def pytorch(x, model, compiled=False):
         import torch._inductor.config as inductor
 
         inductor.freezing = True
-        return torch.__version__, [runner(torch.compile(network))]
+        yield torch.__version__, runner(torch.compile(network))
+        return
+    yield torch.__version__, runner(network)
     frozen = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(network, image)))
-    return torch.__version__, [runner(network), runner(frozen)]
+    yield torch.__version__, runner(frozen)
 
 
 def pytorch_compile(x, model):
-    return pytorch(x, model, compiled=True)
+    yield from pytorch(x, model, compiled=True)
 
 
 def ncnn(x, model):
@@ -92,7 +102,7 @@ def ncnn(x, model):
         return np.array(extractor.extract("out0")[1])
 
     # It has no batch dimension.
-    return ncnn.__version__, [lambda: np.stack([one(image) for image in x])]
+    yield ncnn.__version__, lambda: np.stack([one(image) for image in x])
 
 
 def slice_of(run, seconds):
@@ -112,10 +122,16 @@ def main():
     x = np.fromfile(f"{prefix}.x.bin", "f4").reshape(batch, 3, side, side)
     want = np.fromfile(f"{prefix}.y.bin", "f4").reshape(batch, -1)
     peers = {f.__name__: f for f in (onnxruntime, openvino, pytorch, pytorch_compile, ncnn)}
-    version, ways = peers[peer.replace("-", "_")](x, f"{prefix}.onnx")
-    got = [np.asarray(run(), dtype="f4").reshape(want.shape) for run in ways]
-    error = max(float(np.abs(y - want).max() / np.abs(want).max()) for y in got)
-    print(json.dumps({"peer": peer, "version": version, "error": error}), file=protocol, flush=True)
+    importlib.import_module(PACKAGES.get(peer, peer))
+    report, ways, begin = {"peer": peer, "error": 0.0}, [], time.perf_counter()
+    for version, run in peers[peer.replace("-", "_")](x, f"{prefix}.onnx"):
+        got = np.asarray(run(), dtype="f4").reshape(want.shape)
+        if not ways:
+            loaded = {"load_ms": (time.perf_counter() - begin) * 1e3, "peak_rss_mb": peak_rss_mb()}
+            report |= loaded | {"version": version}
+        report["error"] = max(report["error"], float(np.abs(got - want).max() / np.abs(want).max()))
+        ways.append(run)
+    print(json.dumps(report), file=protocol, flush=True)
 
     for line in sys.stdin:
         seconds = float(line)

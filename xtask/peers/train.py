@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from networks import build, side
+from process import peak_rss_mb
 
 LAYOUTS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
 
@@ -46,11 +47,6 @@ def stepper(layout, compiled):
         return loss.item()
 
     return step
-
-
-def peak_rss_mb():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM"))
 
 
 def main():

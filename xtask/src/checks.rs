@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Result, ensure};
 use residual_core::Isa;
 
-use crate::{capi, firmware, golden, litert};
+use crate::{
+    capi,
+    cross::{self, Toolchain},
+    firmware, golden, litert,
+};
 
 /// A Cortex-M4F without operating system or allocator.
 const THUMB: &str = "thumbv7em-none-eabihf";
@@ -41,7 +45,8 @@ pub fn run() -> Result<()> {
 
     report.part("tests", &mut cargo(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"]));
     instruction_sets(&mut report);
-    thumb(&mut report, &root);
+    cross::tests(&mut report);
+    thumb(&mut report);
     capi::checks_of(&mut report);
     references(&mut report);
     tflite(&mut report);
@@ -74,33 +79,20 @@ fn instruction_sets(report: &mut Report) {
 
 /// For a microcontroller: the core's descriptions alone, planning with an allocator, the engine with every feature, and
 /// the applications on an emulated board.
-fn thumb(report: &mut Report, root: &Path) {
-    let rustup = output(Command::new("rustup").args(["target", "list", "--installed"]));
-    let debian = output(Command::new("apt-get").arg("--version")).is_some();
-    let mut toolchain = None;
-    if rustup.is_none_or(|targets| targets.lines().all(|line| line != THUMB)) {
-        if !debian {
-            let reason = format!("run `rustup target add {THUMB}` first");
-            return report.skip(&format!("residual-core for {THUMB}"), &reason);
-        }
-        let script = root.join("xtask/scripts/thumb-toolchain.sh");
-        if !report.part("toolchain for microcontrollers", Command::new("bash").arg(script).arg(THUMB)) {
-            return;
-        }
-        // Debian's compiler may be older than the one this workspace asks for; core itself does not mind.
-        toolchain = Some(("+thumb", "--ignore-rust-version"));
-    }
+fn thumb(report: &mut Report) {
+    let name = format!("toolchain for {THUMB}");
+    let toolchain = match Toolchain::find(THUMB) {
+        Ok(Some(toolchain)) => toolchain,
+        Ok(None) => return report.skip(&name, &cross::advice(THUMB)),
+        Err(error) => return report.fail(&name, &error),
+    };
     for (package, features) in
         [("residual-core", ""), ("residual-core", "alloc"), ("residual-edge", "defmt,embedded-hal,embedded-io")]
     {
         let name = if features.is_empty() { "no features" } else { features };
-        let mut command = Command::new("cargo");
-        // Else the cargo that runs this would choose its own compiler.
-        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC").env_remove("CARGO");
-        command.args(toolchain.map(|(toolchain, _)| toolchain)).args(["build", "-p", package]);
-        command.args(["--no-default-features", "--features", features, "--target", THUMB]);
-        command.args(toolchain.map(|(_, version)| version));
-        report.part(&format!("{package} for {THUMB} with {name}"), &mut command);
+        let mut cargo = toolchain.cargo("build");
+        cargo.args(["-p", package, "--no-default-features", "--features", features, "--target", THUMB]);
+        report.part(&format!("{package} for {THUMB} with {name}"), &mut cargo);
     }
     let name = "applications on an emulated Cortex-M4";
     match capi::need("qemu-system-arm", &["qemu-system-arm"]) {
@@ -189,7 +181,7 @@ impl Report {
     }
 
     /// Runs one part and says how it went: all it printed if it failed, only what it skipped otherwise.
-    fn part(&mut self, name: &str, command: &mut Command) -> bool {
+    pub fn part(&mut self, name: &str, command: &mut Command) -> bool {
         if std::io::stdout().is_terminal() {
             print!("..   {name}\r");
             let _ = std::io::stdout().flush();
@@ -266,7 +258,7 @@ fn cargo(args: &[&str]) -> Command {
 }
 
 /// What a command prints if it runs at all.
-fn output(command: &mut Command) -> Option<String> {
+pub fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod capi;
 mod checks;
+mod cross;
 mod firmware;
 mod golden;
 mod litert;

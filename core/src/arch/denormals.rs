@@ -104,6 +104,12 @@ mod tests {
             drop(outer);
         }
         assert!(half_of_smallest() > 0.0);
+    }
+
+    #[cfg(panic = "unwind")]
+    #[test]
+    fn unwinding_keeps_subnormals_again() {
+        let half_of_smallest = || black_box(f32::MIN_POSITIVE) * black_box(0.5);
         let panicked = std::panic::catch_unwind(|| {
             let _flush = FlushDenormals::new();
             panic!("unwinding drops it");

@@ -15,6 +15,7 @@ mod backward;
 mod forward;
 #[cfg(test)]
 mod tests;
+mod weight_part;
 
 use residual_core::{
     Error, Isa, Name,

@@ -18,6 +18,12 @@ pub struct Ready {
     /// largest difference from the reference logits, relative to the largest logit; 0 where nothing is compared
     #[serde(default)]
     pub error: f64,
+    /// milliseconds until its first result, its libraries being loaded already
+    #[serde(default)]
+    pub load_ms: Option<f64>,
+    /// the most memory it had until then
+    #[serde(default)]
+    pub peak_rss_mb: Option<f64>,
 }
 
 /// What a runtime says of one slice.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: this project's networks beside other runtimes, in one run.
 
 mod child;
+mod cold;
 mod ours;
 mod peers;
 mod plot;
@@ -17,6 +18,8 @@ pub use ours::nhwc;
 pub enum BenchCommand {
     /// Time other runtimes and this project in turn, slice by slice; print how many times longer each takes
     Peers(peers::Args),
+    /// Time the way from nothing to the first result, and the memory it takes, for all in turn
+    Cold(cold::Args),
     /// Time training steps of PyTorch and this project in turn; print how many times faster ours are
     Train(train::Args),
     /// Be timed: the process that `peers` starts for this project
@@ -63,6 +66,7 @@ pub fn run(command: BenchCommand) -> anyhow::Result<()> {
     }
     match command {
         BenchCommand::Peers(args) => peers::run(&args),
+        BenchCommand::Cold(args) => cold::run(&args),
         BenchCommand::Train(args) => train::run(&args),
         BenchCommand::Ours(args) => ours::run(&args),
         BenchCommand::OurSteps(case) => train::serve(&case),

@@ -1,10 +1,12 @@
 //! This project as one of the runtimes timed: `xtask bench ours DIR PEER NETWORK BATCH THREADS`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use peer_protocol::{Case, serve};
 use residual::{
     geom::Shape,
-    import::{WeightFile, check, spec_from},
+    import::{WeightFile, check, describe, save, spec_from},
     net::fold_batch_norm,
     plan::Options,
     session::Session,
@@ -20,14 +22,29 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let case = Case::from_args(args.case.iter().cloned())?;
-    let weights = WeightFile::open(case.weights())?;
-    let spec = spec_from(&weights, Some(&case.network))?;
+    let weights = WeightFile::open(file(&case.folder, &case.network))?;
+    let spec = spec_from(&weights, None)?;
     check(&spec, &weights)?;
     let (batch, threads) = (case.batch, case.threads);
     let options = Options { batch, threads, isa: residual::isa()?, winograd: !args.no_winograd };
     let mut session = Session::new(&fold_batch_norm(&spec, &weights)?, &options)?;
     let input = nhwc(&case.input()?, batch, spec.input());
     serve(&case, env!("CARGO_PKG_VERSION"), || Ok(session.run(&input)?.to_vec()))
+}
+
+/// Our file of a network among PyTorch's and the peers'.
+fn file(folder: &Path, network: &str) -> PathBuf {
+    folder.join(format!("{network}.safetensors"))
+}
+
+/// Makes our file of PyTorch's, where it is missing: what `residual convert` does.
+pub fn convert(folder: &Path, network: &str) -> Result<()> {
+    let file = file(folder, network);
+    if !file.exists() {
+        let weights = WeightFile::open(folder.join(format!("{network}.pt")))?;
+        save(file, weights.tensors(), &describe(&spec_from(&weights, Some(network))?, None))?;
+    }
+    Ok(())
 }
 
 /// PyTorch's order of a batch as ours.

@@ -65,47 +65,31 @@ pub const SETTLE: Duration = Duration::from_millis(20);
 /// Fewest rounds, however long they take.
 const LEAST_ROUNDS: usize = 3;
 
-const OURS: &str = "residual";
+pub const OURS: &str = "residual";
 const PYTHON: [&str; 5] = ["onnxruntime", "openvino", "pytorch", "pytorch-compile", "ncnn"];
 const RUST: [&str; 4] = ["tract", "rten", "candle", "burn"];
 
 pub fn run(args: &Args) -> Result<()> {
-    let or = |given: &[String], default: &[&str]| match given {
-        [] => default.iter().map(ToString::to_string).collect(),
-        given => given.to_vec(),
-    };
     let numbers = |given: &[usize], default: &[usize]| if given.is_empty() { default.to_vec() } else { given.to_vec() };
     let quick = ["resnet50", "resnet18", "cifar20"];
     let all = ["resnet18", "resnet34", "resnet50", "resnet152", "cifar20", "cifar56", "cifar110"];
-    let networks: Vec<String> = or(&args.networks, if args.quick { &quick } else { &all });
+    let networks = or(&args.networks, if args.quick { &quick } else { &all });
     let batches = numbers(&args.batches, if args.quick { &[1] } else { &[1, 16] });
     let threads = numbers(&args.threads, &[1, 2]);
-    // Compiling takes a minute for every network.
-    let default: Vec<&str> =
-        PYTHON.into_iter().filter(|p| *p != "pytorch-compile" || !args.quick).chain(RUST).collect();
-    let mut names = vec![OURS.to_owned()];
-    names.extend(or(&args.peers, &default).into_iter().filter(|name| name != OURS));
     let (rounds, slice) = if args.quick { args.how.times(6, 0.1) } else { args.how.times(21, 0.3) }?;
     let patience = Duration::from_secs(if args.quick { 12 } else { 120 });
     ensure!(batches.iter().chain(&threads).all(|n| (1..=1024).contains(n)), "batches and threads must be 1 to 1024");
 
     let setup = args.how.setup()?;
-    let mut programs = Vec::new();
-    for name in names {
-        match program(&setup, &name) {
-            Ok(command) => programs.push((name, command)),
-            Err(error) if name == OURS => return Err(error),
-            Err(error) => eprintln!("skipped: {name}: {error:#}"),
-        }
-    }
+    let programs = programs(&setup, &args.peers, !args.quick)?;
     let mut rows = Vec::new();
     for network in &networks {
         let spec: ResNet = canonical(network).parse().with_context(|| format!("--networks {network}"))?;
         for &batch in &batches {
             setup.export(&spec.to_string(), batch, programs.iter().any(|(name, _)| name == "ncnn"))?;
             for &threads in &threads {
-                let case = Case { setup: &setup, spec, batch, threads, rounds, slice, patience };
-                rows.extend(case.run(&programs)?);
+                let case = Case::new(&setup, spec, batch, threads);
+                rows.extend(case.run(&programs, Length { rounds, slice, patience })?);
                 // Whoever interrupts a long run keeps what was measured.
                 if let Some(path) = &args.json {
                     let text = serde_json::to_string_pretty(&rows)? + "\n";
@@ -122,6 +106,26 @@ pub fn run(args: &Args) -> Result<()> {
 
 pub fn canonical(name: &str) -> String {
     name.strip_prefix("cifar").map_or_else(|| name.to_owned(), |depth| format!("resnet{depth}-cifar"))
+}
+
+fn or(given: &[String], default: &[&str]) -> Vec<String> {
+    if given.is_empty() { default.iter().map(ToString::to_string).collect() } else { given.to_vec() }
+}
+
+/// How this project and the peers asked for, or all, are started. What cannot be set up is skipped.
+pub fn programs(setup: &Setup, peers: &[String], compiled: bool) -> Result<Vec<(String, Vec<OsString>)>> {
+    // Compiling takes a minute for every network.
+    let default: Vec<&str> = PYTHON.into_iter().filter(|p| *p != "pytorch-compile" || compiled).chain(RUST).collect();
+    let names = or(peers, &default).into_iter().filter(|name| name != OURS);
+    let mut programs = Vec::new();
+    for name in [OURS.to_owned()].into_iter().chain(names) {
+        match program(setup, &name) {
+            Ok(command) => programs.push((name, command)),
+            Err(error) if name == OURS => return Err(error),
+            Err(error) => eprintln!("skipped: {name}: {error:#}"),
+        }
+    }
+    Ok(programs)
 }
 
 /// How a runtime is started: the program and its first arguments.
@@ -147,12 +151,17 @@ fn program(setup: &Setup, name: &str) -> Result<Vec<OsString>> {
 }
 
 /// One network, batch and number of threads.
-struct Case<'s> {
+pub struct Case<'s> {
     setup: &'s Setup,
     spec: ResNet,
     batch: usize,
     threads: usize,
+}
+
+/// How long it is timed.
+struct Length {
     rounds: usize,
+    /// seconds
     slice: f64,
     patience: Duration,
 }
@@ -168,8 +177,12 @@ struct Runner {
     idle: Duration,
 }
 
-impl Case<'_> {
-    fn run(&self, programs: &[(String, Vec<OsString>)]) -> Result<Vec<Row>> {
+impl<'s> Case<'s> {
+    pub fn new(setup: &'s Setup, spec: ResNet, batch: usize, threads: usize) -> Self {
+        Case { setup, spec, batch, threads }
+    }
+
+    fn run(&self, programs: &[(String, Vec<OsString>)], length: Length) -> Result<Vec<Row>> {
         let title = format!("{}, batch {}, {} threads", self.spec, self.batch, self.threads);
         eprintln!("{title}");
         // All load at once, then one after the other is waited for.
@@ -192,7 +205,7 @@ impl Case<'_> {
         let read_gbs = read_gbs(isa, self.threads, Duration::from_millis(100));
         let (mut peaks, mut begin) = (Vec::new(), Instant::now());
         // Round 0 is a rehearsal: caches, clocks, choices that runtimes make when first used.
-        for round in 0..=self.rounds {
+        for round in 0..=length.rounds {
             if round == 1 {
                 begin = Instant::now();
                 peaks.clear();
@@ -200,14 +213,14 @@ impl Case<'_> {
                     runner.slices.clear();
                     runner.idle = Duration::ZERO;
                 }
-            } else if round > LEAST_ROUNDS && begin.elapsed() > self.patience {
+            } else if round > LEAST_ROUNDS && begin.elapsed() > length.patience {
                 break;
             }
             peaks.push(fma_gflops(isa, self.threads, SETTLE));
             // Everyone is first, and behind everyone else, in turn.
             let n = runners.len();
             for i in (0..n).map(|i| (i + round) % n) {
-                self.slice(&mut runners, i)?;
+                self.slice(&mut runners, i, length.slice)?;
             }
         }
         let elapsed = begin.elapsed();
@@ -219,7 +232,7 @@ impl Case<'_> {
         Ok(self.rows(&runners, median(peaks), read_gbs))
     }
 
-    fn start(&self, name: &str, words: &[OsString]) -> Result<Child> {
+    pub fn start(&self, name: &str, words: &[OsString]) -> Result<Child> {
         let (program, arguments) = words.split_first().context("no program")?;
         let mut command = Command::new(program);
         command.args(arguments).arg(self.setup.models()).arg(name).arg(self.spec.to_string());
@@ -228,10 +241,10 @@ impl Case<'_> {
     }
 
     /// One runtime runs, and the processor time of the others is watched.
-    fn slice(&self, runners: &mut [Runner], which: usize) -> Result<()> {
+    fn slice(&self, runners: &mut [Runner], which: usize, seconds: f64) -> Result<()> {
         let before: Vec<_> = runners.iter().map(|runner| runner.child.cpu_time()).collect();
         let runner = &mut runners[which];
-        let slice = runner.child.slice(self.slice).with_context(|| runner.name.clone())?;
+        let slice = runner.child.slice(seconds).with_context(|| runner.name.clone())?;
         runner.slices.push(slice);
         for (i, (runner, before)) in runners.iter_mut().zip(before).enumerate() {
             if let (Some(before), Some(after), true) = (before, runner.child.cpu_time(), i != which) {

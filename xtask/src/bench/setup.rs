@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use super::ours;
+
 /// Where everything lies.
 pub struct Setup {
     root: PathBuf,
@@ -51,14 +53,14 @@ impl Setup {
     /// Exports a network for one batch, where that is missing.
     pub fn export(&self, network: &str, batch: usize, ncnn: bool) -> Result<()> {
         let models = self.models();
-        let onnx = models.join(format!("{network}-b{batch}.onnx"));
-        if onnx.exists() && (!ncnn || models.join(format!("{network}.ncnn.param")).exists()) {
-            return Ok(());
+        let missing = |file: String| !models.join(file).exists();
+        if missing(format!("{network}-b{batch}.onnx")) || (ncnn && missing(format!("{network}.ncnn.param"))) {
+            eprintln!("exporting {network}, batch {batch}");
+            let mut command = Command::new(&self.python);
+            command.arg(self.root.join("xtask/peers/export.py")).arg(&models).arg(network).arg(batch.to_string());
+            quietly(command.args(ncnn.then_some("--ncnn")), &self.log("export"))?;
         }
-        eprintln!("exporting {network}, batch {batch}");
-        let mut command = Command::new(&self.python);
-        command.arg(self.root.join("xtask/peers/export.py")).arg(models).arg(network).arg(batch.to_string());
-        quietly(command.args(ncnn.then_some("--ncnn")), &self.log("export"))
+        ours::convert(&models, network)
     }
 
     /// The process for a Python runtime, `serve.py` or `train.py`, arguments still to come.

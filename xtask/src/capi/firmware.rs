@@ -18,9 +18,9 @@ pub fn install(prefix: &Path, core: &Board, small: bool) -> Result<()> {
 
 fn build(core: &Board, small: bool) -> Result<std::path::PathBuf> {
     let target_dir = work().join(format!("build-{}", core.name));
-    let mut cargo = mcu::cargo_for(core)?;
+    let mut cargo = mcu::cargo_for(core, "rustc")?;
     cargo
-        .args(["rustc", "-p", "residual-capi", "--lib", "--quiet", "--release", "--no-default-features"])
+        .args(["-p", "residual-capi", "--lib", "--quiet", "--release", "--no-default-features"])
         .args(["--features", if small { "panic-handler,small" } else { "panic-handler" }])
         .args(["--crate-type", "staticlib", "--target", core.target, "--target-dir"])
         .arg(&target_dir)

@@ -57,8 +57,8 @@ pub fn parse(name: &str) -> Result<&'static Target, String> {
 pub fn build(target: &Target, model: &Path) -> Result<PathBuf> {
     let core: &Board = board::parse(target.core).map_err(anyhow::Error::msg)?;
     let target_dir = workspace().join("target/mcu/boards");
-    let mut cargo = cargo_for(core)?;
-    cargo.args(["build", "--quiet", "--release", "--target", core.target, "--target-dir"]).arg(&target_dir);
+    let mut cargo = cargo_for(core, "build")?;
+    cargo.args(["--quiet", "--release", "--target", core.target, "--target-dir"]).arg(&target_dir);
     if let Some(feature) = target.feature {
         cargo.args(["--no-default-features", "--features", feature]);
     }

@@ -25,6 +25,7 @@ use residual_core::{
 use residual_edge::{Fast, Small, arena_bytes};
 use serde::Serialize;
 
+use crate::cross;
 use board::{BOARDS, Board};
 
 /// Which of the engine's modes to build.
@@ -187,25 +188,10 @@ pub fn build_plugin(work: &Path) -> Result<PathBuf> {
     Ok(plugin)
 }
 
-/// `+thumb` from Debian's packages, or nothing where rustup has the target.
-fn toolchain(target: &str) -> Result<Option<&'static str>> {
-    let installed = Command::new("rustup").args(["target", "list", "--installed"]).output();
-    if installed.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).lines().any(|l| l == target)) {
-        return Ok(None);
-    }
-    succeed(Command::new(workspace().join("xtask/scripts/thumb-toolchain.sh")).arg(target))?;
-    Ok(Some("+thumb"))
-}
-
-/// A cargo with the compiler and the flags for a board.
-pub fn cargo_for(board: &Board) -> Result<Command> {
-    let mut cargo = Command::new("cargo");
-    // The variables cargo set for this program would choose the host's compiler.
-    for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
-        cargo.env_remove(variable);
-    }
-    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", board.target.to_uppercase().replace(['-', '.'], "_"));
-    cargo.args(toolchain(board.target)?).env(flags, board.flags);
+/// `cargo SUBCOMMAND` with the compiler and the flags for a board.
+pub fn cargo_for(board: &Board, subcommand: &str) -> Result<Command> {
+    let mut cargo = cross::cargo(board.target, subcommand)?;
+    cargo.env(cross::setting(board.target, "RUSTFLAGS"), board.flags);
     cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", board.opt_level);
     Ok(cargo)
 }
@@ -225,9 +211,9 @@ pub fn build_firmware(
     model: &Path,
     pictures: &Path,
 ) -> Result<PathBuf> {
-    let mut cargo = cargo_for(board)?;
+    let mut cargo = cargo_for(board, "build")?;
     cargo
-        .args(["build", "--quiet", "--release", "--target", board.target, "--target-dir"])
+        .args(["--quiet", "--release", "--target", board.target, "--target-dir"])
         .arg(target_dir)
         .args(features)
         .current_dir(workspace().join("examples/firmware/emulated"))

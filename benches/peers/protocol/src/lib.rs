@@ -1,8 +1,8 @@
 //! The side of a runtime that `cargo xtask bench peers` times.
 //!
 //! The process is started with `DIR PEER NETWORK BATCH THREADS`, loads `DIR/NETWORK...` once and prints one JSON line
-//! `{"peer", "version", "error"}`: `error` is the largest difference from the reference logits, relative to the largest
-//! one. Then it answers every line on standard input, a number of seconds, by running for about that long and
+//! `{"peer", "version", "error", "load_ms", "peak_rss_mb"}`: `error` is the largest difference from the reference logits,
+//! relative to the largest one; the others are the time until the first result and the most memory until then. It answers every line on standard input, a number of seconds, by running for about that long and
 //! printing `{"median_ms", "min_ms", "runs"}`. Between lines it is idle. It ends with its input.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -30,6 +30,8 @@ pub struct Case {
     pub batch: usize,
     /// threads
     pub threads: usize,
+    /// when it was read, before anything was loaded
+    pub begin: Instant,
 }
 
 impl Case {
@@ -45,6 +47,7 @@ impl Case {
             network: next("network")?,
             batch: next("batch")?.parse().context("batch")?,
             threads: next("number of threads")?.parse().context("number of threads")?,
+            begin: Instant::now(),
         })
     }
 
@@ -85,12 +88,21 @@ impl Case {
 /// # Errors
 /// When a run fails, or the pipes break.
 pub fn serve(case: &Case, version: &str, mut run: impl FnMut() -> Result<Vec<f32>>) -> Result<()> {
-    let (want, got) = (case.floats("y")?, run()?);
+    let got = run()?;
+    let load_ms = case.begin.elapsed().as_secs_f64() * 1e3;
+    let (peak_rss_mb, want) = (peak_rss_mb(), case.floats("y")?);
     ensure!(want.len() == got.len(), "{} logits for {}", got.len(), want.len());
     let largest = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let error = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max) / largest;
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", json!({ "peer": case.peer, "version": version, "error": error }))?;
+    let ready = json!({
+        "peer": case.peer,
+        "version": version,
+        "error": error,
+        "load_ms": load_ms,
+        "peak_rss_mb": peak_rss_mb,
+    });
+    writeln!(out, "{ready}")?;
     out.flush()?;
     for line in io::stdin().lock().lines() {
         let seconds: f64 = line?.trim().parse().context("seconds")?;
@@ -109,4 +121,12 @@ pub fn serve(case: &Case, version: &str, mut run: impl FnMut() -> Result<Vec<f32
         out.flush()?;
     }
     Ok(())
+}
+
+/// The most memory this process ever had, where the system tells (Linux).
+fn peak_rss_mb() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
 }

@@ -17,6 +17,6 @@ fn main() -> Result<()> {
     let input: TValue = Tensor::from_shape(&[batch, 3, side, side], &case.input()?)?.into();
     serve(&case, "0.23.9", || {
         let outputs = plan.run(tvec!(input.clone()))?;
-        Ok(outputs[0].as_slice::<f32>()?.to_vec())
+        Ok(outputs[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
     })
 }
