@@ -29,6 +29,9 @@ impl Model {
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Self, Error> {
         let plan = Plan::new(net, options)?;
         let mut packed = Buffer::new(plan.packed_len());
+        #[cfg(feature = "std")]
+        plan.prepack_in_parallel(net, packed.as_mut_slice())?;
+        #[cfg(not(feature = "std"))]
         plan.prepack(net, packed.as_mut_slice())?;
         Ok(Model { plan, packed })
     }

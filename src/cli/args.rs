@@ -95,6 +95,12 @@ impl Weights for Source {
             Source::Generated(generated) => generated.tensor(name),
         }
     }
+
+    fn release(&self, elements: &[f32]) {
+        if let Source::File(file) = self {
+            file.release(elements);
+        }
+    }
 }
 
 /// What the caller knows about a weights file.

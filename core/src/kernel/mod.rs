@@ -10,11 +10,13 @@ mod pointwise;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+mod tiles;
 #[cfg(test)]
 mod training_tests;
 mod weight_gradient;
 mod winograd;
 mod winograd_gradient;
+mod winograd_strided;
 
 use core::ops::{Deref, Range};
 
@@ -25,6 +27,7 @@ pub use elementwise::subsample;
 pub use pointwise::Pointwise;
 pub use weight_gradient::WeightGradient;
 pub use winograd::Winograd;
+pub use winograd_strided::WinogradStrided;
 
 use crate::{
     Error, Name,
@@ -113,17 +116,25 @@ pub enum Kernel {
     Direct(Direct),
     /// 3x3, stride 1
     Winograd(Winograd),
+    /// 3x3, stride 2
+    WinogradStrided(WinogradStrided),
 }
 
 impl Kernel {
     /// The kernels of `isa`, those that round least first.
-    pub const fn all(isa: Isa) -> [Kernel; 4] {
+    pub const fn all(isa: Isa) -> [Kernel; 5] {
         [
             Kernel::Pointwise(Pointwise(isa)),
             Kernel::Direct(Direct(isa)),
+            Kernel::WinogradStrided(WinogradStrided(isa)),
             Kernel::Winograd(Winograd { isa, tile: Tile::Four }),
             Kernel::Winograd(Winograd { isa, tile: Tile::Two }),
         ]
+    }
+
+    /// Does it save multiplications by filters of Winograd's kind, at the price of their rounding?
+    pub const fn is_winograd(&self) -> bool {
+        matches!(self, Kernel::Winograd(_) | Kernel::WinogradStrided(_))
     }
 }
 
@@ -135,6 +146,7 @@ impl Deref for Kernel {
             Kernel::Pointwise(kernel) => kernel,
             Kernel::Direct(kernel) => kernel,
             Kernel::Winograd(kernel) => kernel,
+            Kernel::WinogradStrided(kernel) => kernel,
         }
     }
 }

@@ -72,6 +72,35 @@ fn winograd_bound(tile: Tile, g: &ConvGeom, x: &[f32], oihw: &[f32], scale: &[f3
     k / (1.0 - k) * sum * f64::from(scale[o]).abs()
 }
 
+/// The same for stride 2: `gamma(4 c + 40)` times the sum of the magnitudes of all terms of its sums.
+fn strided_bound(g: &ConvGeom, x: &[f32], oihw: &[f32], scale: &[f32], at: usize) -> f64 {
+    // Of an output along one side: inputs and weights whose sums are multiplied.
+    const TERMS: [[(&[usize], &[usize]); 3]; 2] =
+        [[(&[0, 2], &[0]), (&[1], &[1]), (&[2], &[0, 2])], [(&[2], &[0, 2]), (&[4, 2], &[2]), (&[3], &[1])]];
+    let out = g.output();
+    let (oy, ox, o) = (at / g.c_out / out.w, at / g.c_out % out.w, at % g.c_out);
+    let (top, left) = (oy / 2 * 4, ox / 2 * 4);
+    let mut sum = 0.0;
+    for c in 0..g.input.c {
+        let kernel = &oihw[(o * g.input.c + c) * 9..][..9];
+        let d = |i: usize, j: usize| match ((top + i).checked_sub(1), (left + j).checked_sub(1)) {
+            (Some(y), Some(x_)) if y < g.input.h && x_ < g.input.w => {
+                f64::from(x[(y * g.input.w + x_) * g.input.c + c]).abs()
+            }
+            _ => 0.0,
+        };
+        for ((rows, down), (columns, across)) in
+            TERMS[oy % 2].iter().flat_map(|vertical| TERMS[ox % 2].iter().map(move |level| (vertical, level)))
+        {
+            let v: f64 = rows.iter().flat_map(|i| columns.iter().map(move |j| (*i, *j))).map(|(i, j)| d(i, j)).sum();
+            let taps = down.iter().flat_map(|i| across.iter().map(move |j| 3 * i + j));
+            sum += v * taps.map(|k| f64::from(kernel[k]).abs()).sum::<f64>();
+        }
+    }
+    let k = (4 * g.input.c + 40) as f64 * f64::from(f32::EPSILON) / 2.0;
+    k / (1.0 - k) * sum * f64::from(scale[o]).abs()
+}
+
 #[test]
 fn every_kernel_matches_the_definition_on_every_isa() {
     let batch = 2;
@@ -108,6 +137,9 @@ fn every_kernel_matches_the_definition_on_every_isa() {
                             // Costly, and most errors are within the smaller bound anyway.
                             Kernel::Winograd(w) if error > direct => {
                                 direct + winograd_bound(w.tile(), &g, from, &oihw, &scale, i)
+                            }
+                            Kernel::WinogradStrided(_) if error > direct => {
+                                direct + strided_bound(&g, from, &oihw, &scale, i)
                             }
                             _ => direct,
                         };

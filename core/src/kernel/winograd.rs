@@ -4,14 +4,17 @@
 //! Strips of tiles are transformed, multiplied by all weights at one of the 36 (16) points after the other, and
 //! transformed back while they lie in L2. The error bound is in NUMERICS.md.
 
-use core::{array, cmp::min, iter, ops::Range};
+use core::{cmp::min, ops::Range};
 
-use super::{Band, ConvKernel, ConvWeights, Epilogue, check_prepack};
+use super::{
+    Band, ConvKernel, ConvWeights, Epilogue, check_prepack,
+    tiles::{TileRow, apart, input_rows, strips},
+};
 use crate::{
     Error, Name,
     arch::{
         Gemm, Isa, MatMut, Panels, RowMap, gemm, points,
-        winograd::{self, Tile},
+        winograd::{self, Filter, Tile},
     },
     geom::ConvGeom,
 };
@@ -65,13 +68,6 @@ impl Layout {
     }
 }
 
-/// A row of tiles: its image, its first output row, and its rows inside the map.
-struct TileRow {
-    image: usize,
-    oy: usize,
-    height: usize,
-}
-
 /// What all strips of a band have in common.
 #[derive(Clone, Copy)]
 struct Call<'a> {
@@ -107,12 +103,7 @@ impl Winograd {
         let out = g.output();
         let cols = out.w.div_ceil(m);
         let few = points::few(g.input.c);
-        // A tile's row would otherwise begin in the same set of L1 as its neighbours'.
-        let stride = |c: usize| {
-            let c = c.next_multiple_of(16);
-            c + if c.is_multiple_of(128) { 16 } else { 0 }
-        };
-        let (v_stride, m_stride) = (stride(g.input.c), stride(g.c_out));
+        let (v_stride, m_stride) = (apart(g.input.c), apart(g.c_out));
         let budget = match self.packed_len(g) {
             _ if few => FEW_STRIP,
             0..=SMALL => STRIP,
@@ -126,34 +117,6 @@ impl Winograd {
         let layout = Layout { rows, cols, v_stride, m_stride, few, zeros_len, v_len, m_len };
         let (v, m) = layout.apart(rows * cols);
         Layout { v_len: points * v, m_len: points * m, ..layout }
-    }
-
-    /// The input rows that one row of tiles reads, `first` being its first output row; `zeros` lie around the image.
-    fn input_rows<'a>(&self, g: &ConvGeom, image: &'a [f32], first: usize, zeros: &'a [f32]) -> [&'a [f32]; 6] {
-        let len = g.input.w * g.input.c;
-        array::from_fn(|i| match (first + i).checked_sub(1).filter(|&y| y < g.input.h) {
-            Some(y) => &image[y * len..(y + 1) * len],
-            None => zeros,
-        })
-    }
-
-    /// The strips of a band: the rows of tiles in each, and how many.
-    fn strips(
-        &self,
-        g: &ConvGeom,
-        layout: &Layout,
-        band: &Band,
-    ) -> impl Iterator<Item = (impl Iterator<Item = TileRow> + Clone, usize)> {
-        let (step, at_once) = (self.tile.outputs(), layout.rows);
-        let mut rows = band.images(g.output().h).flat_map(move |(image, rows)| {
-            let end = rows.end;
-            rows.step_by(step).map(move |oy| TileRow { image, oy, height: min(step, end - oy) })
-        });
-        iter::from_fn(move || {
-            let strip = rows.clone().take(at_once);
-            let count = rows.by_ref().take(at_once).count();
-            (count > 0).then_some((strip, count))
-        })
     }
 
     /// Transforms the inputs of one row of tiles of the batch `x` into the columns of `v` from tile `first` on.
@@ -170,7 +133,7 @@ impl Winograd {
     ) {
         let Layout { v_stride: stride, cols: count, .. } = *layout;
         let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
-        let (rows, width, pixel) = (self.input_rows(g, from, oy, zeros), g.input.w, g.input.c);
+        let (rows, width, pixel) = (input_rows(g, from, oy, zeros), g.input.w, g.input.c);
         let (tile, pad, channels) = (self.tile, g.pad, pixel);
         winograd::input(self.isa, winograd::Input { tile, rows, width, pad, pixel, channels, count, v, stride, first });
     }
@@ -226,7 +189,7 @@ impl Winograd {
         // Bands begin with a row of tiles.
         let start = band.rows.start / g.output().h * image_rows + band.rows.start % g.output().h / step;
         let mut first = start * layout.cols;
-        for (strip, count) in self.strips(g, &layout, band) {
+        for (strip, count) in strips(band, g.output().h, self.tile.outputs(), layout.rows) {
             let from = Transformed { v: &v[first * layout.v_stride..], point: v.len() / self.tile.points() };
             first += count * layout.cols;
             self.strip(&call, from, (strip, count), &mut y, &mut scratch[..layout.m_len]);
@@ -248,7 +211,7 @@ impl Winograd {
         for (r, TileRow { image, oy, height }) in rows.enumerate() {
             let pixels = (image * out.h + oy - band.rows.start) * out.w;
             let output = winograd::Output {
-                tile: self.tile,
+                filter: Filter::Stride1(self.tile),
                 m,
                 stride: layout.m_stride,
                 point: layout.apart(tiles).1,
@@ -357,7 +320,7 @@ impl ConvKernel<f32> for Winograd {
         zeros.fill(0.0);
         let (v, m) = rest.split_at_mut(layout.v_len);
         let call = Call { g, layout, packed, epilogue, band };
-        for (strip, count) in self.strips(g, &layout, band) {
+        for (strip, count) in strips(band, g.output().h, self.tile.outputs(), layout.rows) {
             let point = layout.apart(count * layout.cols).0;
             let mut matrix = MatMut::new(v, point);
             for (r, TileRow { image, oy, .. }) in strip.clone().enumerate() {

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use super::{
     ConvSpec, Net, ResNet, ShortcutSpec, ValueId,
-    ops::{FoldedConv, OpKind},
+    ops::{FoldedConv, OpKind, Source},
 };
 use crate::{
     Error, Name,
@@ -31,7 +31,7 @@ pub const BN_EPSILON: f64 = 1e-5;
 /// [`Error::MissingTensor`], [`Error::TensorLength`], [`Error::NotFinite`], naming the first tensor
 /// that does not fit.
 pub fn fold_batch_norm<'w>(spec: &ResNet, weights: &'w impl Weights) -> Result<Net<'w>, Error> {
-    let mut net = Net::new(*spec);
+    let mut net = Net { source: Source(Some(weights)), ..Net::new(*spec) };
     let conv = |net: &mut Net<'w>, conv: &ConvSpec, input, shortcut, relu| -> Result<ValueId, Error> {
         let folded = fold_conv(conv, weights)?;
         Ok(net.push(conv.name, input, OpKind::Conv { geom: conv.geom, weights: folded, shortcut, relu }))

@@ -1,11 +1,13 @@
 //! A network as a flat list of ops on numbered values.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::ResNet;
 use crate::{
     Name,
     geom::{ConvGeom, PoolGeom, Shape},
+    weights::Weights,
 };
 
 /// A feature map of a [`Net`]; value 0 is the input.
@@ -123,17 +125,28 @@ impl Op<'_> {
     }
 }
 
+/// Where a network's weights come from, which is told when they were packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'w>(pub Option<&'w dyn Weights>);
+
+impl fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("weights")
+    }
+}
+
 /// A network ready for planning: ops in order of execution. Borrows its weights.
 #[derive(Clone, Debug)]
 pub struct Net<'w> {
     pub(crate) spec: ResNet,
+    pub(crate) source: Source<'w>,
     pub(crate) ops: Vec<Op<'w>>,
     pub(crate) values: Vec<Shape>,
 }
 
 impl<'w> Net<'w> {
     pub(crate) fn new(spec: ResNet) -> Self {
-        Net { spec, ops: Vec::new(), values: alloc::vec![spec.input()] }
+        Net { spec, source: Source(None), ops: Vec::new(), values: alloc::vec![spec.input()] }
     }
 
     /// What it was made from.
@@ -162,7 +175,7 @@ impl<'w> Net<'w> {
     /// The same network with every convolution that adds a shortcut computed once more without shortcut and
     /// activation, as an op called `NAME.alone` before it: what an observer of ranges has to see.
     pub fn with_sums_apart(&self) -> Net<'w> {
-        let mut net = Net::new(self.spec);
+        let mut net = Net { source: self.source, ..Net::new(self.spec) };
         let mut values = alloc::vec![ValueId::INPUT; self.values.len()];
         for op in &self.ops {
             let input = values[op.input.0];

@@ -23,6 +23,7 @@ mod choose;
 mod execute;
 mod executor;
 mod lives;
+mod packing;
 mod passes;
 mod select;
 #[cfg(test)]
@@ -42,7 +43,7 @@ use crate::{
     Error, Isa, Name,
     arch::Rect,
     geom::{ConvGeom, PoolGeom, Shape},
-    kernel::{Band, ConvWeights, Kernel},
+    kernel::{Band, Kernel},
     net::{Net, OpKind, ValueId},
 };
 
@@ -319,32 +320,6 @@ impl Plan {
     /// Elements of scratch each thread needs.
     pub fn scratch_len(&self) -> usize {
         self.scratch_len
-    }
-
-    /// Packs the weights of `net`, which must be the network this plan was made for.
-    ///
-    /// # Errors
-    /// [`Error::BufferLength`] when `packed` or a tensor has another length,
-    /// [`Error::PackedForOtherKernel`] when `net` is another network.
-    pub fn prepack(&self, net: &Net<'_>, packed: &mut [f32]) -> Result<(), Error> {
-        check_len("packed weight buffer", self.packed_len, packed.len())?;
-        if net.ops().len() != self.steps.len() {
-            return Err(Error::PackedForOtherKernel);
-        }
-        for (step, op) in self.steps.iter().zip(net.ops()) {
-            match (&step.kind, &op.kind) {
-                (StepKind::Conv { kernel, geom, packed: range, .. }, OpKind::Conv { weights, geom: other, .. }) => {
-                    if geom != other {
-                        return Err(Error::PackedForOtherKernel);
-                    }
-                    let weights = ConvWeights { oihw: weights.oihw, scale: &weights.scale, bias: &weights.bias };
-                    kernel.prepack(geom, weights, &mut packed[range.clone()])?;
-                }
-                (StepKind::Conv { .. }, _) | (_, OpKind::Conv { .. }) => return Err(Error::PackedForOtherKernel),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 

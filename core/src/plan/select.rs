@@ -5,7 +5,7 @@
 
 use crate::{
     Error, Isa,
-    arch::{Tile, points, tile_of},
+    arch::{Tile, points, tile_of, winograd::strided},
     geom::ConvGeom,
     kernel::Kernel,
 };
@@ -22,7 +22,7 @@ pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> 
 
 /// Every kernel that can compute `g`, Winograd's among them or not.
 pub(super) fn candidates(g: &ConvGeom, isa: Isa, winograd: bool) -> impl Iterator<Item = Kernel> {
-    let allowed = move |kernel: &Kernel| winograd || !matches!(kernel, Kernel::Winograd(_));
+    let allowed = move |kernel: &Kernel| winograd || !kernel.is_winograd();
     Kernel::all(isa).into_iter().filter(move |kernel| kernel.supports(g) && allowed(kernel))
 }
 
@@ -60,6 +60,15 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
             let calls = if points::few(g.input.c) { 0 } else { tiles.div_ceil(rows) * w.tile().points() };
             (macs, tiles as f64 * vectors * per_vector + calls as f64 * TILE)
         }
+        Kernel::WinogradStrided(_) => {
+            let tiles = out.h.div_ceil(2) * out.w.div_ceil(2);
+            let parts: usize = (0..strided::POINTS).map(strided::parts).sum();
+            let vectors = 45 * g.input.c.div_ceil(lanes) + 15 * g.c_out.div_ceil(lanes);
+            let calls = tiles.div_ceil(rows) * g.c_out.div_ceil(width) * strided::POINTS;
+            // Nine short products lose more at their ends than one long one.
+            let macs = 1.1 * (tiles * parts * g.input.c * g.c_out) as f64;
+            (macs, (tiles * vectors) as f64 + calls as f64 * TILE)
+        }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
     };
     let bytes = 4.0 * kernel.packed_len(g) as f64;
@@ -87,6 +96,10 @@ mod tests {
         assert!(name(&ConvGeom { input: Shape::new(32, 32, 3), ..conv(32, 16) }, true).starts_with("direct"));
         assert!(name(&conv(8, 64), true).starts_with("winograd2"));
         let strided = ConvGeom { stride: 2, ..conv(56, 64) };
-        assert!(name(&strided, true).starts_with("direct"));
+        assert!(name(&strided, true).starts_with("winograd2s2"));
+        assert!(name(&strided, false).starts_with("direct"));
+        // The tiles of a 7x7 map cover 8x8.
+        let last = ConvGeom { stride: 2, ..conv(14, 512) };
+        assert!(name(&last, true).starts_with("direct"));
     }
 }

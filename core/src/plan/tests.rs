@@ -3,7 +3,7 @@ use crate::{
     Isa,
     geom::{ConvGeom, Shape},
     kernel::{ConvWeights, reference},
-    net::{FoldedConv, Net, OpKind, ValueId},
+    net::{FoldedConv, Net, OpKind, ValueId, fold_batch_norm},
     testing::Uniform,
 };
 
@@ -96,4 +96,37 @@ fn sharing_a_transform_changes_no_bit() {
             assert!((got - want).abs() < 1e-4 * most, "{isa}: {got} for {want}");
         }
     }
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn packing_on_several_threads_gives_the_same_bits_and_releases_every_tensor() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::{testing::Generated, weights::Weights};
+
+    struct Watched(Generated, AtomicUsize);
+    impl Weights for Watched {
+        fn tensor(&self, name: &str) -> Option<crate::weights::Tensor<'_>> {
+            self.0.tensor(name)
+        }
+        fn release(&self, elements: &[f32]) {
+            self.1.fetch_add(elements.len(), Ordering::Relaxed);
+        }
+    }
+
+    let weights = Watched(Generated::new("resnet18".parse().unwrap()), AtomicUsize::new(0));
+    let net = fold_batch_norm(weights.0.spec(), &weights).unwrap();
+    let plan = Plan::new(&net, &Options { threads: 2, ..Options::default() }).unwrap();
+    let pack = |parallel| {
+        let mut packed = vec![f32::NAN; plan.packed_len()];
+        let packing = if parallel { Plan::prepack_in_parallel } else { Plan::prepack };
+        packing(&plan, &net, &mut packed).unwrap();
+        // What lies between is never read and never written.
+        (weights.1.swap(0, Ordering::Relaxed), packed.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+    };
+    let (alone, together) = (pack(false), pack(true));
+    let elements: usize =
+        net.ops().iter().map(|op| if let OpKind::Conv { geom, .. } = &op.kind { geom.weight_len() } else { 0 }).sum();
+    assert!(alone.0 == elements && alone == together);
 }

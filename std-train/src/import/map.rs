@@ -24,6 +24,31 @@ impl Bytes {
     }
 }
 
+impl Bytes {
+    /// Gives the memory of a part of a mapped file back to the system: what is read again comes from the file again.
+    pub fn release(&self, part: &[u8]) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self
+            && let Some(start) = part.as_ptr().addr().checked_sub(map.as_ptr().addr())
+            && start.checked_add(part.len()).is_some_and(|end| end <= map.len())
+        {
+            release(map, start, part.len());
+        }
+        #[cfg(not(unix))]
+        let _ = part;
+    }
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn release(map: &memmap2::Mmap, start: usize, len: usize) {
+    // SAFETY: nothing is ever written to the map, which is private and of a regular file. So its pages hold what the file
+    // holds, before and, read again, afterwards, as far as `map_file`'s promise goes.
+    let advised = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+    // It was a hint.
+    let _ = advised;
+}
+
 #[allow(unsafe_code)]
 fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the map is read-only and private to this process, `Mmap` keeps it alive for as long as

@@ -199,6 +199,10 @@ impl Weights for WeightFile {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         self.view(self.tensors.get(name)?)
     }
+
+    fn release(&self, elements: &[f32]) {
+        self.bytes.release(bytemuck::cast_slice(elements));
+    }
 }
 
 /// The format, or how the file begins instead.

@@ -8,6 +8,7 @@
 //! take 0, +-3/4, +-3/2 and infinity. Every coefficient is then an exact f32, and the points lie
 //! closer to 1 than the usual 1 and 2, which makes the error smaller at the same cost.
 
+pub(crate) mod strided;
 mod transform;
 
 use super::{
@@ -17,9 +18,10 @@ use super::{
     view::MatMut,
 };
 
+use strided::Stride2;
 pub use transform::Tile;
 pub(super) use transform::{A2, B2, G4};
-use transform::{F2, F4, Transform};
+use transform::{F2, F4, Inverse, Transform};
 
 /// A pass over tiles, written once for all their sizes.
 trait Pass {
@@ -189,10 +191,37 @@ impl Pass for Input<'_, '_, '_> {
     }
 }
 
+/// What products are made into outputs of.
+#[derive(Clone, Copy)]
+pub(crate) enum Filter {
+    /// F(m x m, 3x3)
+    Stride1(Tile),
+    /// see [`strided`]
+    Stride2,
+}
+
+impl Filter {
+    /// Output rows and columns of a tile.
+    pub(crate) const fn outputs(self) -> usize {
+        match self {
+            Filter::Stride1(tile) => tile.outputs(),
+            Filter::Stride2 => 2,
+        }
+    }
+
+    /// Products of a tile.
+    const fn points(self) -> usize {
+        match self {
+            Filter::Stride1(tile) => tile.points(),
+            Filter::Stride2 => strided::POINTS,
+        }
+    }
+}
+
 /// Transforms one row of tiles back, adds bias and shortcut, applies ReLU and stores what lies inside
 /// the map.
 pub(crate) struct Output<'a, 'y, 'v> {
-    pub tile: Tile,
+    pub filter: Filter,
     /// point `p` of tile `t` at `p * point + (first + t) * stride`
     pub m: &'a [f32],
     pub stride: usize,
@@ -214,22 +243,34 @@ pub(crate) fn output(isa: Isa, t: Output<'_, '_, '_>) {
     if rows == 0 || cols == 0 {
         return;
     }
-    let count = t.width.div_ceil(t.tile.outputs());
+    let count = t.width.div_ceil(t.filter.outputs());
     let padded = cols.next_multiple_of(tile_of(isa).0);
-    assert!(rows.is_multiple_of(t.width) && rows / t.width <= t.tile.outputs());
+    assert!(rows.is_multiple_of(t.width) && rows / t.width <= t.filter.outputs());
     assert!(padded <= t.stride && t.bias.len() >= padded);
-    assert!(t.m.len() >= (t.tile.points() - 1) * t.point + (t.first + count) * t.stride);
+    assert!(t.m.len() >= (t.filter.points() - 1) * t.point + (t.first + count) * t.stride);
     // SAFETY: whole vectors of `m` and `bias` exist up to `padded`; writes are clipped to `y`.
-    unsafe { dispatch(isa, Sized(t)) }
+    unsafe { dispatch(isa, t) }
 }
 
-impl Pass for Output<'_, '_, '_> {
-    fn tile(&self) -> Tile {
-        self.tile
-    }
-
+impl Op for Output<'_, '_, '_> {
     #[inline(always)]
-    unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.filter {
+                Filter::Stride1(Tile::Two) => self.each::<V, F2, 2, 4>(),
+                Filter::Stride1(Tile::Four) => self.each::<V, F4, 4, 6>(),
+                Filter::Stride2 => self.each::<V, Stride2, 2, 3>(),
+            }
+        }
+    }
+}
+
+impl Output<'_, '_, '_> {
+    /// # Safety
+    /// As [`Op::run`], for the `Inverse` of this filter.
+    #[inline(always)]
+    unsafe fn each<V: Vector, F: Inverse<M, N>, const M: usize, const N: usize>(self) {
         let (cols, ld) = (self.y.cols(), self.y.stride());
         let (height, y) = (self.y.rows() / self.width, self.y.as_mut_ptr());
         for t in 0..self.width.div_ceil(M) {

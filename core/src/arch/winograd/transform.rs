@@ -89,14 +89,18 @@ impl Tile {
     }
 }
 
+/// One side's way back, on vectors of channels.
+pub(super) trait Inverse<const M: usize, const N: usize> {
+    /// `A' m`
+    unsafe fn output<V: Vector>(m: [V; N]) -> [V; M];
+}
+
 /// One side's transforms on vectors of channels.
-pub(super) trait Transform<const M: usize, const N: usize> {
+pub(super) trait Transform<const M: usize, const N: usize>: Inverse<M, N> {
     /// `G g`
     unsafe fn weights<V: Vector>(g: [V; 3]) -> [V; N];
     /// `B' d`
     unsafe fn input<V: Vector>(d: [V; N]) -> [V; N];
-    /// `A' m`
-    unsafe fn output<V: Vector>(m: [V; N]) -> [V; M];
 }
 
 /// m = 2.
@@ -119,6 +123,9 @@ impl Transform<2, 4> for F2 {
         // SAFETY: register operations; the caller vouches for the instruction set.
         unsafe { [d[0].sub(d[2]), d[1].add(d[2]), d[2].sub(d[1]), d[1].sub(d[3])] }
     }
+}
+
+impl Inverse<2, 4> for F2 {
     #[inline(always)]
     unsafe fn output<V: Vector>(m: [V; 4]) -> [V; 2] {
         // SAFETY: as above.
@@ -155,6 +162,9 @@ impl Transform<4, 6> for F4 {
             ]
         }
     }
+}
+
+impl Inverse<4, 6> for F4 {
     #[inline(always)]
     unsafe fn output<V: Vector>(m: [V; 6]) -> [V; 4] {
         // SAFETY: as above.

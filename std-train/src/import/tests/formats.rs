@@ -216,3 +216,25 @@ fn public_weights_load_and_survive_safetensors() {
         }
     }
 }
+
+#[test]
+fn tensors_of_a_mapped_file_read_the_same_after_their_memory_was_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.safetensors");
+    // Parts of pages and whole ones.
+    let tensors: Vec<(String, [usize; 1], Vec<f32>)> =
+        [3, 5000, 1, 100_000].map(|n| (format!("t{n}"), [n], (0..n).map(|i| (i % 1000) as f32 - 7.5).collect())).into();
+    let views = tensors.iter().map(|(name, shape, data)| (name.as_str(), Tensor { shape, data }));
+    save(&path, views, &BTreeMap::new()).unwrap();
+    let file = WeightFile::open(&path).unwrap();
+    for (released, _, _) in &tensors {
+        file.release(file.tensor(released).unwrap().data);
+        for (name, shape, data) in &tensors {
+            assert_eq!(tensor(&file, name), (shape.to_vec(), data.clone()));
+        }
+    }
+    // What is not the file's stays as it is.
+    let other = vec![1.5; 100_000];
+    file.release(&other);
+    assert!(other.iter().all(|&v| v == 1.5));
+}
