@@ -95,8 +95,8 @@ const MACHINES: [Machine; 2] = [
         target: "wasm32-wasip1",
         emulator: ("node", &["nodejs"]),
         settings: &[
-            // All memory from the start: Node 20's WASI writes to where it was before it grew. Debian's C library
-            // lacks two functions for threads, which nothing calls.
+            // All memory from the start: Node 20's WASI writes to where it was before it grew. Debian's C library lacks
+            // functions for threads, which the runner makes errors where they are called.
             (
                 "RUSTFLAGS",
                 "-C target-feature=+simd128 -C link-arg=--initial-memory=1073741824 -C link-arg=--allow-undefined",
