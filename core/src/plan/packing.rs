@@ -77,6 +77,9 @@ impl Plan {
         let asked = self.options.threads.min(packed.len() / WORTH_A_THREAD + 1);
         // Where the system does not tell, there may be no threads at all.
         let threads = asked.min(thread::available_parallelism().map_or(1, usize::from));
+        if threads == 1 {
+            return self.prepack(net, packed);
+        }
         let packings = Mutex::new(self.packings(net, packed)?.into_iter());
         let next = || packings.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || core::iter::from_fn(next).try_for_each(Packing::run);
