@@ -1,8 +1,9 @@
 """serve.py DIR PEER NETWORK BATCH THREADS: one runtime that loads a network once and then times slices on demand.
 
 Prints {"peer", "version", "error", "load_ms", "peak_rss_mb"} when ready (error: largest difference from PyTorch's logits,
-relative to the largest logit; load_ms: until its first result, without importing its package). Then, for every line on standard input, a number of seconds: runs for about that long and prints
-{"median_ms", "min_ms", "runs"}. Between lines it is idle. Ends with its input."""
+relative to the largest logit; load_ms: until its first result, without importing its package). Then, for every line on
+standard input, a number of seconds: runs for about that long and prints {"median_ms", "min_ms", "runs"}. Between lines it
+is idle. Ends with its input."""
 
 import importlib
 import json
@@ -22,7 +23,6 @@ import numpy as np
 from process import peak_rss_mb
 
 PACKAGES = {"pytorch": "torch", "pytorch-compile": "torch"}
-
 
 # A runtime yields its version and a call that computes the logits, for every way it can go.
 
@@ -123,15 +123,17 @@ def main():
     want = np.fromfile(f"{prefix}.y.bin", "f4").reshape(batch, -1)
     peers = {f.__name__: f for f in (onnxruntime, openvino, pytorch, pytorch_compile, ncnn)}
     importlib.import_module(PACKAGES.get(peer, peer))
-    report, ways, begin = {"peer": peer, "error": 0.0}, [], time.perf_counter()
+    ways, errors, begin = [], [], time.perf_counter()
     for version, run in peers[peer.replace("-", "_")](x, f"{prefix}.onnx"):
         got = np.asarray(run(), dtype="f4").reshape(want.shape)
         if not ways:
             loaded = {"load_ms": (time.perf_counter() - begin) * 1e3, "peak_rss_mb": peak_rss_mb()}
-            report |= loaded | {"version": version}
-        report["error"] = max(report["error"], float(np.abs(got - want).max() / np.abs(want).max()))
+        if not np.isfinite(got).all():
+            sys.exit("logits that are not finite")
         ways.append(run)
-    print(json.dumps(report), file=protocol, flush=True)
+        errors.append(float(np.abs(got - want).max() / np.abs(want).max()))
+    ready = {"peer": peer, "version": version, "error": max(errors)}
+    print(json.dumps(ready | loaded), file=protocol, flush=True)
 
     for line in sys.stdin:
         seconds = float(line)

@@ -38,13 +38,8 @@ for target in "$@"; do
   lib=$dir/lib/rustlib/$target/lib
   [ -f "$lib/.done-$version" ] && continue
   parts=std,panic_abort,panic_unwind,test
-  flags="-C embed-bitcode=yes"
   case $target in
     *-none-*) parts=core,alloc ;;
-    aarch64-unknown-linux-gnu)
-      install /usr/bin/aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
-      install /usr/aarch64-linux-gnu/lib/libc.so libc6-dev-arm64-cross
-      ;;
     wasm32-wasip1)
       parts=std,panic_abort,test
       install /usr/lib/wasm32-wasi/libc.a wasi-libc
@@ -58,7 +53,7 @@ for target in "$@"; do
   printf '#![no_std]\n' >"$build/src/lib.rs"
   # /usr/bin/rustc itself: the source root must be a plain path, without --sysroot.
   # embed-bitcode: usable with and without link-time optimisation, as rustup's own libraries are.
-  (cd "$build" && RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" CARGO_INCREMENTAL=0 \
+  (cd "$build" && RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C embed-bitcode=yes" CARGO_INCREMENTAL=0 \
     CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
     cargo build -q --release -Zbuild-std=$parts --target "$target" >&2)
   rm -f "$build/target/$target/release/deps/"libx-*

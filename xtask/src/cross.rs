@@ -78,8 +78,8 @@ pub fn setting(target: &str, setting: &str) -> String {
 struct Machine {
     name: &'static str,
     target: &'static str,
-    /// the program that emulates it, and Debian's packages of it
-    emulator: (&'static str, &'static [&'static str]),
+    /// programs that link for it and emulate it, and Debian's packages of them
+    tools: &'static [(&'static str, &'static [&'static str])],
     settings: &'static [(&'static str, &'static str)],
 }
 
@@ -87,13 +87,16 @@ const MACHINES: [Machine; 2] = [
     Machine {
         name: "NEON",
         target: "aarch64-unknown-linux-gnu",
-        emulator: ("qemu-aarch64", &["qemu-user"]),
+        tools: &[
+            ("qemu-aarch64", &["qemu-user"]),
+            ("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),
+        ],
         settings: &[("LINKER", "aarch64-linux-gnu-gcc"), ("RUNNER", "qemu-aarch64 -L /usr/aarch64-linux-gnu")],
     },
     Machine {
         name: "WebAssembly",
         target: "wasm32-wasip1",
-        emulator: ("node", &["nodejs"]),
+        tools: &[("node", &["nodejs"])],
         settings: &[
             // All memory from the start: Node 20's WASI writes to where it was before it grew. Debian's C library lacks
             // functions for threads, which the runner makes errors where they are called.
@@ -111,8 +114,7 @@ const MACHINES: [Machine; 2] = [
 pub fn tests(report: &mut Report) {
     for machine in &MACHINES {
         let name = format!("kernels on {}, emulated", machine.name);
-        let (emulator, packages) = machine.emulator;
-        if let Err(reason) = capi::need(emulator, packages) {
+        if let Err(reason) = machine.tools.iter().try_for_each(|(tool, packages)| capi::need(tool, packages)) {
             report.skip(&name, &reason);
             continue;
         }

@@ -2,8 +2,18 @@
 
 use core::{array, cmp::min, iter};
 
-use super::Band;
-use crate::geom::ConvGeom;
+use super::{Band, Epilogue};
+use crate::{
+    arch::{
+        Isa, MatMut,
+        winograd::{self, Filter},
+    },
+    geom::{ConvGeom, Shape},
+};
+
+/// Elements of transformed tiles a strip may fill where weights do not stay in L2 and should serve as many tiles as
+/// possible.
+pub(super) const LARGE_STRIP: usize = 512 * 1024;
 
 /// A row of tiles: its image, its first output row, and its rows inside the map.
 pub(super) struct TileRow {
@@ -29,6 +39,63 @@ pub(super) fn strips(
         let count = rows.by_ref().take(at_once).count();
         (count > 0).then_some((strip, count))
     })
+}
+
+/// Rows of tiles computed at once, of `all` of an image, where `most` fit a strip and each has `cols` tiles.
+pub(super) fn rows_at_once(most: usize, all: usize, cols: usize) -> usize {
+    let most = most.max(1);
+    // Strips of nearly equal height: each reads the weights again. Small maps share one.
+    if most < all { all.div_ceil(all.div_ceil(most)) } else { most.min((64 / cols).max(all)) }
+}
+
+/// The products of a strip, and what becomes of them.
+pub(super) struct Products<'a> {
+    pub filter: Filter,
+    pub m: &'a [f32],
+    /// elements between tiles, and between points
+    pub stride: usize,
+    pub point: usize,
+    /// tiles in a row
+    pub cols: usize,
+    /// of the band's channels
+    pub bias: &'a [f32],
+    pub epilogue: Epilogue,
+}
+
+impl Products<'_> {
+    /// Transforms a strip's rows of tiles back, into the band's pixels `y` of maps `out`.
+    pub(super) fn store(
+        &self,
+        isa: Isa,
+        strip: impl Iterator<Item = TileRow>,
+        out: Shape,
+        band: &Band,
+        y: &mut MatMut<'_, f32>,
+    ) {
+        let Products { filter, m, stride, point, cols, bias, epilogue } = *self;
+        for (r, TileRow { image, oy, height }) in strip.enumerate() {
+            let pixels = (image * out.h + oy - band.rows.start) * out.w;
+            let y = &mut y.part(pixels..pixels + height * out.w, 0..band.channels.len());
+            let first = r * cols;
+            winograd::output(
+                isa,
+                winograd::Output { filter, m, stride, point, first, bias, epilogue, y, width: out.w },
+            );
+        }
+    }
+}
+
+/// Copies the biases to the start of packed weights, where whole vectors can be read; what lies behind them.
+pub(super) fn pack_bias<'p>(g: &ConvGeom, bias: &[f32], packed: &'p mut [f32]) -> &'p mut [f32] {
+    let (head, rest) = packed.split_at_mut(bias_len(g));
+    head.fill(0.0);
+    head[..g.c_out].copy_from_slice(bias);
+    rest
+}
+
+/// Elements of the packed biases.
+pub(super) fn bias_len(g: &ConvGeom) -> usize {
+    g.c_out.next_multiple_of(16)
 }
 
 /// `N` input rows of an image of `width` elements a row, from `first` on, where row 0 is the row of zeros above it.

@@ -8,7 +8,7 @@ use core::{cmp::min, ops::Range};
 
 use super::{
     Band, ConvKernel, ConvWeights, Epilogue, check_prepack,
-    tiles::{TileRow, apart, input_rows, strips},
+    tiles::{LARGE_STRIP, Products, TileRow, apart, bias_len, input_rows, pack_bias, rows_at_once, strips},
 };
 use crate::{
     Error, Name,
@@ -26,10 +26,8 @@ pub struct Winograd {
     pub(super) tile: Tile,
 }
 
-/// Elements of transformed tiles a strip may fill: where the weights stay in L2 too, and where they do
-/// not and should serve as many tiles as possible.
+/// Elements of transformed tiles a strip may fill where the weights stay in L2 too.
 const STRIP: usize = 160 * 1024;
-const LARGE_STRIP: usize = 512 * 1024;
 /// Packed weights up to this length share L2 with a strip.
 const SMALL: usize = 192 * 1024;
 /// The same where channels are few: near L1.
@@ -109,10 +107,7 @@ impl Winograd {
             0..=SMALL => STRIP,
             _ => LARGE_STRIP,
         };
-        let most = (budget / (points * (v_stride + m_stride)) / cols).max(1);
-        // Strips of nearly equal height: each reads the weights again.
-        let all = out.h.div_ceil(m);
-        let rows = if most < all { all.div_ceil(all.div_ceil(most)) } else { most.min((64 / cols).max(all)) };
+        let rows = rows_at_once(budget / (points * (v_stride + m_stride)) / cols, out.h.div_ceil(m), cols);
         let (zeros_len, v_len, m_len) = (g.input.w * g.input.c, 0, 0);
         let layout = Layout { rows, cols, v_stride, m_stride, few, zeros_len, v_len, m_len };
         let (v, m) = layout.apart(rows * cols);
@@ -206,29 +201,24 @@ impl Winograd {
         m: &mut [f32],
     ) {
         let Call { g, layout, band, epilogue, .. } = *call;
-        let (out, tiles, outputs) = (g.output(), count * layout.cols, band.channels.clone());
+        let tiles = count * layout.cols;
         self.multiply(call, from, tiles, m);
-        for (r, TileRow { image, oy, height }) in rows.enumerate() {
-            let pixels = (image * out.h + oy - band.rows.start) * out.w;
-            let output = winograd::Output {
-                filter: Filter::Stride1(self.tile),
-                m,
-                stride: layout.m_stride,
-                point: layout.apart(tiles).1,
-                first: r * layout.cols,
-                bias: &call.packed[outputs.start..],
-                epilogue,
-                y: &mut y.part(pixels..pixels + height * out.w, 0..outputs.len()),
-                width: out.w,
-            };
-            winograd::output(self.isa, output);
-        }
+        let products = Products {
+            filter: Filter::Stride1(self.tile),
+            m,
+            stride: layout.m_stride,
+            point: layout.apart(tiles).1,
+            cols: layout.cols,
+            bias: &call.packed[band.channels.start..],
+            epilogue,
+        };
+        products.store(self.isa, rows, g.output(), band, y);
     }
 
     /// `m = sum over channels of v * weights` at every point, for the band's output channels.
     fn multiply(&self, call: &Call<'_>, from: Transformed<'_>, tiles: usize, m: &mut [f32]) {
         let Call { g, layout, packed, band, .. } = *call;
-        let packed = &packed[g.c_out.next_multiple_of(16)..];
+        let packed = &packed[bias_len(g)..];
         let (points, channels, panels) = (self.tile.points(), g.input.c, self.panels(g));
         let (Layout { v_stride, m_stride, .. }, Transformed { v, point: v_point }) = (layout, from);
         let outputs = band.channels.clone();
@@ -266,7 +256,7 @@ impl ConvKernel<f32> for Winograd {
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
-        g.c_out.next_multiple_of(16) + self.tile.points() * self.panels(g).len()
+        bias_len(g) + self.tile.points() * self.panels(g).len()
     }
 
     fn scratch_len(&self, g: &ConvGeom) -> usize {
@@ -280,9 +270,7 @@ impl ConvKernel<f32> for Winograd {
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
         check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
         let (c, tile) = (g.input.c, self.tile);
-        let (bias, packed) = packed.split_at_mut(g.c_out.next_multiple_of(16));
-        bias.fill(0.0);
-        bias[..g.c_out].copy_from_slice(weights.bias);
+        let packed = pack_bias(g, weights.bias, packed);
         let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);
         let (step, point) = (self.panels(g).width(), self.panels(g).len());
         for first in (0..g.c_out).step_by(step) {

@@ -5,14 +5,14 @@ use core::{array, cmp::min};
 
 use super::{
     Band, ConvKernel, ConvWeights, Epilogue, check_prepack,
-    tiles::{TileRow, apart, input_rows, strips},
+    tiles::{LARGE_STRIP, Products, TileRow, apart, bias_len, input_rows, pack_bias, rows_at_once, strips},
 };
 use crate::{
     Error, Name,
     arch::{
         Gemm, Isa, MatMut, Panels, RowMap, gemm,
         winograd::{
-            self, Filter,
+            Filter,
             strided::{self, POINTS, Place},
         },
     },
@@ -24,9 +24,7 @@ use crate::{
 pub struct WinogradStrided(pub(super) Isa);
 
 /// Output rows and columns of a tile.
-const TILE: usize = 2;
-/// Elements of transformed tiles and products of a strip: its weights do not stay in L2 and should serve many tiles.
-const STRIP: usize = 512 * 1024;
+const TILE: usize = Filter::Stride2.outputs();
 
 /// How scratch is divided: a row of zeros, the transformed tiles of every point, the products of every point.
 struct Layout {
@@ -46,10 +44,7 @@ impl Layout {
         let cols = out.w.div_ceil(TILE);
         let v_strides = array::from_fn(|point| apart(strided::parts(point) * g.input.c));
         let tile = v_strides.iter().sum::<usize>() + POINTS * m_stride;
-        let most = (STRIP / tile / cols).max(1);
-        let all = out.h.div_ceil(TILE);
-        // Strips of nearly equal height: each reads the weights again. Small maps share one.
-        let rows = if most < all { all.div_ceil(all.div_ceil(most)) } else { most.min((64 / cols).max(all)) };
+        let rows = rows_at_once(LARGE_STRIP / tile / cols, out.h.div_ceil(TILE), cols);
         Layout { rows, cols, v_strides, m_stride, zeros_len: g.input.w * g.input.c }
     }
 
@@ -90,7 +85,7 @@ impl ConvKernel<f32> for WinogradStrided {
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
-        g.c_out.next_multiple_of(16) + (0..POINTS).map(|point| self.panels(g, point).len()).sum::<usize>()
+        bias_len(g) + (0..POINTS).map(|point| self.panels(g, point).len()).sum::<usize>()
     }
 
     fn scratch_len(&self, g: &ConvGeom) -> usize {
@@ -105,9 +100,7 @@ impl ConvKernel<f32> for WinogradStrided {
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
         check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
         let c = g.input.c;
-        let (bias, packed) = packed.split_at_mut(g.c_out.next_multiple_of(16));
-        bias.fill(0.0);
-        bias[..g.c_out].copy_from_slice(weights.bias);
+        let packed = pack_bias(g, weights.bias, packed);
         packed.fill(0.0);
         let step = self.panels(g, 0).width();
         let mut starts = [0; POINTS];
@@ -141,7 +134,7 @@ impl ConvKernel<f32> for WinogradStrided {
         scratch: &mut [f32],
     ) {
         let (layout, out, outputs) = (Layout::new(g), g.output(), band.channels.clone());
-        let (bias, packed) = packed.split_at(g.c_out.next_multiple_of(16));
+        let (bias, packed) = packed.split_at(bias_len(g));
         let (zeros, rest) = scratch.split_at_mut(layout.zeros_len);
         zeros.fill(0.0);
         let (v, m) = rest.split_at_mut(layout.v_len());
@@ -182,21 +175,16 @@ impl ConvKernel<f32> for WinogradStrided {
                 gemm(self.0, &product, &mut MatMut::new(m, layout.m_stride).part(0..tiles, 0..outputs.len()));
                 packed = &packed[panels.len()..];
             }
-            for (r, TileRow { image, oy, height }) in strip.enumerate() {
-                let pixels = (image * out.h + oy - band.rows.start) * out.w;
-                let output = winograd::Output {
-                    filter: Filter::Stride2,
-                    m,
-                    stride: layout.m_stride,
-                    point: tiles * layout.m_stride,
-                    first: r * layout.cols,
-                    bias: &bias[outputs.start..],
-                    epilogue,
-                    y: &mut y.part(pixels..pixels + height * out.w, 0..outputs.len()),
-                    width: out.w,
-                };
-                winograd::output(self.0, output);
-            }
+            let products = Products {
+                filter: Filter::Stride2,
+                m,
+                stride: layout.m_stride,
+                point: tiles * layout.m_stride,
+                cols: layout.cols,
+                bias: &bias[outputs.start..],
+                epilogue,
+            };
+            products.store(self.0, strip, out, band, &mut y);
         }
     }
 }

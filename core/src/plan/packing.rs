@@ -77,7 +77,7 @@ impl Plan {
         let asked = self.options.threads.min(packed.len() / WORTH_A_THREAD + 1);
         // Where the system does not tell, there may be no threads at all.
         let threads = asked.min(thread::available_parallelism().map_or(1, usize::from));
-        if threads == 1 {
+        if threads <= 1 {
             return self.prepack(net, packed);
         }
         let packings = Mutex::new(self.packings(net, packed)?.into_iter());

@@ -62,11 +62,10 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
         }
         Kernel::WinogradStrided(_) => {
             let tiles = out.h.div_ceil(2) * out.w.div_ceil(2);
-            let parts: usize = (0..strided::POINTS).map(strided::parts).sum();
             let vectors = 45 * g.input.c.div_ceil(lanes) + 15 * g.c_out.div_ceil(lanes);
             let calls = tiles.div_ceil(rows) * g.c_out.div_ceil(width) * strided::POINTS;
             // Nine short products lose more at their ends than one long one.
-            let macs = 1.1 * (tiles * parts * g.input.c * g.c_out) as f64;
+            let macs = 1.1 * (tiles * strided::PRODUCTS * g.input.c * g.c_out) as f64;
             (macs, (tiles * vectors) as f64 + calls as f64 * TILE)
         }
         Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),

@@ -1,14 +1,13 @@
 //! `cargo xtask bench cold`: from nothing to the first result, and the memory that takes.
 
-use std::{io::Write, path::PathBuf, thread, time::Instant};
+use std::{ffi::OsString, thread, time::Instant};
 
-use anyhow::{Context, Result, ensure};
-use residual::net::ResNet;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{
     How, median,
-    peers::{Case, OURS, SETTLE, canonical, programs},
+    peers::{Case, OURS, SETTLE, programs},
 };
 
 /// Compare cold starts and peak memory with those of other runtimes
@@ -18,20 +17,11 @@ use super::{
 /// Python packages with Python. Memory is the most the process had until then, the file it may have mapped included.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Names of this project; cifarN is short for resnetN-cifar
-    #[arg(long, value_delimiter = ',', value_name = "A,B", default_values_t = ["resnet50".to_owned()])]
-    networks: Vec<String>,
-    /// Threads
-    #[arg(long, value_delimiter = ',', value_name = "N,N", default_values_t = [1, 2])]
-    threads: Vec<usize>,
     /// As for `bench peers`
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     peers: Vec<String>,
     #[command(flatten)]
     how: How,
-    /// Write the rows to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
 /// One runtime on one network and number of threads.
@@ -49,74 +39,81 @@ struct Row {
 
 /// What one start took.
 struct Start {
+    version: String,
     load_ms: f64,
     start_ms: f64,
     peak_rss_mb: f64,
 }
 
+impl Start {
+    fn measure(case: &Case<'_>, name: &str, words: &[OsString]) -> Result<Start> {
+        let begin = Instant::now();
+        let ready = case.start(name, words)?.ready()?;
+        let start_ms = begin.elapsed().as_secs_f64() * 1e3;
+        let nothing = "it does not say what its start took";
+        let (load_ms, peak_rss_mb) = (ready.load_ms.context(nothing)?, ready.peak_rss_mb.context(nothing)?);
+        Ok(Start { version: ready.version, load_ms, start_ms, peak_rss_mb })
+    }
+}
+
 pub fn run(args: &Args) -> Result<()> {
-    let (rounds, _) = args.how.times(7, 1.0)?;
-    ensure!(args.threads.iter().all(|n| (1..=1024).contains(n)), "threads must be 1 to 1024");
+    let (rounds, networks, threads) = (args.how.rounds(7), args.how.networks(&["resnet50"])?, args.how.threads()?);
     let setup = args.how.setup()?;
     let programs = programs(&setup, &args.peers, false)?;
     let mut rows = Vec::new();
-    for network in &args.networks {
-        let spec: ResNet = canonical(network).parse().with_context(|| format!("--networks {network}"))?;
+    for spec in networks {
         setup.export(&spec.to_string(), 1, programs.iter().any(|(name, _)| name == "ncnn"))?;
-        for &threads in &args.threads {
-            let case = Case::new(&setup, spec, 1, threads);
+        for &threads in threads {
             eprintln!("{spec}, {threads} threads");
-            let mut starts: Vec<(Vec<Start>, String)> = programs.iter().map(|_| Default::default()).collect();
-            // The first round brings the files into the system's cache.
-            for round in 0..=rounds {
-                for ((name, words), (starts, version)) in programs.iter().zip(&mut starts) {
-                    if round > 0 && version.is_empty() {
-                        continue;
-                    }
-                    let begin = Instant::now();
-                    let ready = case.start(name, words).and_then(|mut child| child.ready());
-                    let start_ms = begin.elapsed().as_secs_f64() * 1e3;
-                    match ready {
-                        Err(error) if name == OURS => return Err(error),
-                        Err(error) => {
-                            eprintln!("skipped: {name}: {error:#}");
-                            version.clear();
-                        }
-                        Ok(ready) => {
-                            let nothing = || format!("{name} does not say what its start took");
-                            let load_ms = ready.load_ms.with_context(nothing)?;
-                            let peak_rss_mb = ready.peak_rss_mb.with_context(nothing)?;
-                            *version = ready.version;
-                            if round > 0 {
-                                starts.push(Start { load_ms, start_ms, peak_rss_mb });
-                            }
-                        }
-                    }
-                    thread::sleep(SETTLE);
-                }
-            }
-            for ((peer, _), (starts, version)) in
-                programs.iter().zip(starts).filter(|(_, (_, version))| !version.is_empty())
-            {
+            for (peer, starts) in starts(&Case::new(&setup, spec, 1, threads), &programs, rounds)? {
+                let of = |value: fn(&Start) -> f64| starts.iter().map(value);
                 rows.push(Row {
                     network: spec.to_string(),
                     threads,
-                    peer: peer.clone(),
-                    version,
-                    load_ms: median(starts.iter().map(|start| start.load_ms)),
-                    start_ms: median(starts.iter().map(|start| start.start_ms)),
-                    peak_rss_mb: starts.iter().map(|start| start.peak_rss_mb).fold(0.0, f64::max),
+                    peer: peer.to_owned(),
+                    version: starts[0].version.clone(),
+                    load_ms: median(of(|start| start.load_ms)),
+                    start_ms: median(of(|start| start.start_ms)),
+                    peak_rss_mb: of(|start| start.peak_rss_mb).fold(0.0, f64::max),
                     rounds: starts.len(),
                 });
             }
+            args.how.save(&rows)?;
         }
-    }
-    if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&rows)? + "\n";
-        residual::write_atomic(path, |out| out.write_all(text.as_bytes()))?;
     }
     print!("{}", table(&rows));
     Ok(())
+}
+
+/// Starts every runtime in turn, `rounds` times; those that fail are left out.
+fn starts<'p>(
+    case: &Case<'_>,
+    programs: &'p [(String, Vec<OsString>)],
+    rounds: usize,
+) -> Result<Vec<(&'p str, Vec<Start>)>> {
+    let mut runners: Vec<_> = programs.iter().map(|(name, words)| (name.as_str(), words, Vec::new())).collect();
+    // The first round brings the files into the system's cache.
+    for round in 0..=rounds {
+        let mut failed = None;
+        runners.retain_mut(|(name, words, starts)| {
+            let start = Start::measure(case, name, words);
+            thread::sleep(SETTLE);
+            match start {
+                Ok(start) if round > 0 => starts.push(start),
+                Ok(_) => {}
+                Err(error) if *name == OURS => failed = Some(error),
+                Err(error) => {
+                    eprintln!("skipped: {name}: {error:#}");
+                    return false;
+                }
+            }
+            true
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+    Ok(runners.into_iter().map(|(name, _, starts)| (name, starts)).collect())
 }
 
 fn table(rows: &[Row]) -> String {

@@ -9,10 +9,12 @@ mod report;
 mod setup;
 mod train;
 
-use std::{env, path::PathBuf, process::Command};
+use std::{env, io::Write, path::PathBuf, process::Command};
 
 use anyhow::{Context, ensure};
 pub use ours::nhwc;
+use residual::net::ResNet;
+use serde::Serialize;
 
 #[derive(clap::Subcommand)]
 pub enum BenchCommand {
@@ -30,34 +32,88 @@ pub enum BenchCommand {
     OurSteps(train::Case),
 }
 
-/// How the runtimes are timed, and where what they need lies.
+/// What is timed, how often, and where what it needs lies.
 #[derive(clap::Args)]
 struct How {
+    /// Names of this project; cifarN is short for resnetN-cifar
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    networks: Vec<String>,
+    /// Threads
+    #[arg(long, value_delimiter = ',', value_name = "N,N", default_values_t = [1, 2])]
+    threads: Vec<usize>,
     /// Most rounds for each network, batch and number of threads
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// Seconds of a slice
-    #[arg(long, value_name = "S")]
-    slice: Option<f64>,
     /// Where everything needed is kept [default: $RESIDUAL_PEERS_CACHE or target/peers]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// An interpreter that has the packages of xtask/peers already [default: $RESIDUAL_PEERS_PYTHON or one made here]
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
+    /// Write the rows to this file; `peers` puts a plot beside it
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 impl How {
-    /// Rounds and seconds, where nothing is given these.
-    fn times(&self, rounds: usize, slice: f64) -> anyhow::Result<(usize, f64)> {
-        let slice = self.slice.unwrap_or(slice);
-        ensure!(slice > 0.0 && slice < 3600.0, "--slice {slice}: must be above 0");
-        Ok((self.rounds.unwrap_or(rounds).max(1), slice))
+    /// The networks asked for, or these.
+    fn networks(&self, default: &[&str]) -> anyhow::Result<Vec<ResNet>> {
+        let parse = |name: String| {
+            let full = name.strip_prefix("cifar").map(|depth| format!("resnet{depth}-cifar"));
+            full.as_deref().unwrap_or(&name).parse().with_context(|| format!("--networks {name}"))
+        };
+        given(&self.networks, default).into_iter().map(parse).collect()
+    }
+
+    /// The numbers of threads asked for.
+    fn threads(&self) -> anyhow::Result<&[usize]> {
+        counts(&self.threads, "--threads")
+    }
+
+    /// Rounds, where nothing is given so many.
+    fn rounds(&self, default: usize) -> usize {
+        self.rounds.unwrap_or(default).max(1)
+    }
+
+    /// Writes what was measured so far: whoever interrupts a long run keeps it.
+    fn save(&self, rows: &[impl Serialize]) -> anyhow::Result<()> {
+        let Some(path) = &self.json else { return Ok(()) };
+        let text = serde_json::to_string_pretty(rows)? + "\n";
+        residual::write_atomic(path, |out| out.write_all(text.as_bytes()))?;
+        Ok(())
     }
 
     fn setup(&self) -> anyhow::Result<setup::Setup> {
         setup::Setup::new(self.cache.as_deref(), self.python.as_deref())
     }
+}
+
+/// How long a runtime runs while the others are idle.
+#[derive(clap::Args)]
+struct Slices {
+    /// Seconds of a slice
+    #[arg(long, value_name = "S")]
+    slice: Option<f64>,
+}
+
+impl Slices {
+    /// Seconds, where nothing is given these.
+    fn seconds(&self, default: f64) -> anyhow::Result<f64> {
+        let slice = self.slice.unwrap_or(default);
+        ensure!(slice > 0.0 && slice < 3600.0, "--slice {slice}: must be above 0");
+        Ok(slice)
+    }
+}
+
+/// The names given, or these.
+fn given(names: &[String], default: &[&str]) -> Vec<String> {
+    if names.is_empty() { default.iter().map(ToString::to_string).collect() } else { names.to_vec() }
+}
+
+/// Numbers of pictures or threads that can be meant.
+fn counts<'n>(numbers: &'n [usize], option: &str) -> anyhow::Result<&'n [usize]> {
+    ensure!(numbers.iter().all(|n| (1..=1024).contains(n)), "{option}: from 1 to 1024, please");
+    Ok(numbers)
 }
 
 pub fn run(command: BenchCommand) -> anyhow::Result<()> {

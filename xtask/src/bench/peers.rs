@@ -18,9 +18,9 @@ use residual::{
 };
 
 use super::{
-    How,
+    How, Slices,
     child::{Child, Ready, Slice},
-    median, plot,
+    counts, given, median, plot,
     report::{self, Row},
     setup::Setup,
 };
@@ -36,24 +36,17 @@ pub struct Args {
     /// Two minutes instead of an hour: three networks, batch 1, few short rounds
     #[arg(long)]
     quick: bool,
-    /// Names of this project; cifarN is short for resnetN-cifar
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    networks: Vec<String>,
     /// Pictures at once
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     batches: Vec<usize>,
-    /// Threads
-    #[arg(long, value_delimiter = ',', value_name = "N,N")]
-    threads: Vec<usize>,
     /// Of onnxruntime, openvino, pytorch, pytorch-compile, ncnn, tract, rten, candle, burn, residual-direct (this project
     /// without Winograd) and residual@FILE (another build of xtask)
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     peers: Vec<String>,
     #[command(flatten)]
+    slices: Slices,
+    #[command(flatten)]
     how: How,
-    /// Write the rows to this file, and a plot beside it
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
 /// The largest difference from PyTorch's logits, relative to the largest, of a runtime that computes the same network.
@@ -70,31 +63,30 @@ const PYTHON: [&str; 5] = ["onnxruntime", "openvino", "pytorch", "pytorch-compil
 const RUST: [&str; 4] = ["tract", "rten", "candle", "burn"];
 
 pub fn run(args: &Args) -> Result<()> {
-    let numbers = |given: &[usize], default: &[usize]| if given.is_empty() { default.to_vec() } else { given.to_vec() };
     let quick = ["resnet50", "resnet18", "cifar20"];
     let all = ["resnet18", "resnet34", "resnet50", "resnet152", "cifar20", "cifar56", "cifar110"];
-    let networks = or(&args.networks, if args.quick { &quick } else { &all });
-    let batches = numbers(&args.batches, if args.quick { &[1] } else { &[1, 16] });
-    let threads = numbers(&args.threads, &[1, 2]);
-    let (rounds, slice) = if args.quick { args.how.times(6, 0.1) } else { args.how.times(21, 0.3) }?;
-    let patience = Duration::from_secs(if args.quick { 12 } else { 120 });
-    ensure!(batches.iter().chain(&threads).all(|n| (1..=1024).contains(n)), "batches and threads must be 1 to 1024");
+    let networks = args.how.networks(if args.quick { &quick } else { &all })?;
+    let batches: &[usize] = match &args.batches[..] {
+        [] if args.quick => &[1],
+        [] => &[1, 16],
+        given => counts(given, "--batches")?,
+    };
+    let threads = args.how.threads()?;
+    let (rounds, slice, patience) = if args.quick { (6, 0.1, 12) } else { (21, 0.3, 120) };
+    let (rounds, slice) = (args.how.rounds(rounds), args.slices.seconds(slice)?);
+    let length = Length { rounds, slice, patience: Duration::from_secs(patience) };
 
     let setup = args.how.setup()?;
     let programs = programs(&setup, &args.peers, !args.quick)?;
     let mut rows = Vec::new();
-    for network in &networks {
-        let spec: ResNet = canonical(network).parse().with_context(|| format!("--networks {network}"))?;
-        for &batch in &batches {
+    for spec in networks {
+        for &batch in batches {
             setup.export(&spec.to_string(), batch, programs.iter().any(|(name, _)| name == "ncnn"))?;
-            for &threads in &threads {
-                let case = Case::new(&setup, spec, batch, threads);
-                rows.extend(case.run(&programs, Length { rounds, slice, patience })?);
-                // Whoever interrupts a long run keeps what was measured.
-                if let Some(path) = &args.json {
-                    let text = serde_json::to_string_pretty(&rows)? + "\n";
+            for &threads in threads {
+                rows.extend(Case::new(&setup, spec, batch, threads).run(&programs, &length)?);
+                args.how.save(&rows)?;
+                if let Some(path) = &args.how.json {
                     let picture = plot::svg(&rows);
-                    residual::write_atomic(path, |out| out.write_all(text.as_bytes()))?;
                     residual::write_atomic(&path.with_extension("svg"), |out| out.write_all(picture.as_bytes()))?;
                 }
             }
@@ -104,19 +96,11 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-pub fn canonical(name: &str) -> String {
-    name.strip_prefix("cifar").map_or_else(|| name.to_owned(), |depth| format!("resnet{depth}-cifar"))
-}
-
-fn or(given: &[String], default: &[&str]) -> Vec<String> {
-    if given.is_empty() { default.iter().map(ToString::to_string).collect() } else { given.to_vec() }
-}
-
 /// How this project and the peers asked for, or all, are started. What cannot be set up is skipped.
 pub fn programs(setup: &Setup, peers: &[String], compiled: bool) -> Result<Vec<(String, Vec<OsString>)>> {
     // Compiling takes a minute for every network.
     let default: Vec<&str> = PYTHON.into_iter().filter(|p| *p != "pytorch-compile" || compiled).chain(RUST).collect();
-    let names = or(peers, &default).into_iter().filter(|name| name != OURS);
+    let names = given(peers, &default).into_iter().filter(|name| name != OURS);
     let mut programs = Vec::new();
     for name in [OURS.to_owned()].into_iter().chain(names) {
         match program(setup, &name) {
@@ -182,7 +166,7 @@ impl<'s> Case<'s> {
         Case { setup, spec, batch, threads }
     }
 
-    fn run(&self, programs: &[(String, Vec<OsString>)], length: Length) -> Result<Vec<Row>> {
+    fn run(&self, programs: &[(String, Vec<OsString>)], length: &Length) -> Result<Vec<Row>> {
         let title = format!("{}, batch {}, {} threads", self.spec, self.batch, self.threads);
         eprintln!("{title}");
         // All load at once, then one after the other is waited for.

@@ -3,13 +3,12 @@
 use std::{
     env,
     io::{self, BufRead, Write},
-    path::PathBuf,
     process::Command,
     thread,
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use residual::{
     net::ResNet,
     timing::{StepOptions, Steps, peak_rss},
@@ -18,10 +17,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    How,
+    How, Slices,
     child::{Child, Ready, Slice},
-    median,
-    peers::{SETTLE, canonical},
+    counts, given, median,
+    peers::{OURS, SETTLE},
     setup::Setup,
 };
 
@@ -35,23 +34,16 @@ pub struct Args {
     /// Few short rounds of ResNet-20, nothing compiled
     #[arg(long)]
     quick: bool,
-    /// Names of this project; cifarN is short for resnetN-cifar
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    networks: Vec<String>,
     /// Pictures a step [default: 128 of 32x32, 16 of 224x224]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Threads
-    #[arg(long, value_delimiter = ',', value_name = "N,N", default_values_t = [1, 2])]
-    threads: Vec<usize>,
     /// Of pytorch-channels-last, pytorch-contiguous, and both with +compile
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     peers: Vec<String>,
     #[command(flatten)]
+    slices: Slices,
+    #[command(flatten)]
     how: How,
-    /// Write the rows to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
 /// What is trained.
@@ -82,29 +74,24 @@ struct Row {
     rounds: usize,
 }
 
-const OURS: &str = "residual";
-
 pub fn run(args: &Args) -> Result<()> {
     let all = ["cifar20", "cifar56", "cifar110", "resnet18", "resnet50"];
-    let ways = ["channels-last", "contiguous", "channels-last+compile", "contiguous+compile"];
-    let or = |given: &[String], default: Vec<String>| if given.is_empty() { default } else { given.to_vec() };
+    let ways =
+        ["pytorch-channels-last", "pytorch-contiguous", "pytorch-channels-last+compile", "pytorch-contiguous+compile"];
     let (networks, ways) = if args.quick { (&all[..1], &ways[..2]) } else { (&all[..], &ways[..]) };
-    let networks = or(&args.networks, networks.iter().map(ToString::to_string).collect());
-    let peers = or(&args.peers, ways.iter().map(|way| format!("pytorch-{way}")).collect());
-    let (rounds, slice) = if args.quick { args.how.times(3, 1.5) } else { args.how.times(7, 4.0) }?;
-    ensure!(args.threads.iter().chain(&args.batch).all(|n| (1..=1024).contains(n)), "from 1 to 1024, please");
+    let (networks, peers) = (args.how.networks(networks)?, given(&args.peers, ways));
+    let (rounds, slice) = if args.quick { (3, 1.5) } else { (7, 4.0) };
+    let (rounds, slice) = (args.how.rounds(rounds), args.slices.seconds(slice)?);
+    let threads = args.how.threads()?;
+    counts(args.batch.as_slice(), "--batch")?;
     let setup = args.how.setup()?;
     let mut rows: Vec<Row> = Vec::new();
-    for network in &networks {
-        let network: ResNet = canonical(network).parse().with_context(|| format!("--networks {network}"))?;
+    for network in networks {
         let batch = args.batch.unwrap_or(if network.input().h == 32 { 128 } else { 16 });
-        for &threads in &args.threads {
+        for &threads in threads {
             let case = Case { network, batch, threads };
             rows.extend(case.compare(&setup, &peers, rounds, slice)?);
-            if let Some(path) = &args.json {
-                let text = serde_json::to_string_pretty(&rows)? + "\n";
-                residual::write_atomic(path, |out| out.write_all(text.as_bytes()))?;
-            }
+            args.how.save(&rows)?;
         }
     }
     print!("{}", table(&rows));

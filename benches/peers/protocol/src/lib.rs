@@ -2,8 +2,9 @@
 //!
 //! The process is started with `DIR PEER NETWORK BATCH THREADS`, loads `DIR/NETWORK...` once and prints one JSON line
 //! `{"peer", "version", "error", "load_ms", "peak_rss_mb"}`: `error` is the largest difference from the reference logits,
-//! relative to the largest one; the others are the time until the first result and the most memory until then. It answers every line on standard input, a number of seconds, by running for about that long and
-//! printing `{"median_ms", "min_ms", "runs"}`. Between lines it is idle. It ends with its input.
+//! relative to the largest one; the others are the time until the first result and the most memory until then. Then it
+//! answers every line on standard input, a number of seconds, by running for about that long and printing
+//! `{"median_ms", "min_ms", "runs"}`. Between lines it is idle. It ends with its input.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -92,6 +93,8 @@ pub fn serve(case: &Case, version: &str, mut run: impl FnMut() -> Result<Vec<f32
     let load_ms = case.begin.elapsed().as_secs_f64() * 1e3;
     let (peak_rss_mb, want) = (peak_rss_mb(), case.floats("y")?);
     ensure!(want.len() == got.len(), "{} logits for {}", got.len(), want.len());
+    // The largest difference would not tell.
+    ensure!(got.iter().all(|v| v.is_finite()), "logits that are not finite");
     let largest = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let error = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max) / largest;
     let mut out = io::stdout().lock();

@@ -24,6 +24,8 @@ use super::{
 pub(crate) const POINTS: usize = 9;
 /// Inputs of a tile along one side, and the factors they become.
 pub(crate) const SIDE: usize = 5;
+/// Products of a tile: every two sides' factors meet.
+pub(crate) const PRODUCTS: usize = SIDE * SIDE;
 /// Parts of A, B and C, and the first of them among the factors.
 const PARTS: [usize; 3] = [2, 1, 2];
 const FIRST: [usize; 3] = [0, 2, 3];
@@ -100,8 +102,8 @@ impl Op for Input<'_, '_> {
         const STEP: usize = SIDE - 1;
         let (v, channels) = (self.v.as_mut_ptr(), self.channels);
         let rows: [*const f32; SIDE] = core::array::from_fn(|y| self.rows[y].as_ptr());
-        // Where the products of every two factors go.
-        let mut to = [Place::default(); SIDE * SIDE];
+        // Where the products of every two sides' factors go.
+        let mut to = [Place::default(); PRODUCTS];
         for (point, place) in self.places.iter().enumerate() {
             for part in 0..parts(point) {
                 let (y, x) = factors(point, part);
