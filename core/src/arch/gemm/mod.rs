@@ -1,14 +1,15 @@
 //! The register tile and the loops around it: every convolution and the classifier end here.
 //!
 //! ```text
-//! y[i, j] = act( bias[j] + (shortcut y[i, j]) + sum over taps t, 0 <= c < depth of
-//!                a[row(i) + tap[t] + c] * w[t * depth + c, j] )
+//! y[i, j] = act( bias[j] + sum over taps t, 0 <= c < depth of
+//!                a[row(i) + tap[t] + c] * w[t * depth + c, j] + (shortcut y[i, j]) )
 //! ```
 //!
 //! `row(i)` is where output pixel `i` begins to read, so a 1x1 convolution is one tap over pixels in
 //! place and a 3x3 is the same tile fed with shifted rows: no im2col copy. Each output element is one
-//! chain of multiply-adds in a fixed order (bias and shortcut, then taps, then channels), whatever the tile it
-//! falls into: results do not depend on how the work is split.
+//! chain of multiply-adds in a fixed order (bias, then taps, then channels, then shortcut), whatever the tile it
+//! falls into: results do not depend on how the work is split. The shortcut comes last, for a sum that began with
+//! it would wait for the cache.
 
 mod tile;
 
@@ -231,81 +232,33 @@ impl Op for Loops<'_, '_, '_, '_> {
                     let panel = unsafe { packed.add((g.first + j) / width * panel_len) };
                     let heights = heights(i1 - i0, V::MAX_ROWS[vectors - 1]);
                     let tiles = heights[0].0 + heights[1].0;
-                    let mut piece = Piece::first(g, if tiles > 1 { PIECE / (vectors * V::LANES) } else { usize::MAX });
-                    loop {
-                        let depth = piece.taps * piece.depth;
-                        // SAFETY: the panel has a row of biases and `depth` rows of weights.
-                        let weights = unsafe { panel.add((1 + piece.before) * vectors * V::LANES) };
-                        let mut run = Run {
-                            a: g.a.as_ptr(),
-                            map: &g.rows,
-                            at: g.rows.at(i0),
-                            taps: &g.taps[piece.tap..piece.tap + piece.taps],
-                            start: piece.start,
-                            depth: piece.depth,
-                            bias: (piece.before == 0).then_some(panel),
-                            add: g.epilogue.add || piece.before > 0,
-                            weights,
-                            ahead: Ahead::new(weights, depth, vectors * V::LANES, tiles),
-                            // SAFETY: row `i0` and column `j` lie inside the view.
-                            y: unsafe { y.as_mut_ptr().add(i0 * stride + j) },
-                            stride,
-                            cols,
-                            floor: if g.epilogue.relu && piece.is_last(g) { 0.0 } else { f32::NEG_INFINITY },
-                        };
-                        for (count, height) in heights {
-                            // SAFETY: the tiles' rows, panel and view were checked by `gemm`.
-                            unsafe { run.tiles::<V>(count, height, vectors) };
-                        }
-                        if piece.is_last(g) {
-                            break;
-                        }
-                        piece.advance(g);
+                    let depth = g.taps.len() * g.depth;
+                    // SAFETY: the panel has a row of biases and `depth` rows of weights.
+                    let weights = unsafe { panel.add(vectors * V::LANES) };
+                    let mut run = Run {
+                        a: g.a.as_ptr(),
+                        map: &g.rows,
+                        at: g.rows.at(i0),
+                        taps: g.taps,
+                        depth: g.depth,
+                        bias: panel,
+                        add: g.epilogue.add,
+                        weights,
+                        ahead: Ahead::new(weights, depth, vectors * V::LANES, tiles),
+                        // SAFETY: row `i0` and column `j` lie inside the view.
+                        y: unsafe { y.as_mut_ptr().add(i0 * stride + j) },
+                        stride,
+                        cols,
+                        floor: if g.epilogue.relu { 0.0 } else { f32::NEG_INFINITY },
+                    };
+                    for (count, height) in heights {
+                        // SAFETY: the tiles' rows, panel and view were checked by `gemm`.
+                        unsafe { run.tiles::<V>(count, height, vectors) };
                     }
                     j += width;
                 }
                 i0 = i1;
             }
         }
-    }
-}
-
-/// Weights (in elements) that all tiles pass over before the next ones: they stay in L2 with room to spare.
-const PIECE: usize = 64 * 1024;
-
-/// A part of the sum: whole taps, or a part of one. Sums continue from `y`, so pieces change no bits.
-struct Piece {
-    tap: usize,
-    taps: usize,
-    /// first product within the tap
-    start: usize,
-    depth: usize,
-    /// products before this piece
-    before: usize,
-    limit: usize,
-}
-
-impl Piece {
-    fn first(g: &Gemm<'_>, limit: usize) -> Self {
-        // No taps at all make an empty sum: the bias alone.
-        let taps = min((limit / g.depth.max(1)).max(1), g.taps.len());
-        let parts = g.depth.div_ceil(limit).max(1);
-        let limit = g.depth.div_ceil(parts);
-        Piece { tap: 0, taps, start: 0, depth: limit, before: 0, limit }
-    }
-
-    fn is_last(&self, g: &Gemm<'_>) -> bool {
-        self.tap + self.taps == g.taps.len() && self.start + self.depth == g.depth
-    }
-
-    fn advance(&mut self, g: &Gemm<'_>) {
-        self.before += self.taps * self.depth;
-        self.start += self.depth;
-        if self.start == g.depth {
-            self.start = 0;
-            self.tap += self.taps;
-            self.taps = min(self.taps, g.taps.len() - self.tap);
-        }
-        self.depth = min(self.limit, g.depth - self.start);
     }
 }

@@ -1,11 +1,13 @@
 //! Register tiles, and what they fetch ahead.
 
+use core::cmp::min;
+
 use super::super::vector::{LINE, Op, Vector, load_all, unroll};
 use super::{Position, RowMap};
 
 /// Weights to ask for: reading them only when they are due would add the time memory needs to that of the
-/// multiply-adds. So while the tiles pass over one piece of the weights, they fetch what lies behind it (the
-/// next piece, panel or layer), each a share.
+/// multiply-adds. So while the tiles pass over one panel, they fetch what lies behind it (the next panel or layer), each
+/// a share.
 pub(super) struct Ahead {
     next: *const f32,
     end: *const f32,
@@ -14,7 +16,7 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// For a piece of `depth` rows of `width` weights, in a number of tiles.
+    /// For a panel of `depth` rows of `width` weights, in a number of tiles.
     pub(super) fn new(weights: *const f32, depth: usize, width: usize, tiles: usize) -> Self {
         // A single tile streams through the weights: it must stay near itself, by the latency of memory.
         let distance = if tiles > 1 { depth * width } else { NEAR * width };
@@ -31,10 +33,9 @@ pub(super) struct Run<'a> {
     /// the first pixel of the next tile
     pub at: Position,
     pub taps: &'a [usize],
-    pub start: usize,
     pub depth: usize,
-    /// where the sum begins, and whether at what `y` holds, too
-    pub bias: Option<*const f32>,
+    pub bias: *const f32,
+    /// whether what `y` holds is added
     pub add: bool,
     pub weights: *const f32,
     pub ahead: Ahead,
@@ -79,6 +80,9 @@ impl Run<'_> {
 /// Rows of weights a single tile asks for ahead of their use: a few hundred cycles.
 const NEAR: usize = 48;
 
+/// Turns of the inner loop between those where more than a line each is asked for.
+const TURNS: usize = 8;
+
 /// Channels per turn of the inner loop: counters and branches compete with multiply-adds for ports.
 const UNROLL: usize = 4;
 
@@ -96,45 +100,44 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, '_, MR, NV> {
                 let offsets = t.at.take::<MR>(t.map);
                 let rows: [*const f32; MR] = core::array::from_fn(|i| t.a.add(offsets[i]));
                 let mut w = t.weights;
-                let (mut ahead, lines) = (t.ahead.next, if t.ahead.next < t.ahead.end { t.ahead.lines } else { 0 });
+                let mut ahead = t.ahead.next;
+                let (step, more) = if ahead < t.ahead.end { (LINE, t.ahead.lines - 1) } else { (0, 0) };
                 let y = t.y;
                 t.y = y.wrapping_add(MR * t.stride);
-                // Outputs are often beyond L2: asked for now, the next tile finds its own at hand.
+                // Outputs are often beyond L2: asked for now, they are at hand when the sums are done.
                 for i in 0..MR {
                     for j in (0..NV * V::LANES).step_by(LINE) {
-                        V::prefetch(t.y.cast_const().wrapping_add(i * t.stride + j));
+                        V::prefetch(y.cast_const().wrapping_add(i * t.stride + j));
                     }
                 }
-                let mut acc = [[V::splat(0.0); NV]; MR];
-                if let Some(bias) = t.bias {
-                    let bias: [V; NV] = load_all(bias);
-                    unroll!(i < MR => { acc[i] = bias; });
-                }
-                if t.add {
-                    unroll!(i < MR => { unroll!(j < NV => {
-                        let y: V = load_column(y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
-                        acc[i][j] = acc[i][j].add(y);
-                    }); });
-                }
+                let bias: [V; NV] = load_all(t.bias);
+                let mut acc = [bias; MR];
                 for &tap in t.taps {
-                    let (mut c, end) = (tap + t.start, tap + t.start + t.depth);
-                    while c + UNROLL <= end {
-                        for _ in 0..lines {
+                    let mut c = tap;
+                    let mut turns = t.depth / UNROLL;
+                    while turns > 0 {
+                        let some = min(turns, TURNS);
+                        turns -= some;
+                        for _ in 0..some * more {
                             V::prefetch(ahead);
                             ahead = ahead.wrapping_add(LINE);
                         }
-                        unroll!(u < UNROLL => {
-                            let at = w.add(u * NV * V::LANES);
-                            let wv: [V; NV] = load_all(at);
-                            unroll!(i < MR => {
-                                let a = V::splat(*rows[i].add(c + u));
-                                unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
+                        for _ in 0..some {
+                            V::prefetch(ahead);
+                            ahead = ahead.wrapping_add(step);
+                            unroll!(u < UNROLL => {
+                                let at = w.add(u * NV * V::LANES);
+                                let wv: [V; NV] = load_all(at);
+                                unroll!(i < MR => {
+                                    let a = V::splat(*rows[i].add(c + u));
+                                    unroll!(j < NV => { acc[i][j] = a.mul_add(wv[j], acc[i][j]); });
+                                });
                             });
-                        });
-                        w = w.add(UNROLL * NV * V::LANES);
-                        c += UNROLL;
+                            w = w.add(UNROLL * NV * V::LANES);
+                            c += UNROLL;
+                        }
                     }
-                    while c < end {
+                    for _ in 0..t.depth % UNROLL {
                         let wv: [V; NV] = load_all(w);
                         unroll!(i < MR => {
                             let a = V::splat(*rows[i].add(c));
@@ -145,6 +148,12 @@ impl<const MR: usize, const NV: usize> Op for Sized<'_, '_, MR, NV> {
                     }
                 }
                 t.ahead.next = ahead;
+                if t.add {
+                    unroll!(i < MR => { unroll!(j < NV => {
+                        let y: V = load_column(y.add(i * t.stride + j * V::LANES), j + 1 == NV, valid);
+                        acc[i][j] = acc[i][j].add(y);
+                    }); });
+                }
                 let floor = V::splat(t.floor);
                 unroll!(i < MR => { unroll!(j < NV => {
                     let (v, to) = (floor.max(acc[i][j]), y.add(i * t.stride + j * V::LANES));
