@@ -109,14 +109,14 @@ impl<T> Parts<'_, T> {
 }
 
 impl<'a, T> Parts<'a, T> {
-    /// Prepares `whole` for being handed out. Rectangles are ordered by columns, then by rows.
+    /// Prepares `whole` for being handed out. Rectangles are ordered by rows, those of the same rows by columns.
     ///
     /// # Panics
     /// When there are more than [`Parts::MAX`] rectangles, or one overlaps the one before it.
     pub fn new(whole: MatMut<'a, T>, rects: &'a [Rect]) -> Self {
         assert!(rects.len() <= Parts::<()>::MAX);
         let ordered =
-            |a: &Rect, b: &Rect| b.cols.start >= a.cols.end || (b.cols == a.cols && b.rows.start >= a.rows.end);
+            |a: &Rect, b: &Rect| b.rows.start >= a.rows.end || (b.rows == a.rows && b.cols.start >= a.cols.end);
         assert!(rects.windows(2).all(|pair| ordered(&pair[0], &pair[1])), "rectangles are not ordered");
         Parts { whole, rects, taken: [const { AtomicUsize::new(0) }; Parts::<()>::MAX / BITS] }
     }
@@ -128,8 +128,8 @@ impl<'a, T> Parts<'a, T> {
         if self.taken[i / BITS].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
             return None;
         }
-        // SAFETY: `new` made sure that all rectangles are disjoint (their order by columns, then
-        // rows, makes comparing neighbours enough), and the bit that each is handed out once.
+        // SAFETY: `new` made sure that all rectangles are disjoint (their order by rows, then
+        // columns, makes comparing neighbours enough), and the bit that each is handed out once.
         Some(unsafe { self.whole.part_unchecked(rows, cols) })
     }
 }
@@ -142,7 +142,7 @@ mod tests {
     fn parts_are_disjoint_and_handed_out_once() {
         let mut data = [0; 7 * 10];
         let rects =
-            [Rect { rows: 0..3, cols: 0..4 }, Rect { rows: 3..7, cols: 0..4 }, Rect { rows: 0..7, cols: 4..10 }];
+            [Rect { rows: 0..3, cols: 0..4 }, Rect { rows: 0..3, cols: 4..10 }, Rect { rows: 3..7, cols: 0..10 }];
         let parts = Parts::new(MatMut::new(&mut data, 10), &rects);
         for (i, rect) in rects.iter().enumerate() {
             let mut part = parts.take(i).unwrap();
@@ -157,9 +157,9 @@ mod tests {
         }
         assert!(parts.take(3).is_none());
         for (i, v) in data.iter().enumerate() {
-            let want = if i % 10 >= 4 {
+            let want = if i / 10 >= 3 {
                 3
-            } else if i / 10 < 3 {
+            } else if i % 10 < 4 {
                 1
             } else {
                 2

@@ -66,25 +66,6 @@ impl Layout {
     }
 }
 
-/// What all strips of a band have in common.
-#[derive(Clone, Copy)]
-struct Call<'a> {
-    g: &'a ConvGeom,
-    layout: Layout,
-    /// biases, padded to a multiple of 16, and the panels of every point
-    packed: &'a [f32],
-    epilogue: Epilogue,
-    band: &'a Band,
-}
-
-/// Transformed inputs from some tile on.
-#[derive(Clone, Copy)]
-struct Transformed<'v> {
-    v: &'v [f32],
-    /// elements between points
-    point: usize,
-}
-
 impl Winograd {
     /// Which of the two it is.
     pub const fn tile(&self) -> Tile {
@@ -114,116 +95,14 @@ impl Winograd {
         Layout { v_len: points * v, m_len: points * m, ..layout }
     }
 
-    /// Transforms the inputs of one row of tiles of the batch `x` into the columns of `v` from tile `first` on.
-    #[allow(clippy::too_many_arguments)] // where from, where to, and the shape of both
-    fn transform_row(
-        &self,
-        g: &ConvGeom,
-        layout: &Layout,
-        x: &[f32],
-        (image, oy): (usize, usize),
-        zeros: &[f32],
-        first: usize,
-        v: &mut MatMut<'_, f32>,
-    ) {
-        let Layout { v_stride: stride, cols: count, .. } = *layout;
-        let from = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
-        let (rows, width, pixel) = (input_rows(g, from, oy, zeros), g.input.w, g.input.c);
-        let (tile, pad, channels) = (self.tile, g.pad, pixel);
-        winograd::input(self.isa, winograd::Input { tile, rows, width, pad, pixel, channels, count, v, stride, first });
-    }
-
-    /// The matrix that [`Winograd::transform`] fills for bands of channels to share: its rows, and the columns of each
-    /// row of tiles. `None` where the transform is not worth sharing.
-    pub(crate) fn shared(&self, g: &ConvGeom) -> Option<(usize, usize)> {
+    /// `m = sum over channels of v * weights` at every point of a strip's tiles, for some of the output channels.
+    fn multiply(&self, g: &ConvGeom, v: &[f32], packed: &[f32], outputs: Range<usize>, tiles: usize, m: &mut [f32]) {
         let layout = self.layout(g);
-        (!layout.few).then_some((self.tile.points(), layout.cols * layout.v_stride))
-    }
-
-    /// Scratch elements that [`Winograd::transform`] and [`Winograd::run_shared`] need.
-    pub(crate) fn shared_scratch_len(&self, g: &ConvGeom) -> usize {
-        let layout = self.layout(g);
-        layout.m_len.max(layout.zeros_len)
-    }
-
-    /// Transforms the inputs of some rows of tiles, counted through all images of the batch `x`, into their columns of the
-    /// matrix that [`Winograd::shared`] describes.
-    pub(crate) fn transform(
-        &self,
-        g: &ConvGeom,
-        x: &[f32],
-        rows: Range<usize>,
-        v: &mut MatMut<'_, f32>,
-        scratch: &mut [f32],
-    ) {
-        let layout = self.layout(g);
-        let zeros = &mut scratch[..layout.zeros_len];
-        zeros.fill(0.0);
-        let image_rows = g.output().h.div_ceil(self.tile.outputs());
-        for (i, row) in rows.enumerate() {
-            let (image, oy) = (row / image_rows, row % image_rows * self.tile.outputs());
-            self.transform_row(g, &layout, x, (image, oy), zeros, i * layout.cols, v);
-        }
-    }
-
-    /// Like [`ConvKernel::run`], with all inputs of the batch transformed already.
-    #[allow(clippy::too_many_arguments)] // as `run`
-    pub(crate) fn run_shared(
-        &self,
-        g: &ConvGeom,
-        v: &[f32],
-        packed: &[f32],
-        epilogue: Epilogue,
-        band: &Band,
-        mut y: MatMut<'_, f32>,
-        scratch: &mut [f32],
-    ) {
-        let (step, layout) = (self.tile.outputs(), self.layout(g));
-        let image_rows = g.output().h.div_ceil(step);
-        let call = Call { g, layout, packed, epilogue, band };
-        // Bands begin with a row of tiles.
-        let start = band.rows.start / g.output().h * image_rows + band.rows.start % g.output().h / step;
-        let mut first = start * layout.cols;
-        for (strip, count) in strips(band, g.output().h, self.tile.outputs(), layout.rows) {
-            let from = Transformed { v: &v[first * layout.v_stride..], point: v.len() / self.tile.points() };
-            first += count * layout.cols;
-            self.strip(&call, from, (strip, count), &mut y, &mut scratch[..layout.m_len]);
-        }
-    }
-
-    /// Multiplies the transformed inputs of some rows of tiles and transforms the products back.
-    fn strip(
-        &self,
-        call: &Call<'_>,
-        from: Transformed<'_>,
-        (rows, count): (impl Iterator<Item = TileRow>, usize),
-        y: &mut MatMut<'_, f32>,
-        m: &mut [f32],
-    ) {
-        let Call { g, layout, band, epilogue, .. } = *call;
-        let tiles = count * layout.cols;
-        self.multiply(call, from, tiles, m);
-        let products = Products {
-            filter: Filter::Stride1(self.tile),
-            m,
-            stride: layout.m_stride,
-            point: layout.apart(tiles).1,
-            cols: layout.cols,
-            bias: &call.packed[band.channels.start..],
-            epilogue,
-        };
-        products.store(self.isa, rows, g.output(), band, y);
-    }
-
-    /// `m = sum over channels of v * weights` at every point, for the band's output channels.
-    fn multiply(&self, call: &Call<'_>, from: Transformed<'_>, tiles: usize, m: &mut [f32]) {
-        let Call { g, layout, packed, band, .. } = *call;
+        let (v_point, m_point) = layout.apart(tiles);
+        let Layout { v_stride, m_stride, few, .. } = layout;
         let packed = &packed[bias_len(g)..];
         let (points, channels, panels) = (self.tile.points(), g.input.c, self.panels(g));
-        let (Layout { v_stride, m_stride, .. }, Transformed { v, point: v_point }) = (layout, from);
-        let outputs = band.channels.clone();
-        if layout.few {
-            let m_point = layout.apart(tiles).1;
+        if few {
             let products =
                 points::Products { points, tiles, channels, v, v_point, panels, packed, outputs, m, m_stride, m_point };
             return points::products(self.isa, products);
@@ -303,19 +182,41 @@ impl ConvKernel<f32> for Winograd {
         mut y: MatMut<'_, f32>,
         scratch: &mut [f32],
     ) {
-        let layout = self.layout(g);
+        let (layout, out, outputs) = (self.layout(g), g.output(), band.channels.clone());
         let (zeros, rest) = scratch.split_at_mut(layout.zeros_len);
         zeros.fill(0.0);
-        let (v, m) = rest.split_at_mut(layout.v_len);
-        let call = Call { g, layout, packed, epilogue, band };
-        for (strip, count) in strips(band, g.output().h, self.tile.outputs(), layout.rows) {
-            let point = layout.apart(count * layout.cols).0;
-            let mut matrix = MatMut::new(v, point);
+        let (v, rest) = rest.split_at_mut(layout.v_len);
+        let m = &mut rest[..layout.m_len];
+        for (strip, count) in strips(band, out.h, self.tile.outputs(), layout.rows) {
+            let tiles = count * layout.cols;
+            let (v_point, m_point) = layout.apart(tiles);
             for (r, TileRow { image, oy, .. }) in strip.clone().enumerate() {
-                self.transform_row(g, &layout, x, (image, oy), zeros, r * layout.cols, &mut matrix);
+                let image = &x[image * g.input.elements()..(image + 1) * g.input.elements()];
+                let input = winograd::Input {
+                    tile: self.tile,
+                    rows: input_rows(g, image, oy, zeros),
+                    width: g.input.w,
+                    pad: g.pad,
+                    pixel: g.input.c,
+                    channels: g.input.c,
+                    count: layout.cols,
+                    v: &mut MatMut::new(v, v_point),
+                    stride: layout.v_stride,
+                    first: r * layout.cols,
+                };
+                winograd::input(self.isa, input);
             }
-            let from = Transformed { v, point };
-            self.strip(&call, from, (strip, count), &mut y, &mut m[..layout.m_len]);
+            self.multiply(g, v, packed, outputs.clone(), tiles, m);
+            let products = Products {
+                filter: Filter::Stride1(self.tile),
+                m,
+                stride: layout.m_stride,
+                point: m_point,
+                cols: layout.cols,
+                bias: &packed[outputs.start..],
+                epilogue,
+            };
+            products.store(self.isa, strip, out, band, &mut y);
         }
     }
 }

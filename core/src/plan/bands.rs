@@ -24,9 +24,12 @@ pub(super) struct Work {
 /// Below this many multiply-adds or moved elements a band costs more to hand out than it saves.
 const MIN_WORK: u64 = 100_000;
 
-/// Weights above this many elements are read from beyond L2: better every thread reads a part of
-/// them for all pixels than all of them for some.
-const LARGE_WEIGHTS: usize = 1 << 18;
+/// Weights up to this many elements stay in L2: bands may be many.
+const SMALL_WEIGHTS: usize = 1 << 16;
+
+/// Weights above this many elements are more to read than the pixels: better every thread reads a part of them for all
+/// pixels than all of them for some.
+const LARGE_WEIGHTS: usize = 1 << 20;
 
 /// Parts of the channels: as few as keep `threads` busy, for each part reads all of the input.
 fn channel_parts(panels: usize, threads: usize) -> usize {
@@ -34,43 +37,55 @@ fn channel_parts(panels: usize, threads: usize) -> usize {
     [1, 2, 4].map(|bands| (bands * threads).clamp(1, panels.max(1))).into_iter().min_by_key(|&p| time(p)).unwrap_or(1)
 }
 
-/// `0..n` cut for `threads`, and what each part fills of a matrix of `rows` that has `columns` for each of the `n`.
-pub(super) fn columns(n: usize, threads: usize, rows: usize, columns: usize) -> (Vec<Range<usize>>, Vec<Rect>) {
-    let rect = |part: &Range<usize>| Rect { rows: 0..rows, cols: part.start * columns..part.end * columns };
-    let parts: Vec<_> = cuts(n, (4 * threads).min(Parts::<()>::MAX)).collect();
-    let rects = parts.iter().map(rect).collect();
-    (parts, rects)
-}
-
 /// The bands of one layer and the rectangles (pixels x channels) they write.
+///
+/// Layer after layer a thread gets the same rows where it can: what it reads then lies in its own cache.
 pub(super) fn split(work: &Work, batch: usize, threads: usize) -> (Vec<Band>, Vec<Rect>) {
     let Shape { h, w, c } = work.output;
     let total = (work.macs.max((h * w * c) as u64)).saturating_mul(batch as u64);
     let most = if threads == 1 { 1 } else { (total / MIN_WORK).clamp(1, (4 * threads) as u64) as usize };
     let most = most.min(Parts::<()>::MAX);
+    let threads = threads.min(most);
     let (row_step, channel_step) = work.granularity;
-    let panels = c.div_ceil(channel_step);
-    let parts = if work.weight_len > LARGE_WEIGHTS { channel_parts(panels, threads).min(most) } else { 1 };
-    let channels: Vec<Range<usize>> =
-        cuts(panels, parts).map(|p| p.start * channel_step..(p.end * channel_step).min(c)).collect();
-    let units_per_image = h.div_ceil(row_step);
+    let (units_per_image, panels) = (h.div_ceil(row_step), c.div_ceil(channel_step));
+    let units = batch * units_per_image;
     let row_of = |unit: usize| unit / units_per_image * h + (unit % units_per_image * row_step).min(h);
-    let row_bands = if parts >= threads { 1 } else { most / parts };
-    let mut bands = Vec::new();
-    for channels in channels {
-        for units in cuts(batch * units_per_image, row_bands) {
-            bands.push(Band { rows: row_of(units.start)..row_of(units.end), channels: channels.clone() });
-        }
-    }
+    let by_rows = |units: Range<usize>, bands: usize| {
+        cuts(units, bands).map(move |part| Band { rows: row_of(part.start)..row_of(part.end), channels: 0..c })
+    };
+    let by_channels = |units: Range<usize>| {
+        let parts = channel_parts(panels, threads).min(most);
+        by_rows(units, if parts < threads { most / parts } else { 1 }).flat_map(move |band| {
+            cuts(0..panels, parts).map(move |part| Band {
+                channels: part.start * channel_step..(part.end * channel_step).min(c),
+                ..band.clone()
+            })
+        })
+    };
+    let bands: Vec<Band> = if work.weight_len <= SMALL_WEIGHTS {
+        by_rows(0..units, most).collect()
+    } else if work.weight_len > LARGE_WEIGHTS || units < threads {
+        by_channels(0..units).collect()
+    } else {
+        // A band for each thread, for each band reads all weights. Threads take them from both ends; the rows between,
+        // too few for one each, they divide by channels.
+        let (each, front) = (units / threads, threads.div_ceil(2));
+        let between = each * front..units - each * (threads - front);
+        by_rows(0..between.start, front)
+            .chain(by_channels(between.clone()))
+            .chain(by_rows(between.end..units, threads - front))
+            .collect()
+    };
     let rects =
         bands.iter().map(|b| Rect { rows: b.rows.start * w..b.rows.end * w, cols: b.channels.clone() }).collect();
     (bands, rects)
 }
 
-/// `0..n` cut into at most `parts` ranges of nearly equal length.
-fn cuts(n: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = parts.min(n).max(1);
-    (0..parts).map(move |i| n * i / parts..n * (i + 1) / parts)
+/// A range cut into at most `parts` of nearly equal length, none of them empty.
+fn cuts(whole: Range<usize>, parts: usize) -> impl Iterator<Item = Range<usize>> {
+    let (start, n) = (whole.start, whole.len());
+    let parts = parts.min(n);
+    (0..parts).map(move |i| start + n * i / parts..start + n * (i + 1) / parts)
 }
 
 #[cfg(test)]
@@ -81,10 +96,14 @@ mod tests {
     #[test]
     fn bands_cover_every_row_and_channel_once() {
         for (h, w, c, granularity, weight_len, batch, threads) in [
-            (14, 14, 512, (4, 32), 1 << 20, 1, 2),
+            (14, 14, 512, (4, 32), 1 << 21, 1, 2),
+            (28, 28, 128, (4, 32), 1 << 19, 1, 2),
+            (14, 14, 72, (2, 32), 1 << 19, 3, 4),
+            (14, 14, 72, (1, 16), 1 << 19, 1, 5),
+            (7, 7, 512, (1, 32), 1 << 19, 1, 1),
             (56, 56, 64, (4, 32), 1000, 3, 4),
-            (7, 7, 100, (1, 32), 1 << 20, 2, 1),
-            (1, 1, 1000, (1, 32), 1 << 20, 5, 3),
+            (7, 7, 100, (1, 32), 1 << 21, 2, 1),
+            (1, 1, 1000, (1, 32), 1 << 21, 5, 3),
             (9, 5, 3, (4, 32), 10, 2, 64),
         ] {
             let work = Work { macs: 1 << 30, weight_len, output: Shape::new(h, w, c), granularity };

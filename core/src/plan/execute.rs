@@ -80,24 +80,13 @@ impl Plan {
         let isa = self.options.isa;
         // For this layer only: what the caller does between layers is the caller's. Helpers do the same.
         let _flush = FlushDenormals::new();
-        let mut from = match &step.input {
-            Place::Arena(slot) => slot.part(part),
-            Place::Input(_) => 0..0,
-        };
         if let StepKind::Conv { shortcut: Shortcut::Copied(slot), .. } = &step.kind {
             arena.copy_within(slot.part(part), step.output.part(part).start);
         }
-        let mut outside = if let Place::Input(slot) = &step.input { Some(&input[slot.part(part)]) } else { None };
-        if let StepKind::Conv { geom, shared: Some(shared), .. } = &step.kind {
-            let (v, x) = arena::borrow(arena, shared.place.clone(), from);
-            let x = outside.take().unwrap_or(x);
-            let parts = Parts::new(MatMut::new(v, shared.cols), &shared.rects);
-            executor.for_each(shared.rows.len(), &|i, scratch: &mut [f32]| {
-                let Some(mut v) = parts.take(i) else { return };
-                shared.kernel.transform(geom, x, shared.rows[i].clone(), &mut v, scratch);
-            });
-            from = shared.place.clone();
-        }
+        let (from, outside) = match &step.input {
+            Place::Arena(slot) => (slot.part(part), None),
+            Place::Input(slot) => (0..0, Some(&input[slot.part(part)])),
+        };
         let (y, x) = arena::borrow(arena, step.output.part(part), from);
         let x = outside.unwrap_or(x);
         let parts = Parts::new(MatMut::new(y, step.output_shape.c), &step.rects);
@@ -108,7 +97,6 @@ impl Plan {
     }
 }
 
-/// `x` is the step's input, or what its bands share of it.
 fn run_band(
     isa: Isa,
     step: &Step,
@@ -120,13 +108,9 @@ fn run_band(
 ) {
     let out = step.output_shape;
     match &step.kind {
-        StepKind::Conv { kernel, geom, packed: range, shortcut, relu, shared } => {
+        StepKind::Conv { kernel, geom, packed: range, shortcut, relu } => {
             let epilogue = Epilogue { add: !matches!(shortcut, Shortcut::None), relu: *relu };
-            let packed = &packed[range.clone()];
-            match shared {
-                Some(shared) => shared.kernel.run_shared(geom, x, packed, epilogue, band, y, scratch),
-                None => kernel.run(geom, x, packed, epilogue, band, y, scratch),
-            }
+            kernel.run(geom, x, &packed[range.clone()], epilogue, band, y, scratch);
         }
         StepKind::MaxPool(geom) => {
             let n = geom.input.elements();

@@ -36,7 +36,7 @@ pub use arena::{Life, place};
 pub use executor::{Executor, Serial};
 pub use select::fastest;
 
-use choose::{Chosen, Shared};
+use choose::Chosen;
 use passes::Pass;
 
 use crate::{
@@ -83,20 +83,9 @@ pub struct Step {
 
 #[derive(Clone)]
 enum StepKind {
-    Conv {
-        kernel: Kernel,
-        geom: ConvGeom,
-        packed: Range<usize>,
-        shortcut: Shortcut,
-        relu: bool,
-        shared: Option<Shared>,
-    },
+    Conv { kernel: Kernel, geom: ConvGeom, packed: Range<usize>, shortcut: Shortcut, relu: bool },
     MaxPool(PoolGeom),
-    Subsample {
-        input: Shape,
-        stride: usize,
-        before: usize,
-    },
+    Subsample { input: Shape, stride: usize, before: usize },
     AveragePool(Shape),
 }
 
@@ -222,18 +211,10 @@ impl Plan {
         let passes = passes::passes(net.ops(), batch, threads);
         let part_of = |step| passes.iter().find(|pass| pass.steps.contains(&step)).map_or(batch, |pass| pass.images);
         // First, for it refuses batches too large to count.
-        let (mut lives, homes) = lives::lives(net, batch, &passes)?;
+        let (lives, homes) = lives::lives(net, batch, &passes)?;
         let chosen = |(step, op)| Chosen::new(op, part_of(step), options);
-        let mut chosen = net.ops().iter().enumerate().map(chosen).collect::<Result<Vec<_>, _>>()?;
-        let values = lives.len();
-        let shared = |(step, chosen): (usize, &Chosen)| {
-            chosen.shared.as_ref().map(|shared| Life { len: shared.place.len(), steps: step..step + 1 })
-        };
-        lives.extend(chosen.iter().enumerate().filter_map(shared));
+        let chosen = net.ops().iter().enumerate().map(chosen).collect::<Result<Vec<_>, _>>()?;
         let (places, arena_len) = place(&lives);
-        for (shared, place) in chosen.iter_mut().filter_map(|chosen| chosen.shared.as_mut()).zip(&places[values..]) {
-            shared.place = place.clone();
-        }
         let slot = |value: ValueId, part: usize| {
             let (shape, i) = (net.values()[value.index()], value.index() - 1);
             let images = lives[homes[i]].len / shape.elements();
@@ -241,24 +222,20 @@ impl Plan {
         };
         let (mut packed_len, mut scratch_len) = (0, 0);
         let mut steps = Vec::with_capacity(net.ops().len());
-        for ((index, op), Chosen { kernel, bands: (bands, rects), shared }) in net.ops().iter().enumerate().zip(chosen)
-        {
+        for ((index, op), Chosen { kernel, bands: (bands, rects) }) in net.ops().iter().enumerate().zip(chosen) {
             let part = part_of(index);
             let kind = match &op.kind {
                 OpKind::Conv { geom, shortcut, relu, .. } => {
                     let kernel = kernel.ok_or(Error::Unsupported(*geom))?;
                     let packed = packed_len..packed_len + kernel.packed_len(geom);
                     packed_len = packed.end.next_multiple_of(arena::ALIGN);
-                    scratch_len = scratch_len.max(match &shared {
-                        Some(shared) => shared.kernel.shared_scratch_len(geom),
-                        None => kernel.scratch_len(geom),
-                    });
+                    scratch_len = scratch_len.max(kernel.scratch_len(geom));
                     let shortcut = match shortcut {
                         None => Shortcut::None,
                         Some(value) if homes[value.index() - 1] == homes[index] => Shortcut::InPlace,
                         Some(value) => Shortcut::Copied(slot(*value, part)),
                     };
-                    StepKind::Conv { kernel, geom: *geom, packed, shortcut, relu: *relu, shared }
+                    StepKind::Conv { kernel, geom: *geom, packed, shortcut, relu: *relu }
                 }
                 OpKind::MaxPool(geom) => StepKind::MaxPool(*geom),
                 &OpKind::Subsample { input, stride, before, .. } => StepKind::Subsample { input, stride, before },
