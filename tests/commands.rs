@@ -168,6 +168,7 @@ fn bench_reports_latency_and_layers() {
     let sum: f64 = layers.iter().map(|l| l["ms"].as_f64().unwrap()).sum();
     assert!(sum > 0.0 && layers.iter().all(|l| l["kernel"].is_string()));
     assert!(layers[0]["share_of_peak"].as_f64().unwrap() > 0.0 && object["peak_gflops"].as_f64().unwrap() > 0.0);
+    assert!(layers[0]["limit_ms"].as_f64().unwrap() > 0.0 && object["read_gbs"].is_null());
 
     let object = json(&["bench", "--peak", "--threads", "1", "--json"]);
     assert!(object["read_gbs"].as_f64().unwrap() > 0.0);

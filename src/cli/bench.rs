@@ -9,7 +9,7 @@ use std::{
 use residual::{
     geom::Shape,
     net::{ResNet, fold_batch_norm},
-    peak::fma_gflops,
+    peak::{fma_gflops, read_gbs},
     plan::Step,
     session::Session,
     testing::Uniform,
@@ -54,7 +54,8 @@ pub struct Args {
     /// Time to measure for
     #[arg(long, value_name = "S", default_value = "3", value_parser = args::seconds)]
     pub seconds: f64,
-    /// A row for each layer: shape, kernel, time, GFLOP/s, share of the peak measured in the same run
+    /// A row for each layer: shape, kernel, time, GFLOP/s, share of the peak measured in the same run, and the least time
+    /// its kernel's multiply-adds or reading its weights could take
     #[arg(long, conflicts_with = "cold")]
     profile: bool,
     /// Measure training steps from random weights on a random batch
@@ -73,6 +74,9 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 }
+
+/// Weights of more bytes than this are read from memory in every run.
+const CACHED: usize = 32 << 20;
 
 /// Fewest runs to take percentiles of.
 const LEAST_RUNS: usize = 5;
@@ -107,7 +111,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut layers = vec![Vec::new(); session.plan().steps().len()];
     let times = measure(args, &mut session, &input, &mut layers)?;
     let peak = if args.profile { fma_gflops(options.isa, options.threads, peak::LOOK) } else { 0.0 };
-    let report = Report { spec, session: &session, prepare_ms, times: Stats::new(times), peak };
+    let from_memory = args.profile && 4 * session.plan().packed_len() > CACHED;
+    let read = from_memory.then(|| read_gbs(options.isa, options.threads, peak::LOOK));
+    let report = Report { spec, session: &session, prepare_ms, times: Stats::new(times), peak, read };
     let layers: Vec<Stats> = layers.into_iter().map(Stats::new).collect();
     if args.json {
         writeln!(out, "{:#}", report.json(args.profile.then_some(&layers)))?;
@@ -116,6 +122,13 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             report.profile(&layers).write(out)?;
             let threads = options.threads;
             writeln!(out, "\npeak {:.1} GFLOP/s: multiply-adds on registers, {threads} threads", report.peak)?;
+            if let Some(read) = report.read {
+                writeln!(out, "weights are read from memory at {read:.1} GB/s at most")?;
+            }
+            let limit: f64 = session.plan().steps().iter().filter_map(|step| report.limit(step)).sum();
+            let reached = 100.0 * limit / report.times.median().max(1e-9);
+            writeln!(out, "limit: the kernels' multiply-adds at the peak, or weights at that rate if it takes longer")?;
+            writeln!(out, "all limits together {limit:.3} ms, {reached:.0} % of the time measured\n")?;
         }
         report.write(out)?;
     }
@@ -172,11 +185,21 @@ struct Report<'s> {
     times: Stats,
     /// GFLOP/s of multiply-adds on registers, all threads; measured for a profile only
     peak: f64,
+    /// GB/s from memory, all threads; measured for a profile of a network whose weights do not stay in caches
+    read: Option<f64>,
 }
 
 impl Report<'_> {
     fn macs(&self) -> u64 {
         self.spec.macs() * self.session.plan().options().batch as u64
+    }
+
+    /// Milliseconds a convolution's multiply-adds and weights take at least.
+    fn limit(&self, step: &Step) -> Option<f64> {
+        step.conv()?;
+        let products = step.products() * self.session.plan().options().batch as u64;
+        let reading = self.read.map_or(0.0, |read| 4.0 * step.packed_len() as f64 / (read * 1e6));
+        Some((2.0 * products as f64 / (self.peak * 1e6)).max(reading))
     }
 
     fn json(&self, layers: Option<&Vec<Stats>>) -> Value {
@@ -210,10 +233,12 @@ impl Report<'_> {
                     "gflops": gflops,
                     "share_of_time": times.median() / self.times.median().max(1e-9),
                     "share_of_peak": gflops / self.peak,
+                    "limit_ms": self.limit(step),
                 })
             });
             object["layers"] = rows.collect();
             object["peak_gflops"] = json!(self.peak);
+            object["read_gbs"] = json!(self.read);
         }
         object
     }
@@ -221,7 +246,8 @@ impl Report<'_> {
     /// A row for each layer.
     fn profile(&self, layers: &[Stats]) -> Table {
         let plan = self.session.plan();
-        let mut table = Table::new(&["layer", "shape", "kernel", "ms", "% of time", "GFLOP/s", "% of peak"]);
+        let mut table =
+            Table::new(&["layer", "shape", "kernel", "ms", "% of time", "GFLOP/s", "% of peak", "limit", "% of it"]);
         for (step, times) in plan.steps().iter().zip(layers) {
             let ms = times.median();
             let (speed, share) = match step.macs() * plan.options().batch as u64 {
@@ -232,7 +258,12 @@ impl Report<'_> {
                 }
             };
             let of_time = format!("{:.1}", 100.0 * ms / self.times.median().max(1e-9));
-            table.row(&[&step.name, &shape(step), &step.kernel_name(), &format!("{ms:.3}"), &of_time, &speed, &share]);
+            let (limit, reached) = match self.limit(step) {
+                None => ("-".to_owned(), "-".to_owned()),
+                Some(limit) => (format!("{limit:.3}"), format!("{:.0}", 100.0 * limit / ms.max(1e-9))),
+            };
+            let (shape, kernel, ms) = (shape(step), step.kernel_name(), format!("{ms:.3}"));
+            table.row(&[&step.name, &shape, &kernel, &ms, &of_time, &speed, &share, &limit, &reached]);
         }
         table
     }

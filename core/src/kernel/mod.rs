@@ -78,6 +78,11 @@ pub trait ConvKernel<T: Elem>: Sync {
     fn name(&self) -> Name;
     /// Can this kernel compute `g`?
     fn supports(&self, g: &ConvGeom) -> bool;
+    /// Multiply-adds it does for one image, which may be fewer than the definition has.
+    fn products(&self, g: &ConvGeom) -> u64 {
+        g.macs()
+    }
+
     /// Elements of the packed weights.
     fn packed_len(&self, g: &ConvGeom) -> usize;
     /// Scratch elements needed per concurrent band.

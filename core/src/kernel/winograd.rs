@@ -134,6 +134,11 @@ impl ConvKernel<f32> for Winograd {
         (g.kernel, g.stride, g.pad) == (3, 1, 1)
     }
 
+    fn products(&self, g: &ConvGeom) -> u64 {
+        let (m, out) = (self.tile.outputs(), g.output());
+        (out.h.div_ceil(m) * out.w.div_ceil(m) * self.tile.points()) as u64 * (g.input.c * g.c_out) as u64
+    }
+
     fn packed_len(&self, g: &ConvGeom) -> usize {
         bias_len(g) + self.tile.points() * self.panels(g).len()
     }

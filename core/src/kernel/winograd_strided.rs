@@ -84,6 +84,11 @@ impl ConvKernel<f32> for WinogradStrided {
         (g.kernel, g.stride, g.pad) == (3, 2, 1) && g.input.c.is_multiple_of(16)
     }
 
+    fn products(&self, g: &ConvGeom) -> u64 {
+        let out = g.output();
+        (out.h.div_ceil(TILE) * out.w.div_ceil(TILE) * strided::PRODUCTS) as u64 * (g.input.c * g.c_out) as u64
+    }
+
     fn packed_len(&self, g: &ConvGeom) -> usize {
         bias_len(g) + (0..POINTS).map(|point| self.panels(g, point).len()).sum::<usize>()
     }

@@ -178,6 +178,22 @@ impl Step {
     pub fn macs(&self) -> u64 {
         self.conv().map_or(0, ConvGeom::macs)
     }
+
+    /// Multiply-adds that its kernel does for one image: fewer by Winograd's kind of filtering.
+    pub fn products(&self) -> u64 {
+        match &self.kind {
+            StepKind::Conv { kernel, geom, .. } => kernel.products(geom),
+            _ => 0,
+        }
+    }
+
+    /// Elements of its packed weights.
+    pub fn packed_len(&self) -> usize {
+        match &self.kind {
+            StepKind::Conv { packed, .. } => packed.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// How a network will be run: kernels, buffers, and how the work is split.

@@ -47,6 +47,7 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
         2 => 0.8,
         _ => 0.92,
     };
+    let products = kernel.products(g) as f64;
     let (products, transforms) = match kernel {
         Kernel::Winograd(w) => {
             let m = w.tile().outputs();
@@ -56,19 +57,17 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
                 Tile::Four => 110.0,
             };
             let vectors = (g.input.c.div_ceil(lanes) + g.c_out.div_ceil(lanes)) as f64;
-            let macs = tiles as f64 * (w.tile().points() * g.input.c * g.c_out) as f64;
             let calls = if points::few(g.input.c) { 0 } else { tiles.div_ceil(rows) * w.tile().points() };
-            (macs, tiles as f64 * vectors * per_vector + calls as f64 * TILE)
+            (products, tiles as f64 * vectors * per_vector + calls as f64 * TILE)
         }
         Kernel::WinogradStrided(_) => {
             let tiles = out.h.div_ceil(2) * out.w.div_ceil(2);
             let vectors = 45 * g.input.c.div_ceil(lanes) + 15 * g.c_out.div_ceil(lanes);
             let calls = tiles.div_ceil(rows) * g.c_out.div_ceil(width) * strided::POINTS;
             // Nine short products lose more at their ends than one long one.
-            let macs = 1.1 * (tiles * strided::PRODUCTS * g.input.c * g.c_out) as f64;
-            (macs, (tiles * vectors) as f64 + calls as f64 * TILE)
+            (1.1 * products, (tiles * vectors) as f64 + calls as f64 * TILE)
         }
-        Kernel::Direct(_) | Kernel::Pointwise(_) => (g.macs() as f64, 0.0),
+        Kernel::Direct(_) | Kernel::Pointwise(_) => (products, 0.0),
     };
     let bytes = 4.0 * kernel.packed_len(g) as f64;
     let stream = if bytes > L2_SHARE { bytes / STREAM } else { 0.0 };
