@@ -44,7 +44,8 @@ pub(super) fn split(work: &Work, batch: usize, threads: usize) -> (Vec<Band>, Ve
     let Shape { h, w, c } = work.output;
     let total = (work.macs.max((h * w * c) as u64)).saturating_mul(batch as u64);
     let most = if threads == 1 { 1 } else { (total / MIN_WORK).clamp(1, (4 * threads) as u64) as usize };
-    let most = most.min(Parts::<()>::MAX);
+    // Half of what can be handed out, for a layer may have as many bands of rows and of channels.
+    let most = most.min(Parts::<()>::MAX / 2);
     let threads = threads.min(most);
     let (row_step, channel_step) = work.granularity;
     let (units_per_image, panels) = (h.div_ceil(row_step), c.div_ceil(channel_step));
@@ -91,7 +92,7 @@ fn cuts(whole: Range<usize>, parts: usize) -> impl Iterator<Item = Range<usize>>
 #[cfg(test)]
 mod tests {
     use super::{Work, split};
-    use crate::geom::Shape;
+    use crate::{arch::Parts, geom::Shape};
 
     #[test]
     fn bands_cover_every_row_and_channel_once() {
@@ -105,6 +106,7 @@ mod tests {
             (7, 7, 100, (1, 32), 1 << 21, 2, 1),
             (1, 1, 1000, (1, 32), 1 << 21, 5, 3),
             (9, 5, 3, (4, 32), 10, 2, 64),
+            (14, 14, 5000, (1, 32), 1 << 19, 40, 300),
         ] {
             let work = Work { macs: 1 << 30, weight_len, output: Shape::new(h, w, c), granularity };
             let (bands, rects) = split(&work, batch, threads);
@@ -118,7 +120,9 @@ mod tests {
                 }
             }
             assert!(seen.iter().all(|&n| n == 1));
-            assert!(threads == 1 || bands.len() >= threads.min(batch * h.div_ceil(granularity.0)));
+            assert!(bands.len() <= Parts::<()>::MAX && bands.iter().all(|b| !b.rows.is_empty()));
+            let least = threads.min(Parts::<()>::MAX / 2).min(batch * h.div_ceil(granularity.0));
+            assert!(threads == 1 || bands.len() >= least);
         }
     }
 }
