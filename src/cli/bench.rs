@@ -120,15 +120,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     } else {
         if args.profile {
             report.profile(&layers).write(out)?;
-            let threads = options.threads;
-            writeln!(out, "\npeak {:.1} GFLOP/s: multiply-adds on registers, {threads} threads", report.peak)?;
-            if let Some(read) = report.read {
-                writeln!(out, "weights are read from memory at {read:.1} GB/s at most")?;
-            }
-            let limit: f64 = session.plan().steps().iter().filter_map(|step| report.limit(step)).sum();
-            let reached = 100.0 * limit / report.times.median().max(1e-9);
-            writeln!(out, "limit: the kernels' multiply-adds at the peak, or weights at that rate if it takes longer")?;
-            writeln!(out, "all limits together {limit:.3} ms, {reached:.0} % of the time measured\n")?;
+            report.write_limits(out)?;
         }
         report.write(out)?;
     }
@@ -266,6 +258,22 @@ impl Report<'_> {
             table.row(&[&step.name, &shape, &kernel, &ms, &of_time, &speed, &share, &limit, &reached]);
         }
         table
+    }
+
+    /// What the profile's last columns mean.
+    fn write_limits(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let (plan, peak) = (self.session.plan(), self.peak);
+        let threads = plan.options().threads;
+        writeln!(out, "\npeak {peak:.1} GFLOP/s: multiply-adds on registers, {threads} threads")?;
+        let or_weights = match self.read {
+            Some(read) => format!(", or its weights from memory at {read:.1} GB/s, if that takes longer"),
+            None => String::new(),
+        };
+        writeln!(out, "limit: the kernel's multiply-adds at the peak{or_weights}; in ms")?;
+        let limit: f64 = plan.steps().iter().filter_map(|step| self.limit(step)).sum();
+        let reached = 100.0 * limit / self.times.median().max(1e-9);
+        writeln!(out, "all limits together {limit:.3} ms, {reached:.0} % of the time measured\n")?;
+        Ok(())
     }
 
     fn write(&self, out: &mut dyn Write) -> anyhow::Result<()> {

@@ -2,11 +2,11 @@
 
 use core::{array, cmp::min, iter};
 
-use super::{Band, Epilogue};
+use super::Band;
 use crate::{
     arch::{
         Isa, MatMut,
-        winograd::{self, Filter},
+        winograd::{self, Filter, Products},
     },
     geom::{ConvGeom, Shape},
 };
@@ -48,40 +48,25 @@ pub(super) fn rows_at_once(most: usize, all: usize, cols: usize) -> usize {
     if most < all { all.div_ceil(all.div_ceil(most)) } else { most.min((64 / cols).max(all)) }
 }
 
-/// The products of a strip, and what becomes of them.
-pub(super) struct Products<'a> {
-    pub filter: Filter,
-    pub m: &'a [f32],
-    /// elements between tiles, and between points
-    pub stride: usize,
-    pub point: usize,
-    /// tiles in a row
-    pub cols: usize,
-    /// of the band's channels
-    pub bias: &'a [f32],
-    pub epilogue: Epilogue,
+/// Multiply-adds for one image.
+pub(super) fn products(filter: Filter, g: &ConvGeom) -> u64 {
+    (filter.tiles(g.output()) * filter.products()) as u64 * (g.input.c * g.c_out) as u64
 }
 
-impl Products<'_> {
-    /// Transforms a strip's rows of tiles back, into the band's pixels `y` of maps `out`.
-    pub(super) fn store(
-        &self,
-        isa: Isa,
-        strip: impl Iterator<Item = TileRow>,
-        out: Shape,
-        band: &Band,
-        y: &mut MatMut<'_, f32>,
-    ) {
-        let Products { filter, m, stride, point, cols, bias, epilogue } = *self;
-        for (r, TileRow { image, oy, height }) in strip.enumerate() {
-            let pixels = (image * out.h + oy - band.rows.start) * out.w;
-            let y = &mut y.part(pixels..pixels + height * out.w, 0..band.channels.len());
-            let first = r * cols;
-            winograd::output(
-                isa,
-                winograd::Output { filter, m, stride, point, first, bias, epilogue, y, width: out.w },
-            );
-        }
+/// Transforms a strip's rows of tiles back, into the band's pixels `y` of maps `out`.
+pub(super) fn store(
+    isa: Isa,
+    products: Products<'_>,
+    strip: impl Iterator<Item = TileRow>,
+    out: Shape,
+    band: &Band,
+    y: &mut MatMut<'_, f32>,
+) {
+    let cols = out.w.div_ceil(products.filter.outputs());
+    for (r, TileRow { image, oy, height }) in strip.enumerate() {
+        let pixels = (image * out.h + oy - band.rows.start) * out.w;
+        let y = &mut y.part(pixels..pixels + height * out.w, 0..band.channels.len());
+        winograd::output(isa, winograd::Output { products, first: r * cols, y, width: out.w });
     }
 }
 

@@ -8,13 +8,13 @@ use core::{cmp::min, ops::Range};
 
 use super::{
     Band, ConvKernel, ConvWeights, Epilogue, check_prepack,
-    tiles::{LARGE_STRIP, Products, TileRow, apart, bias_len, input_rows, pack_bias, rows_at_once, strips},
+    tiles::{self, LARGE_STRIP, TileRow, apart, bias_len, input_rows, pack_bias, rows_at_once, strips},
 };
 use crate::{
     Error, Name,
     arch::{
         Gemm, Isa, MatMut, Panels, RowMap, gemm, points,
-        winograd::{self, Filter, Tile},
+        winograd::{self, Filter, Products, Tile},
     },
     geom::ConvGeom,
 };
@@ -96,10 +96,19 @@ impl Winograd {
     }
 
     /// `m = sum over channels of v * weights` at every point of a strip's tiles, for some of the output channels.
-    fn multiply(&self, g: &ConvGeom, v: &[f32], packed: &[f32], outputs: Range<usize>, tiles: usize, m: &mut [f32]) {
-        let layout = self.layout(g);
+    #[allow(clippy::too_many_arguments)] // three matrices and what they are of
+    fn multiply(
+        &self,
+        g: &ConvGeom,
+        layout: &Layout,
+        v: &[f32],
+        packed: &[f32],
+        outputs: Range<usize>,
+        tiles: usize,
+        m: &mut [f32],
+    ) {
         let (v_point, m_point) = layout.apart(tiles);
-        let Layout { v_stride, m_stride, few, .. } = layout;
+        let Layout { v_stride, m_stride, few, .. } = *layout;
         let packed = &packed[bias_len(g)..];
         let (points, channels, panels) = (self.tile.points(), g.input.c, self.panels(g));
         if few {
@@ -135,8 +144,7 @@ impl ConvKernel<f32> for Winograd {
     }
 
     fn products(&self, g: &ConvGeom) -> u64 {
-        let (m, out) = (self.tile.outputs(), g.output());
-        (out.h.div_ceil(m) * out.w.div_ceil(m) * self.tile.points()) as u64 * (g.input.c * g.c_out) as u64
+        tiles::products(Filter::Stride1(self.tile), g)
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
@@ -202,26 +210,25 @@ impl ConvKernel<f32> for Winograd {
                     rows: input_rows(g, image, oy, zeros),
                     width: g.input.w,
                     pad: g.pad,
-                    pixel: g.input.c,
                     channels: g.input.c,
                     count: layout.cols,
-                    v: &mut MatMut::new(v, v_point),
+                    v,
                     stride: layout.v_stride,
+                    point: v_point,
                     first: r * layout.cols,
                 };
                 winograd::input(self.isa, input);
             }
-            self.multiply(g, v, packed, outputs.clone(), tiles, m);
+            self.multiply(g, &layout, v, packed, outputs.clone(), tiles, m);
             let products = Products {
                 filter: Filter::Stride1(self.tile),
                 m,
                 stride: layout.m_stride,
                 point: m_point,
-                cols: layout.cols,
                 bias: &packed[outputs.start..],
                 epilogue,
             };
-            products.store(self.isa, strip, out, band, &mut y);
+            tiles::store(self.isa, products, strip, out, band, &mut y);
         }
     }
 }

@@ -12,7 +12,7 @@ use core::{array, ops::Range};
 
 use crate::{
     arch::{
-        Isa, MatMut, OuterSum, Pixels, SLACK, Tile, outer_sum, points,
+        Isa, OuterSum, Pixels, SLACK, Tile, outer_sum, points,
         winograd::{self, Input},
         winograd_gradient::{self, Gradient},
     },
@@ -97,9 +97,8 @@ impl PointSums {
         let Points { v, v_point, u, u_point } = to;
         // The strip has its zeros around it.
         let rows = array::from_fn(|i| &strip[(row * STEP + i) * line..][..line]);
-        let (pixel, channels, v) = (c_in, c_in, &mut MatMut::new(v, v_point));
-        let (width, pad, stride) = (self.strip().1, 0, c_in);
-        let input = Input { tile: TILE, rows, width, pad, pixel, channels, count, v, stride, first };
+        let (width, pad, channels, stride, point) = (self.strip().1, 0, c_in, c_in, v_point);
+        let input = Input { tile: TILE, rows, width, pad, channels, count, v, stride, point, first };
         winograd::input(self.isa, input);
         let (dy, row) = self.whole_tiles(&dy[row * STEP * out.w * out.c..], edge);
         let (channels, point) = (out.c, u_point);

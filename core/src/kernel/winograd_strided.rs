@@ -5,14 +5,14 @@ use core::{array, cmp::min};
 
 use super::{
     Band, ConvKernel, ConvWeights, Epilogue, check_prepack,
-    tiles::{LARGE_STRIP, Products, TileRow, apart, bias_len, input_rows, pack_bias, rows_at_once, strips},
+    tiles::{self, LARGE_STRIP, TileRow, apart, bias_len, input_rows, pack_bias, rows_at_once, strips},
 };
 use crate::{
     Error, Name,
     arch::{
         Gemm, Isa, MatMut, Panels, RowMap, gemm,
         winograd::{
-            Filter,
+            Filter, Products,
             strided::{self, POINTS, Place},
         },
     },
@@ -85,8 +85,7 @@ impl ConvKernel<f32> for WinogradStrided {
     }
 
     fn products(&self, g: &ConvGeom) -> u64 {
-        let out = g.output();
-        (out.h.div_ceil(TILE) * out.w.div_ceil(TILE) * strided::PRODUCTS) as u64 * (g.input.c * g.c_out) as u64
+        tiles::products(Filter::Stride2, g)
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
@@ -185,11 +184,10 @@ impl ConvKernel<f32> for WinogradStrided {
                 m,
                 stride: layout.m_stride,
                 point: tiles * layout.m_stride,
-                cols: layout.cols,
                 bias: &bias[outputs.start..],
                 epilogue,
             };
-            products.store(self.0, strip, out, band, &mut y);
+            tiles::store(self.0, products, strip, out, band, &mut y);
         }
     }
 }

@@ -5,7 +5,10 @@
 
 use crate::{
     Error, Isa,
-    arch::{Tile, points, tile_of, winograd::strided},
+    arch::{
+        Tile, points, tile_of,
+        winograd::{Filter, strided},
+    },
     geom::ConvGeom,
     kernel::Kernel,
 };
@@ -50,8 +53,7 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
     let products = kernel.products(g) as f64;
     let (products, transforms) = match kernel {
         Kernel::Winograd(w) => {
-            let m = w.tile().outputs();
-            let tiles = out.h.div_ceil(m) * out.w.div_ceil(m);
+            let tiles = Filter::Stride1(w.tile()).tiles(out);
             let per_vector = match w.tile() {
                 Tile::Two => 45.0,
                 Tile::Four => 110.0,
@@ -61,7 +63,7 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
             (products, tiles as f64 * vectors * per_vector + calls as f64 * TILE)
         }
         Kernel::WinogradStrided(_) => {
-            let tiles = out.h.div_ceil(2) * out.w.div_ceil(2);
+            let tiles = Filter::Stride2.tiles(out);
             let vectors = 45 * g.input.c.div_ceil(lanes) + 15 * g.c_out.div_ceil(lanes);
             let calls = tiles.div_ceil(rows) * g.c_out.div_ceil(width) * strided::POINTS;
             // Nine short products lose more at their ends than one long one.

@@ -1,6 +1,7 @@
 use super::{Options, Plan, Serial, Shortcut, StepKind};
 use crate::{
     Isa,
+    arch::Rect,
     geom::{ConvGeom, Shape},
     kernel::{ConvWeights, reference},
     net::{FoldedConv, Net, OpKind, ValueId, fold_batch_norm},
@@ -73,23 +74,32 @@ fn threads_change_no_bit() {
         let kind = OpKind::Conv { geom, weights, shortcut: (k == 2).then_some(value), relu: true };
         value = net.push(crate::Name::new(format_args!("conv{k}")), value, kind);
     }
-    for (isa, batch) in Isa::available().flat_map(|isa| [(isa, 1), (isa, 3)]) {
-        let input = random.vec(batch * first.input.elements());
-        let run = |threads, winograd| {
-            let plan = Plan::new(&net, &Options { batch, threads, isa, winograd }).unwrap();
-            let mut buffers = [plan.packed_len(), plan.arena_len(), plan.scratch_len()].map(|n| vec![f32::NAN; n]);
-            let [packed, arena, scratch] = &mut buffers;
-            plan.prepack(&net, packed).unwrap();
-            plan.execute(&input, packed, arena, &Serial::new(scratch)).unwrap().to_vec()
-        };
-        let alone = run(1, true);
-        for threads in [2, 3, 8] {
-            assert!(run(threads, true) == alone, "{isa}, {batch} images: {threads} threads change bits");
+    for isa in Isa::available() {
+        let mut mixed = 0;
+        for batch in [1, 3] {
+            let input = random.vec(batch * first.input.elements());
+            let mut run = |threads, winograd| {
+                let plan = Plan::new(&net, &Options { batch, threads, isa, winograd }).unwrap();
+                let mut buffers = [plan.packed_len(), plan.arena_len(), plan.scratch_len()].map(|n| vec![f32::NAN; n]);
+                let [packed, arena, scratch] = &mut buffers;
+                plan.prepack(&net, packed).unwrap();
+                let both = |rects: &[Rect]| {
+                    rects.windows(2).any(|pair| pair[0].rows == pair[1].rows)
+                        && rects.windows(2).any(|pair| pair[0].rows != pair[1].rows)
+                };
+                mixed += plan.steps().iter().filter(|step| both(&step.rects)).count();
+                plan.execute(&input, packed, arena, &Serial::new(scratch)).unwrap().to_vec()
+            };
+            let alone = run(1, true);
+            for threads in [2, 3, 4, 5, 8] {
+                assert!(run(threads, true) == alone, "{isa}, {batch} images: {threads} threads change bits");
+            }
+            let most = alone.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+            for (got, want) in alone.iter().zip(run(2, false)) {
+                assert!((got - want).abs() < 1e-4 * most, "{isa}: {got} for {want}");
+            }
         }
-        let most = alone.iter().fold(0.0f32, |most, v| most.max(v.abs()));
-        for (got, want) in alone.iter().zip(run(2, false)) {
-            assert!((got - want).abs() < 1e-4 * most, "{isa}: {got} for {want}");
-        }
+        assert!(mixed > 0, "{isa}: no layer is divided by rows and by channels");
     }
 }
 

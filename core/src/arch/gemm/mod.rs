@@ -232,8 +232,7 @@ impl Op for Loops<'_, '_, '_, '_> {
                     let panel = unsafe { packed.add((g.first + j) / width * panel_len) };
                     let heights = heights(i1 - i0, V::MAX_ROWS[vectors - 1]);
                     let tiles = heights[0].0 + heights[1].0;
-                    let depth = g.taps.len() * g.depth;
-                    // SAFETY: the panel has a row of biases and `depth` rows of weights.
+                    // SAFETY: the panel begins with a row of biases.
                     let weights = unsafe { panel.add(vectors * V::LANES) };
                     let mut run = Run {
                         a: g.a.as_ptr(),
@@ -244,7 +243,7 @@ impl Op for Loops<'_, '_, '_, '_> {
                         bias: panel,
                         add: g.epilogue.add,
                         weights,
-                        ahead: Ahead::new(weights, depth, vectors * V::LANES, tiles),
+                        ahead: Ahead::new(weights, g.panels.depth, vectors * V::LANES, tiles),
                         // SAFETY: row `i0` and column `j` lie inside the view.
                         y: unsafe { y.as_mut_ptr().add(i0 * stride + j) },
                         stride,

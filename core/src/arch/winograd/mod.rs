@@ -17,6 +17,7 @@ use super::{
     vector::{LINE, Op, Vector, dispatch, tile_of, unroll},
     view::MatMut,
 };
+use crate::geom::Shape;
 
 use strided::Stride2;
 pub use transform::Tile;
@@ -106,9 +107,8 @@ impl Pass for Weights<'_> {
     }
 }
 
-/// Transforms one row of tiles: `B' d B` for each. Point `p` of tile `t` goes to row `p` of `v`, column
-/// `(first + t) * stride`.
-pub(crate) struct Input<'a, 'v, 'm> {
+/// Transforms one row of tiles: `B' d B` for each.
+pub(crate) struct Input<'a, 'v> {
     pub tile: Tile,
     /// the input rows, read in place; as many as the tile has
     pub rows: [&'a [f32]; 6],
@@ -116,34 +116,35 @@ pub(crate) struct Input<'a, 'v, 'm> {
     pub width: usize,
     /// pixels of zeros before a row
     pub pad: usize,
-    /// elements between pixels
-    pub pixel: usize,
-    /// at most `pixel`
+    /// elements of a pixel
     pub channels: usize,
     /// tiles in this row
     pub count: usize,
-    pub v: &'v mut MatMut<'m, f32>,
+    /// point `p` of tile `t` at `p * point + (first + t) * stride`
+    pub v: &'v mut [f32],
     /// elements between tiles, a multiple of 16
     pub stride: usize,
+    /// elements between points
+    pub point: usize,
     /// tiles in `v` before this row's
     pub first: usize,
 }
 
 /// # Panics
 /// When a slice is too short for what the other fields say.
-pub(crate) fn input(isa: Isa, t: Input<'_, '_, '_>) {
+pub(crate) fn input(isa: Isa, t: Input<'_, '_>) {
     if t.count == 0 || t.width == 0 {
         return;
     }
-    let last = (t.width - 1) * t.pixel + t.channels;
-    assert!(t.rows[..t.tile.inputs()].iter().all(|row| row.len() >= last));
+    assert!(t.rows[..t.tile.inputs()].iter().all(|row| row.len() >= t.width * t.channels));
     assert!(t.channels <= t.stride && t.stride.is_multiple_of(16));
-    assert!(t.v.rows() >= t.tile.points() && t.v.cols() >= (t.first + t.count) * t.stride);
-    // SAFETY: reads end at `last`, writes with the last point's last tile.
+    let tiles = (t.first + t.count) * t.stride;
+    assert!(tiles <= t.point && t.v.len() >= (t.tile.points() - 1) * t.point + tiles);
+    // SAFETY: reads end with the rows, writes of whole vectors with the last point's last tile.
     unsafe { dispatch(isa, Sized(t)) }
 }
 
-impl Pass for Input<'_, '_, '_> {
+impl Pass for Input<'_, '_> {
     fn tile(&self) -> Tile {
         self.tile
     }
@@ -151,7 +152,7 @@ impl Pass for Input<'_, '_, '_> {
     #[inline(always)]
     unsafe fn each<V: Vector, F: Transform<M, N>, const M: usize, const N: usize>(self) {
         let rows: [*const f32; N] = core::array::from_fn(|y| self.rows[y].as_ptr());
-        let (v, point) = (self.v.as_mut_ptr(), self.v.stride());
+        let (v, point) = (self.v.as_mut_ptr(), self.point);
         for t in 0..self.count {
             for c in (0..self.channels).step_by(V::LANES) {
                 // SAFETY: pixels inside the rows are read, as far as they have channels, and the tile's points lie
@@ -162,7 +163,7 @@ impl Pass for Input<'_, '_, '_> {
                     if c.is_multiple_of(LINE) {
                         for &row in &rows {
                             for x in N - M..N {
-                                let at = ((t + 1) * M + x).wrapping_sub(self.pad).wrapping_mul(self.pixel);
+                                let at = ((t + 1) * M + x).wrapping_sub(self.pad).wrapping_mul(self.channels);
                                 V::prefetch_near(row.wrapping_add(at.wrapping_add(c)));
                             }
                         }
@@ -172,7 +173,7 @@ impl Pass for Input<'_, '_, '_> {
                         let at = (t * M + x).wrapping_sub(self.pad);
                         let mut column = [V::splat(0.0); N];
                         if at < self.width {
-                            let at = at * self.pixel + c;
+                            let at = at * self.channels + c;
                             unroll!(y < N => {
                                 let from = rows[y].add(at);
                                 column[y] = if valid == V::LANES { V::load(from) } else { V::load_first(from, valid) };
@@ -209,7 +210,20 @@ impl Filter {
         }
     }
 
-    /// Products of a tile.
+    /// Tiles that cover a map.
+    pub(crate) const fn tiles(self, map: Shape) -> usize {
+        map.h.div_ceil(self.outputs()) * map.w.div_ceil(self.outputs())
+    }
+
+    /// Products of a tile, for each input and output channel.
+    pub(crate) const fn products(self) -> usize {
+        match self {
+            Filter::Stride1(tile) => tile.points(),
+            Filter::Stride2 => strided::PRODUCTS,
+        }
+    }
+
+    /// Points of a tile, at each of which products are summed.
     const fn points(self) -> usize {
         match self {
             Filter::Stride1(tile) => tile.points(),
@@ -218,18 +232,25 @@ impl Filter {
     }
 }
 
-/// Transforms one row of tiles back, adds bias and shortcut, applies ReLU and stores what lies inside
-/// the map.
-pub(crate) struct Output<'a, 'y, 'v> {
+/// Sums of products at the points of tiles, and what is done beside transforming them back.
+#[derive(Clone, Copy)]
+pub(crate) struct Products<'a> {
     pub filter: Filter,
-    /// point `p` of tile `t` at `p * point + (first + t) * stride`
+    /// point `p` of tile `t` at `p * point + t * stride`
     pub m: &'a [f32],
     pub stride: usize,
     pub point: usize,
-    pub first: usize,
-    /// one per column of `y`, padded to whole vectors
+    /// one per output channel, padded to whole vectors
     pub bias: &'a [f32],
     pub epilogue: Epilogue,
+}
+
+/// Transforms one row of tiles back, adds bias and shortcut, applies ReLU and stores what lies inside
+/// the map.
+pub(crate) struct Output<'a, 'y, 'v> {
+    pub products: Products<'a>,
+    /// tiles before this row's
+    pub first: usize,
     /// the rows of pixels this row of tiles covers, clipped to the map
     pub y: &'y mut MatMut<'v, f32>,
     /// pixels in a row
@@ -243,11 +264,12 @@ pub(crate) fn output(isa: Isa, t: Output<'_, '_, '_>) {
     if rows == 0 || cols == 0 {
         return;
     }
-    let count = t.width.div_ceil(t.filter.outputs());
+    let Products { filter, m, stride, point, bias, .. } = t.products;
+    let count = t.width.div_ceil(filter.outputs());
     let padded = cols.next_multiple_of(tile_of(isa).0);
-    assert!(rows.is_multiple_of(t.width) && rows / t.width <= t.filter.outputs());
-    assert!(padded <= t.stride && t.bias.len() >= padded);
-    assert!(t.m.len() >= (t.filter.points() - 1) * t.point + (t.first + count) * t.stride);
+    assert!(rows.is_multiple_of(t.width) && rows / t.width <= filter.outputs());
+    assert!(padded <= stride && bias.len() >= padded);
+    assert!(m.len() >= (filter.points() - 1) * point + (t.first + count) * stride);
     // SAFETY: whole vectors of `m` and `bias` exist up to `padded`; writes are clipped to `y`.
     unsafe { dispatch(isa, t) }
 }
@@ -257,7 +279,7 @@ impl Op for Output<'_, '_, '_> {
     unsafe fn run<V: Vector>(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            match self.filter {
+            match self.products.filter {
                 Filter::Stride1(Tile::Two) => self.each::<V, F2, 2, 4>(),
                 Filter::Stride1(Tile::Four) => self.each::<V, F4, 4, 6>(),
                 Filter::Stride2 => self.each::<V, Stride2, 2, 3>(),
@@ -271,6 +293,7 @@ impl Output<'_, '_, '_> {
     /// As [`Op::run`], for the `Inverse` of this filter.
     #[inline(always)]
     unsafe fn each<V: Vector, F: Inverse<M, N>, const M: usize, const N: usize>(self) {
+        let Products { m, stride, point, bias, epilogue, .. } = self.products;
         let (cols, ld) = (self.y.cols(), self.y.stride());
         let (height, y) = (self.y.rows() / self.width, self.y.as_mut_ptr());
         for t in 0..self.width.div_ceil(M) {
@@ -279,9 +302,9 @@ impl Output<'_, '_, '_> {
                 let valid = (cols - c).min(V::LANES);
                 // SAFETY: the tile's points lie in `m`, pixels read and stored inside `y`: see `output`.
                 unsafe {
-                    let from = self.m.as_ptr().add((self.first + t) * self.stride + c);
-                    let floor = V::splat(if self.epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
-                    let bias = V::load(self.bias.as_ptr().add(c));
+                    let from = m.as_ptr().add((self.first + t) * stride + c);
+                    let floor = V::splat(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
+                    let bias = V::load(bias.as_ptr().add(c));
                     if c.is_multiple_of(LINE) {
                         for r in 0..M {
                             for x in 0..M {
@@ -293,7 +316,7 @@ impl Output<'_, '_, '_> {
                     let mut d = [[V::splat(0.0); N]; M];
                     unroll!(x < N => {
                         let mut column = [V::splat(0.0); N];
-                        unroll!(y < N => { column[y] = V::load(from.add((y * N + x) * self.point)); });
+                        unroll!(y < N => { column[y] = V::load(from.add((y * N + x) * point)); });
                         let column = F::output(column);
                         unroll!(y < M => { d[y][x] = column[y]; });
                     });
@@ -305,12 +328,12 @@ impl Output<'_, '_, '_> {
                                     let at = (r * self.width + t * M + x) * ld + c;
                                     let mut v = row[x].add(bias);
                                     if valid == V::LANES {
-                                        if self.epilogue.add {
+                                        if epilogue.add {
                                             v = v.add(V::load(y.add(at)));
                                         }
                                         floor.max(v).store(y.add(at));
                                     } else {
-                                        if self.epilogue.add {
+                                        if epilogue.add {
                                             v = v.add(V::load_first(y.add(at), valid));
                                         }
                                         floor.max(v).store_first(y.add(at), valid);
