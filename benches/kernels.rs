@@ -10,14 +10,16 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use residual::{
     Isa,
     geom::{ConvGeom, PoolGeom},
-    net::{OpKind, ResNet, fold_batch_norm},
+    graph::OpKind,
     peak::{fma_burst, read_burst},
+    resnet::{ResNet, fold_batch_norm},
     testing::Uniform,
     weights::Zeros,
 };
 use residual_core::{
-    arch::{Buffer, MatMut, average_pool, max_pool},
-    kernel::{Band, ConvWeights, Epilogue, Kernel},
+    conv::{Band, ConvWeights, Epilogue, Kernel},
+    memory::{Buffer, MatMut},
+    simd::{average_pool, max_pool},
 };
 
 /// Networks whose layers are timed, each shape once.

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, time::Instant};
 
 use residual::{
     CoreError, Isa,
-    net::{ResNet, fold_batch_norm},
     plan::Options,
+    resnet::{ResNet, fold_batch_norm},
     session::Session,
     testing::Generated,
 };

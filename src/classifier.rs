@@ -4,8 +4,8 @@ use std::path::Path;
 
 use residual_core::{
     logits::{softmax, top_k},
-    net::ResNet,
     plan::Options,
+    resnet::ResNet,
     session::Session,
 };
 use residual_train::data::{Image, Preprocessing};

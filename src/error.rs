@@ -1,6 +1,6 @@
 //! The one error type of this crate.
 
-use residual_core::{Isa, net::ResNet};
+use residual_core::{Isa, resnet::ResNet};
 use residual_train::{DataError, ImportError};
 
 /// Why a picture could not be classified. Every message is one line that names what is to blame.
@@ -68,7 +68,7 @@ pub enum Error {
         /// the file
         file: String,
         /// what is wrong
-        source: residual_core::format::FormatError,
+        source: residual_core::rsd::FormatError,
     },
     /// A TensorFlow Lite file cannot be used.
     #[error(transparent)]

@@ -9,7 +9,7 @@
 //! * [`import`] reads and writes weights; [`data`] reads pictures and data sets (crate [`residual_train`]).
 //!
 //! ```
-//! use residual::{Isa, net::{ResNet, fold_batch_norm}, plan::Options, session::Session, testing::Generated};
+//! use residual::{Isa, resnet::{ResNet, fold_batch_norm}, plan::Options, session::Session, testing::Generated};
 //!
 //! // A network of the paper, by name; generated weights stand in for trained ones.
 //! let spec: ResNet = "resnet20-cifar".parse()?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use residual_core::Isa;
-pub use residual_core::arch::{fma_burst, read_burst};
+pub use residual_core::simd::{fma_burst, read_burst};
 
 /// Memory to read: beyond every cache.
 const READ_BYTES: usize = 512 << 20;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use residual_core::{
     Isa,
-    net::Net,
+    graph::Net,
     plan::Options,
     quant,
     session::{Model, Session},

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use residual_core::net::{Net, ResNet, Stem, fold_batch_norm};
+use residual_core::{
+    graph::Net,
+    resnet::{ResNet, Stem, fold_batch_norm},
+};
 use residual_train::{
     data::Preprocessing,
     import::{WeightFile, check, spec_from},

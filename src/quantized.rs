@@ -8,9 +8,9 @@ use std::{
 
 use residual_core::{
     Isa,
-    format::{self, AlignedBytes, View},
     geom::Shape,
     quant::{Model, Session, Softmax},
+    rsd::{self, AlignedBytes, View},
 };
 use residual_train::{
     ImportError,
@@ -69,7 +69,7 @@ impl QuantizedModel {
             imported.network.classes = given.class_names.clone().unwrap_or_default();
             imported.network.preprocessing = given.normalisation.map(|(mean, std)| {
                 let side = imported.network.input.h as u32;
-                format::Preprocessing { resize: side, crop: side, mean, std }
+                rsd::Preprocessing { resize: side, crop: side, mean, std }
             });
             (imported.network.to_model().map_err(fault)?, imported.softmax)
         } else {

@@ -6,10 +6,9 @@ use std::fs;
 
 use common::{Fixture, fail, json, succeed};
 use residual::{
-    Given, Image, Isa, Pictures, QuantizedModel,
-    format::{AlignedBytes, View, synthetic},
-    map_pictures_quantized,
-    net::ResNet,
+    Given, Image, Isa, Pictures, QuantizedModel, map_pictures_quantized,
+    resnet::ResNet,
+    rsd::{AlignedBytes, View, synthetic},
 };
 use residual_edge::{
     Engine, Fast, arena_bytes,

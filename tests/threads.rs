@@ -12,8 +12,8 @@ use std::{
 
 use common::ARCH;
 use residual::{
-    net::{ResNet, fold_batch_norm},
     plan::Options,
+    resnet::{ResNet, fold_batch_norm},
     session::Session,
     testing::Generated,
 };

@@ -324,7 +324,7 @@ pub unsafe extern "C" fn residual_engine_class_name(
 
 /// What a C program is told.
 pub(crate) fn status(error: &residual_edge::Error) -> Status {
-    use residual_core::format::FormatError;
+    use residual_core::rsd::FormatError;
     use residual_edge::Error;
 
     match error {

@@ -4,8 +4,8 @@ use std::{ffi::c_void, ptr::null_mut, thread};
 
 use residual_capi as c;
 use residual_core::{
-    format::{AlignedBytes, Builder, Preprocessing},
     geom::Shape,
+    rsd::{AlignedBytes, Builder, Preprocessing},
 };
 
 const SCALE: f32 = 0.02;

@@ -10,14 +10,14 @@ use std::{
 use residual::{
     Classifier, Image, Preprocessing,
     import::{describe, save},
-    net::ResNet,
+    resnet::ResNet,
     testing::Generated,
     weights::{Tensor, Weights},
 };
 use residual_capi as c;
 use residual_core::{
-    format::{AlignedBytes, View, synthetic},
     quant::reference,
+    rsd::{AlignedBytes, View, synthetic},
 };
 
 const MEAN: [f32; 3] = [0.5, 0.4, 0.3];

@@ -25,7 +25,7 @@ pub enum Error {
     Unsupported(ConvGeom),
     /// The kernel asked for by name is none of this layer's candidates.
     NoSuchKernel(Name),
-    /// An architecture name that does not follow the grammar of [`crate::net::ResNet`].
+    /// An architecture name that does not follow the grammar of [`crate::resnet::ResNet`].
     UnknownArchitecture {
         /// what is wrong with it
         reason: &'static str,

@@ -5,7 +5,7 @@ use core::{fmt, ops::Deref};
 /// A layer or tensor name of at most [`Name::CAPACITY`] bytes, such as `layer3.35.downsample.0`.
 ///
 /// Dereferences to `str`. Longer text is cut at a character boundary; every name a
-/// [`crate::net::ResNet`] produces fits.
+/// [`crate::resnet::ResNet`] produces fits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
     len: u8,

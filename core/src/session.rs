@@ -5,13 +5,13 @@ use alloc::sync::Arc;
 use std::{sync::Mutex, vec::Vec};
 
 #[cfg(feature = "parallel")]
-use crate::plan::Executor;
+use crate::threads::Executor;
 #[cfg(not(feature = "parallel"))]
-use crate::plan::Serial;
+use crate::threads::Serial;
 use crate::{
     Error,
-    arch::Buffer,
-    net::Net,
+    graph::Net,
+    memory::Buffer,
     plan::{Options, Plan, Step},
 };
 
@@ -45,7 +45,7 @@ impl Model {
 /// The memory one run needs, and the threads that share it.
 ///
 /// ```
-/// use residual_core::{net::fold_batch_norm, plan::Options, session::Session, testing::Generated};
+/// use residual_core::{resnet::fold_batch_norm, plan::Options, session::Session, testing::Generated};
 ///
 /// let weights = Generated::new("resnet20-cifar".parse()?);
 /// let net = fold_batch_norm(weights.spec(), &weights)?;
@@ -161,7 +161,7 @@ impl Session {
         return plan.execute_editing(images, packed, arena, &Serial::new(self.scratch.as_mut_slice()), edit);
         #[cfg(feature = "parallel")]
         match &self.pool {
-            Some(pool) => crate::arch::Team::run(pool, &self.scratch, |leader| {
+            Some(pool) => crate::threads::Team::run(pool, &self.scratch, |leader| {
                 plan.execute_editing(images, packed, arena, leader, edit)
             }),
             None => plan.execute_editing(images, packed, arena, &Alone(&self.scratch), edit),
@@ -188,7 +188,7 @@ mod tests {
     use rayon::prelude::*;
 
     use super::{Model, Session};
-    use crate::{net::fold_batch_norm, plan::Options, testing::Generated};
+    use crate::{plan::Options, resnet::fold_batch_norm, testing::Generated};
 
     fn model(threads: usize) -> Arc<Model> {
         let weights = Generated::new("resnet8-cifar-w4".parse().unwrap());

@@ -43,7 +43,7 @@ mod generated {
 
     use super::mix;
     use crate::{
-        net::ResNet,
+        resnet::ResNet,
         weights::{Tensor, Weights},
     };
 
@@ -123,7 +123,7 @@ mod generated {
     }
 
     fn around_zero(variance: f64) -> (f64, f64) {
-        let limit = crate::net::sqrt(variance);
+        let limit = crate::resnet::sqrt(variance);
         (-limit, 2.0 * limit)
     }
 }

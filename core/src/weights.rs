@@ -27,12 +27,12 @@ mod zeros {
     use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
     use super::{Tensor, Weights};
-    use crate::net::ResNet;
+    use crate::resnet::ResNet;
 
     /// All tensors of a network, every value 0: enough to plan it, at the cost of its largest tensor.
     ///
     /// ```
-    /// use residual_core::{net::{ResNet, fold_batch_norm}, plan::{Options, Plan}, weights::Zeros};
+    /// use residual_core::{resnet::{ResNet, fold_batch_norm}, plan::{Options, Plan}, weights::Zeros};
     /// let spec: ResNet = "resnet50".parse()?;
     /// let plan = Plan::new(&fold_batch_norm(&spec, &Zeros::new(&spec))?, &Options::default())?;
     /// assert!(plan.arena_len() > 0);

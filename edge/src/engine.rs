@@ -3,8 +3,8 @@
 use core::{marker::PhantomData, ops::Range};
 
 use residual_core::{
-    format::View,
     quant::{Conv, Op},
+    rsd::View,
 };
 
 use crate::{

@@ -1,6 +1,6 @@
 use core::fmt;
 
-use residual_core::format::FormatError;
+use residual_core::rsd::FormatError;
 
 /// Why a model cannot run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! int8 residual networks on microcontrollers: no `std`, no allocation, no panics.
 //!
-//! An [`Engine`] runs a model file (`.rsd`, see [`residual_core::format`]) in place from flash with
+//! An [`Engine`] runs a model file (`.rsd`, see [`residual_core::rsd`]) in place from flash with
 //! an arena the caller owns. Its outputs equal [`residual_core::quant::reference`] byte for byte.
 //!
 //! ```
 //! use residual_edge::{Engine, Fast, arena_bytes};
-//! # let net: residual_core::net::ResNet = "resnet8-cifar".parse()?;
-//! # let model = residual_core::format::synthetic(&net, 1)?;
-//! # let mut arena = residual_core::format::AlignedBytes::zeroed(arena_bytes::<Fast>(&model)?);
+//! # let net: residual_core::resnet::ResNet = "resnet8-cifar".parse()?;
+//! # let model = residual_core::rsd::synthetic(&net, 1)?;
+//! # let mut arena = residual_core::rsd::AlignedBytes::zeroed(arena_bytes::<Fast>(&model)?);
 //! let mut engine = Engine::<Fast>::new(&model, &mut arena)?;
 //! engine.input_mut().fill(0); // NHWC, one image
 //! let class = engine.run()?.argmax();

@@ -7,8 +7,8 @@
 use core::ops::Range;
 
 use residual_core::{
-    format::{Value, View},
     quant::{Add, Conv, Op},
+    rsd::{Value, View},
 };
 
 use crate::{

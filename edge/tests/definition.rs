@@ -1,9 +1,9 @@
 //! The engine against the definition, byte for byte, on every kind of network.
 
 use residual_core::{
-    format::{AlignedBytes, View, synthetic},
-    net::ResNet,
     quant::reference,
+    resnet::ResNet,
+    rsd::{AlignedBytes, View, synthetic},
 };
 use residual_edge::{ARENA_ALIGN, Engine, Error, Fast, Mode, Progress, Small, arena_bytes};
 

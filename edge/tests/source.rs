@@ -4,8 +4,8 @@ use std::{collections::VecDeque, convert::Infallible};
 
 use embedded_hal::{delay::DelayNs, spi};
 use residual_core::{
-    format::{AlignedBytes, Builder, Preprocessing},
     geom::Shape,
+    rsd::{AlignedBytes, Builder, Preprocessing},
 };
 use residual_edge::{
     Engine, Fast, arena_bytes,
@@ -212,7 +212,7 @@ fn tables_need_three_channels_and_a_preprocessing() {
         let mut model = Builder::new(shape, scale, zero_point);
         model.global_average_pool("pool", 0).unwrap();
         let model = model.finish().unwrap();
-        Table::new(&residual_core::format::View::new_checked(&model).unwrap())
+        Table::new(&residual_core::rsd::View::new_checked(&model).unwrap())
     };
     let square = Shape::new(4, 4, 3);
     assert_eq!(table(square, 0.5, -128), Err(FrameError::NoPreprocessing));

@@ -1,7 +1,7 @@
 //! Model files: raw bytes, and bytes whose checksum is made right so that everything behind it is reached.
 #![no_main]
 
-use residual_core::{Isa, format::{AlignedBytes, View}, quant::Session};
+use residual_core::{Isa, rsd::{AlignedBytes, View}, quant::Session};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut aligned = AlignedBytes::from(bytes);

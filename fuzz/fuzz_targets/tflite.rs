@@ -1,7 +1,7 @@
 //! TensorFlow Lite files: what is read becomes a model, runs, and is written again.
 #![no_main]
 
-use residual_core::{Isa, format::View, quant::Session};
+use residual_core::{Isa, rsd::View, quant::Session};
 use residual_train::tflite::{export, import};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

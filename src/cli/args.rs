@@ -10,9 +10,9 @@ use clap::error::ErrorKind;
 use residual::{
     Error, Given, Isa, Pictures, Preprocessing, Pretrained, QuantizedModel,
     import::{WeightFile, check, spec_from},
-    net::ResNet,
     plan::Options,
     quant::DotIsa,
+    resnet::ResNet,
     testing::Generated,
     weights::{Tensor, Weights},
 };

@@ -8,9 +8,9 @@ use std::{
 
 use residual::{
     geom::Shape,
-    net::{ResNet, fold_batch_norm},
     peak::{fma_gflops, read_gbs},
     plan::Step,
+    resnet::{ResNet, fold_batch_norm},
     session::Session,
     testing::Uniform,
 };

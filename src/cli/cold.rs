@@ -11,7 +11,7 @@ use std::{
 use anyhow::{anyhow, ensure};
 use residual::{
     import::{describe, save},
-    net::fold_batch_norm,
+    resnet::fold_batch_norm,
     session::Session,
     testing::Generated,
     weights::{Tensor, Weights},

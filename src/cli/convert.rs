@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, io::Write, path::PathBuf};
 use anyhow::ensure;
 use residual::{
     QuantizedModel,
+    graph::{Net, OpKind},
     import::{describe, keys, save},
-    net::{Net, OpKind},
     weights::Tensor,
 };
 

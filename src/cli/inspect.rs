@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, io::Write};
 
 use residual::{
     Given, QuantizedModel,
-    net::{ResNet, TensorSpec, fold_batch_norm},
     plan::{Plan, Step},
+    resnet::{ResNet, TensorSpec, fold_batch_norm},
     weights::Zeros,
 };
 use serde_json::{Value, json};

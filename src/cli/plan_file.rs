@@ -5,8 +5,9 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use residual::{
-    net::{Net, ResNet, ShortcutSpec},
+    graph::Net,
     plan::Options,
+    resnet::{ResNet, ShortcutSpec},
     write_atomic,
 };
 use serde_json::{Map, Value, json};
@@ -91,7 +92,7 @@ fn bound_to(spec: &ResNet, options: &Options) -> [(&'static str, Value); 5] {
 
 #[cfg(test)]
 mod tests {
-    use residual::{Isa, net::ResNet, plan::Options};
+    use residual::{Isa, plan::Options, resnet::ResNet};
 
     use super::PlanFile;
 

@@ -6,8 +6,8 @@ use anyhow::{Context, ensure};
 use residual::{
     Pretrained,
     data::{self, Dataset, Split},
-    format::Preprocessing,
     quantize::{Method, Options, Quantized, Report, html, quantize, report},
+    rsd::Preprocessing,
     tflite,
 };
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{anyhow, bail};
 use clap::error::ErrorKind;
 use residual::{
-    net::{ResNet, Stem},
+    resnet::{ResNet, Stem},
     trainer::{Config, Event, Limits, Outcome, Resources, Row, Source, TrainError, Trainer},
 };
 use serde_json::json;

@@ -4,8 +4,9 @@ use std::{io::Write, path::PathBuf, time::Instant};
 
 use residual::{
     geom::ConvGeom,
-    net::{Net, fold_batch_norm},
+    graph::Net,
     plan::{Options, Plan},
+    resnet::fold_batch_norm,
     session::Session,
     testing::Uniform,
 };

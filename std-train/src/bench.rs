@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use residual_core::net::ResNet;
+use residual_core::resnet::ResNet;
 
 use crate::{
     network::{Loss, Network, Options, StepError},

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use residual_core::{
-    net::{ResNet, TensorSpec},
+    resnet::{ResNet, TensorSpec},
     weights::{Tensor, Weights},
 };
 
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn initial_values_have_the_stated_moments() {
-        let spec: residual_core::net::ResNet = "resnet20-cifar".parse().unwrap();
+        let spec: residual_core::resnet::ResNet = "resnet20-cifar".parse().unwrap();
         let parameters = Parameters::init(spec, 5);
         let of = |name: &str| &parameters.values()[parameters.entry(name).unwrap().range.clone()];
         let weight = of("layer3.1.conv2.weight");

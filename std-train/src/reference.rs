@@ -2,9 +2,9 @@
 //! real layers are compared with.
 
 use residual_core::{
+    conv::reference::ConvF64,
     geom::{ConvGeom, PoolGeom, Shape},
-    kernel::reference::ConvF64,
-    net::{BN_EPSILON, ConvSpec, ResNet, ShortcutSpec},
+    resnet::{BN_EPSILON, ConvSpec, ResNet, ShortcutSpec},
 };
 
 use crate::parameters::Parameters;

@@ -2,11 +2,7 @@
 
 use std::sync::Mutex;
 
-use residual_core::{
-    Error,
-    arch::{Buffer, FlushDenormals, Team},
-    plan::Executor,
-};
+use residual_core::{Error, memory::Buffer, simd::FlushDenormals, threads::Executor, threads::Team};
 
 /// The calling thread and `threads - 1` helpers.
 pub(crate) struct Workers {

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use residual_core::{Isa, net::ResNet, testing::Uniform};
+use residual_core::{Isa, resnet::ResNet, testing::Uniform};
 use residual_train::{
     network::{Loss, Network, Options},
     parameters::Parameters,

@@ -10,7 +10,7 @@ use std::{
 use residual::{
     Preprocessing,
     import::{describe, save},
-    net::ResNet,
+    resnet::ResNet,
     testing::Generated,
     weights::{Tensor, Weights},
 };

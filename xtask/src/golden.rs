@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use residual_core::{
     Isa,
-    net::{Net, ResNet, fold_batch_norm},
+    graph::Net,
     plan::Options,
+    resnet::{ResNet, fold_batch_norm},
     session::Session,
     testing::Generated,
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use residual_core::{Isa, format::View, quant::Session};
+use residual_core::{Isa, quant::Session, rsd::View};
 use residual_train::{
     data::{Cifar, CifarKind, Dataset, Split},
     tflite::{Imported, import},

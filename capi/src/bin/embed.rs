@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use residual::write_atomic;
-use residual_core::format::{AlignedBytes, View};
+use residual_core::rsd::{AlignedBytes, View};
 use residual_edge::{Fast, Small, arena_bytes};
 
 /// Write an int8 model (.rsd) as a C array and a header

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use residual_core::format::AlignedBytes;
+use residual_core::rsd::AlignedBytes;
 use residual_edge::{Engine as Inner, Fast, arena_bytes, source::quantize};
 use self_cell::{MutBorrow, self_cell};
 

@@ -10,8 +10,8 @@ use std::{
 
 use residual::{Given, Preprocessing, Pretrained, data::Interpolation, plan, session};
 use residual_core::{
-    format::{AlignedBytes, View},
     geom::Shape,
+    rsd::{AlignedBytes, View},
 };
 
 use crate::{

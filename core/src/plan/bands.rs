@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::{
-    arch::{Parts, Rect},
+    conv::Band,
     geom::Shape,
-    kernel::Band,
+    memory::{Parts, Rect},
 };
 
 /// What splitting depends on.
@@ -92,7 +92,7 @@ fn cuts(whole: Range<usize>, parts: usize) -> impl Iterator<Item = Range<usize>>
 #[cfg(test)]
 mod tests {
     use super::{Work, split};
-    use crate::{arch::Parts, geom::Shape};
+    use crate::{geom::Shape, memory::Parts};
 
     #[test]
     fn bands_cover_every_row_and_channel_once() {

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use super::{Options, bands, select};
 use crate::{
     Error,
-    arch::Rect,
-    kernel::{Band, Kernel},
-    net::{Op, OpKind},
+    conv::{Band, Kernel},
+    graph::{Op, OpKind},
+    memory::Rect,
 };
 
 /// What is decided about an op before anything is placed.

@@ -1,10 +1,12 @@
 //! Running a plan.
 
-use super::{Executor, Place, Plan, Shortcut, Step, StepKind, arena, check_len};
+use super::{Place, Plan, Shortcut, Step, StepKind, arena, check_len};
 use crate::{
     Error, Isa,
-    arch::{FlushDenormals, MatMut, Parts, average_pool, max_pool},
-    kernel::{Band, Epilogue, subsample},
+    conv::{Band, Epilogue, subsample},
+    memory::{MatMut, Parts},
+    simd::{FlushDenormals, average_pool, max_pool},
+    threads::Executor,
 };
 
 impl Plan {

@@ -2,7 +2,7 @@
 //! [`Plan::prepack`] reorders the weights once, [`Plan::execute`] runs without allocating.
 //!
 //! ```
-//! use residual_core::{net::{ResNet, fold_batch_norm}, plan::{Options, Serial, Plan}, testing::Generated};
+//! use residual_core::{resnet::{ResNet, fold_batch_norm}, plan::{Options, Plan}, threads::Serial, testing::Generated};
 //!
 //! let weights = Generated::new("resnet20-cifar".parse()?);
 //! let net = fold_batch_norm(weights.spec(), &weights)?;
@@ -21,8 +21,7 @@ mod arena;
 mod bands;
 mod choose;
 mod execute;
-mod executor;
-mod lives;
+mod lifetimes;
 mod packing;
 mod passes;
 mod select;
@@ -33,7 +32,6 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 pub use arena::{Life, place};
-pub use executor::{Executor, Serial};
 pub use select::fastest;
 
 use choose::Chosen;
@@ -41,10 +39,10 @@ use passes::Pass;
 
 use crate::{
     Error, Isa, Name,
-    arch::Rect,
+    conv::{Band, Kernel},
     geom::{ConvGeom, PoolGeom, Shape},
-    kernel::{Band, Kernel},
-    net::{Net, OpKind, ValueId},
+    graph::{Net, OpKind, ValueId},
+    memory::Rect,
 };
 
 /// What a plan is made for.
@@ -227,7 +225,7 @@ impl Plan {
         let passes = passes::passes(net.ops(), batch, threads);
         let part_of = |step| passes.iter().find(|pass| pass.steps.contains(&step)).map_or(batch, |pass| pass.images);
         // First, for it refuses batches too large to count.
-        let (lives, homes) = lives::lives(net, batch, &passes)?;
+        let (lives, homes) = lifetimes::lifetimes(net, batch, &passes)?;
         let chosen = |(step, op)| Chosen::new(op, part_of(step), options);
         let chosen = net.ops().iter().enumerate().map(chosen).collect::<Result<Vec<_>, _>>()?;
         let (places, arena_len) = place(&lives);

@@ -6,9 +6,9 @@ use core::mem::take;
 use super::{Plan, StepKind, check_len};
 use crate::{
     Error,
+    conv::{ConvWeights, Kernel},
     geom::ConvGeom,
-    kernel::{ConvWeights, Kernel},
-    net::{Net, OpKind},
+    graph::{Net, OpKind},
     weights::Weights,
 };
 

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::net::{Op, OpKind};
+use crate::graph::{Op, OpKind};
 
 /// Consecutive steps run on `images` images, `batch / images` times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ fn divisor(n: usize, most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{divisor, passes};
-    use crate::{net::fold_batch_norm, testing::Generated};
+    use crate::{resnet::fold_batch_norm, testing::Generated};
 
     #[test]
     fn passes_cover_all_steps_and_whole_batches_with_growing_parts() {

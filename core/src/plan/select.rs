@@ -5,12 +5,12 @@
 
 use crate::{
     Error, Isa,
-    arch::{
+    conv::Kernel,
+    geom::ConvGeom,
+    simd::{
         Tile, points, tile_of,
         winograd::{Filter, strided},
     },
-    geom::ConvGeom,
-    kernel::Kernel,
 };
 
 /// The kernel with the lowest estimate, with Winograd's among them or not.

@@ -1,10 +1,11 @@
 use super::{Options, Plan, Serial, Shortcut, StepKind};
 use crate::{
     Isa,
-    arch::Rect,
+    conv::{ConvWeights, reference},
     geom::{ConvGeom, Shape},
-    kernel::{ConvWeights, reference},
-    net::{FoldedConv, Net, OpKind, ValueId, fold_batch_norm},
+    graph::{FoldedConv, Net, OpKind, ValueId},
+    memory::Rect,
+    resnet::fold_batch_norm,
     testing::Uniform,
 };
 
@@ -13,7 +14,7 @@ use crate::{
 fn shortcuts_lie_in_place_unless_they_are_read_again() {
     const SIDE: usize = 32;
     const C: usize = 3;
-    let spec: crate::net::ResNet = "resnet8-cifar".parse().unwrap();
+    let spec: crate::resnet::ResNet = "resnet8-cifar".parse().unwrap();
     let geom = ConvGeom { input: Shape::new(SIDE, SIDE, C), c_out: C, kernel: 3, stride: 1, pad: 1 };
     let mut random = Uniform::new(9);
     let tensors: Vec<_> = (0..4).map(|_| (random.vec(geom.weight_len()), random.vec(C))).collect();
@@ -57,7 +58,7 @@ fn shortcuts_lie_in_place_unless_they_are_read_again() {
 /// Bands of rows, of channels and of both compute what a single band does, bit for bit.
 #[test]
 fn threads_change_no_bit() {
-    let spec: crate::net::ResNet = "resnet8-cifar".parse().unwrap();
+    let spec: crate::resnet::ResNet = "resnet8-cifar".parse().unwrap();
     let first = ConvGeom { input: Shape::new(32, 32, 3), c_out: 72, kernel: 3, stride: 4, pad: 1 };
     // Not a multiple of any panel.
     let second = ConvGeom { input: first.output(), c_out: 200, ..first };

@@ -18,7 +18,7 @@ pub use session::{Model, Session};
 pub use softmax::Softmax;
 
 #[cfg(feature = "alloc")]
-pub use crate::arch::DotIsa;
+pub use crate::simd::DotIsa;
 
 #[cfg(all(test, feature = "alloc"))]
 mod tests;

@@ -6,9 +6,9 @@ use core::ops::Range;
 use super::{Conv, Op, Window, reference};
 use crate::{
     Error, Isa,
-    arch::int8::{DotIsa, Output, Packed, Sum},
-    format::View,
     geom::Shape,
+    rsd::View,
+    simd::int8::{DotIsa, Output, Packed, Sum},
 };
 
 /// A model packed for an instruction set. Immutable: share it between threads.
@@ -124,7 +124,7 @@ fn shortcut(conv: &Conv<'_>, from: Option<Range<usize>>, output: &Range<usize>) 
 /// The memory one run needs.
 ///
 /// ```
-/// use residual_core::{Isa, format::{View, synthetic}, quant::Session};
+/// use residual_core::{Isa, rsd::{View, synthetic}, quant::Session};
 ///
 /// let bytes = synthetic(&"resnet8-cifar".parse()?, 1)?;
 /// let mut session = Session::new(&View::new_checked(&bytes)?, Isa::best())?;

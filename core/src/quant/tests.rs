@@ -1,9 +1,9 @@
 use super::{Add, Conv, DotIsa, Encoding, Requant, Rounding, Session, Window, reference};
 use crate::{
     Isa,
-    format::{Builder, View, synthetic},
     geom::Shape,
-    net::ResNet,
+    resnet::ResNet,
+    rsd::{Builder, View, synthetic},
     testing::Uniform,
 };
 

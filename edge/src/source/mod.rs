@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use residual_edge::{Engine, Fast, arena_bytes, source::{Format, Frame, Picture, Table}};
-//! # use residual_core::{format::{AlignedBytes, Builder}, geom::Shape};
+//! # use residual_core::{rsd::{AlignedBytes, Builder}, geom::Shape};
 //! # let mut model = Builder::new(Shape::new(32, 32, 3), 1.0, -128);
 //! # model.global_average_pool("pool", 0)?;
 //! # let model = model.finish()?;

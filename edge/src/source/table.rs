@@ -1,6 +1,6 @@
 //! From samples to a model's int8 inputs.
 
-use residual_core::format::View;
+use residual_core::rsd::View;
 
 use super::FrameError;
 

@@ -6,7 +6,7 @@
 use std::{env, error::Error, fs};
 
 use firmware_app::build;
-use residual_core::format::View;
+use residual_core::rsd::View;
 
 const BOARDS: [(&str, &str); 5] = [
     ("mps2-an385", "FLASH : ORIGIN = 0x00000000, LENGTH = 4M\nRAM : ORIGIN = 0x20000000, LENGTH = 4M"),

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use residual::{
     QuantizedModel,
-    format::View,
     quant::{Conv, Op},
+    rsd::View,
 };
 use serde_json::{Value, json};
 

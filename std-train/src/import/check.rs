@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use residual_core::net::{Block, ResNet, Shortcut, StridePlacement, ZeroChannels};
+use residual_core::resnet::{Block, ResNet, Shortcut, StridePlacement, ZeroChannels};
 
 use super::{ImportError, WeightFile, error::clean, keys};
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, io};
 
-use residual_core::net::ResNet;
+use residual_core::resnet::ResNet;
 
 use super::{Format, check::Mismatch};
 

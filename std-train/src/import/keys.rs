@@ -2,7 +2,7 @@
 //!
 //! Everything needed to classify an image travels with the weights.
 
-/// The network, as [`residual_core::net::ResNet`] displays it: `resnet50`.
+/// The network, as [`residual_core::resnet::ResNet`] displays it: `resnet50`.
 pub const ARCHITECTURE: &str = "architecture";
 /// Number of classes, in decimal.
 pub const CLASSES: &str = "classes";

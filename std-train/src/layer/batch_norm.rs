@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use residual_core::{Isa, arch::moments, net::BN_EPSILON};
+use residual_core::{Isa, resnet::BN_EPSILON, simd::moments};
 
 use crate::parameters::Parameters;
 

@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use residual_core::{
     Error, Isa,
-    arch::{Buffer, MatMut},
+    conv::{Band, ConvWeights, DataGradient, Epilogue, Kernel, WeightGradient},
     geom::ConvGeom,
-    kernel::{Band, ConvWeights, DataGradient, Epilogue, Kernel, WeightGradient},
-    net::ConvSpec,
+    memory::{Buffer, MatMut},
     plan::fastest,
+    resnet::ConvSpec,
 };
 
 use super::batch_norm::{BatchNorm, Statistics, image_moments};

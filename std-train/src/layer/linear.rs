@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use residual_core::{
     Error, Isa, Name,
-    arch::{Buffer, MatMut},
+    conv::{Band, ConvWeights, DataGradient, Epilogue, Kernel, WeightGradient},
     geom::{ConvGeom, Shape},
-    kernel::{Band, ConvWeights, DataGradient, Epilogue, Kernel, WeightGradient},
-    net::HeadSpec,
+    memory::{Buffer, MatMut},
     plan::fastest,
+    resnet::HeadSpec,
 };
 
 use crate::parameters::Parameters;

@@ -9,7 +9,7 @@
 
 use residual_core::geom::Shape;
 
-/// The backward of [`residual_core::kernel::subsample`] for one image.
+/// The backward of [`residual_core::conv::subsample`] for one image.
 pub(crate) fn subsample_backward(input: Shape, stride: usize, before: usize, c_out: usize, dy: &[f32], dx: &mut [f32]) {
     dx.fill(0.0);
     let w_out = input.w.div_ceil(stride);

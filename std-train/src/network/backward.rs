@@ -10,9 +10,10 @@ use std::{
 
 use residual_core::{
     Error,
-    arch::{Addend, Buffer, Gate, combine, gradient_sums},
-    net::ShortcutSpec,
-    plan::Executor,
+    memory::Buffer,
+    resnet::ShortcutSpec,
+    simd::{Addend, Gate, combine, gradient_sums},
+    threads::Executor,
 };
 
 use super::{

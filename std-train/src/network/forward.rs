@@ -4,10 +4,11 @@ use std::mem::replace;
 
 use residual_core::{
     Isa,
-    arch::{Addend, Buffer, affine, average_pool, max_pool},
-    kernel::subsample,
-    net::ShortcutSpec,
-    plan::Executor,
+    conv::subsample,
+    memory::Buffer,
+    resnet::ShortcutSpec,
+    simd::{Addend, affine, average_pool, max_pool},
+    threads::Executor,
 };
 
 use super::{Layers, Source, StepError, Tape, image};

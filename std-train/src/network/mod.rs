@@ -19,9 +19,9 @@ mod weight_part;
 
 use residual_core::{
     Error, Isa, Name,
-    arch::Buffer,
     geom::{PoolGeom, Shape},
-    net::{ResNet, ShortcutSpec},
+    memory::Buffer,
+    resnet::{ResNet, ShortcutSpec},
 };
 
 use crate::{
@@ -324,7 +324,7 @@ impl Layers {
     /// Packs all weights.
     fn pack(
         &self,
-        executor: &dyn residual_core::plan::Executor,
+        executor: &dyn residual_core::threads::Executor,
         tape: &mut Tape,
         parameters: &Parameters,
     ) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Whole steps against the f64 reference, and the same bits for any number of threads.
 
-use residual_core::{Isa, net::ResNet};
+use residual_core::{Isa, resnet::ResNet};
 
 use super::{Loss, Network, Options};
 use crate::{

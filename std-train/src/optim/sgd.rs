@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn steps_are_pytorchs() {
-        let spec: residual_core::net::ResNet = "resnet8-cifar".parse().unwrap();
+        let spec: residual_core::resnet::ResNet = "resnet8-cifar".parse().unwrap();
         for (nesterov, decay) in [(false, Decay::all(0.01)), (true, Decay { weight: 0.01, norm: 0.0, bias: 0.02 })] {
             let mut parameters = Parameters::init(spec, 1);
             let before = parameters.values().to_vec();

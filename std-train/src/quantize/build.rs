@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use residual_core::{
     geom::ConvGeom,
-    net::{FoldedConv, Net, OpKind},
+    graph::{FoldedConv, Net, OpKind},
     quant::Window,
 };
 

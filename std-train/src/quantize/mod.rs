@@ -14,10 +14,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use residual_core::{
     Isa,
-    format::{FormatError, View},
+    graph::Net,
     logits::softmax,
-    net::Net,
     quant,
+    rsd::{FormatError, View},
 };
 
 pub use network::{Kind, Layer, Network, Quantization, QuantizedConv, Shortcut, Stored};

@@ -2,9 +2,9 @@
 //! what becomes a model file.
 
 use residual_core::{
-    format::{AlignedBytes, Builder, FormatError, Preprocessing},
     geom::Shape,
     quant::{Add, Conv, Encoding, Requant, Rounding, Window},
+    rsd::{AlignedBytes, Builder, FormatError, Preprocessing},
 };
 
 /// An int8 encoding: `real = scale * (q - zero_point)`.

@@ -10,7 +10,7 @@ use std::{
 
 use residual_core::{
     Isa,
-    net::Net,
+    graph::Net,
     plan::Options,
     session::{Model, Session},
 };

@@ -5,10 +5,10 @@ mod page;
 use std::collections::BTreeMap;
 
 use residual_core::{
-    format::View,
+    graph::{FoldedConv, Net, OpKind},
     logits::argmax,
-    net::{FoldedConv, Net, OpKind},
     quant,
+    rsd::View,
     session::Session,
 };
 

@@ -1,6 +1,6 @@
 use std::{fs, path::PathBuf};
 
-use residual_core::{Isa, format::View, quant::Session};
+use residual_core::{Isa, quant::Session, rsd::View};
 
 use super::*;
 

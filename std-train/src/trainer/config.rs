@@ -1,6 +1,6 @@
 //! What a run is: everything its result depends on, and what it does not.
 
-use residual_core::net::{ResNet, Stem};
+use residual_core::resnet::{ResNet, Stem};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;

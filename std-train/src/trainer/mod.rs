@@ -38,7 +38,7 @@ use std::{
     time::Duration,
 };
 
-use residual_core::{Isa, net::ResNet};
+use residual_core::{Isa, resnet::ResNet};
 
 use self::checkpoint::{Checkpoint, State};
 pub use self::{checkpoint::Position, config::Config, error::TrainError, metrics::Row, source::Source};

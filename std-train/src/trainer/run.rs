@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use residual_core::{net::fold_batch_norm, plan, session::Session};
+use residual_core::{plan, resnet::fold_batch_norm, session::Session};
 
 use super::{
     CHECKPOINT, Event, Limits, Outcome, Position, Progress, Resources, Row, TrainError, Trainer, metrics, report,

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use residual_core::net::{ResNet, Stem};
+use residual_core::resnet::{ResNet, Stem};
 
 use super::{Shared, TrainError};
 use crate::data::{

@@ -7,7 +7,7 @@ use residual_core::Isa;
 use super::{Config, Limits, Outcome, Resources, Source, Trainer};
 
 fn config() -> Config {
-    let spec = "resnet8-cifar-w8".parse::<residual_core::net::ResNet>().unwrap().with_input(16, 16).unwrap();
+    let spec = "resnet8-cifar-w8".parse::<residual_core::resnet::ResNet>().unwrap().with_input(16, 16).unwrap();
     let mut config = Config::paper(&spec, 3);
     config.batch_size = 16;
     config.lr_scheduler = "one-cycle".into();

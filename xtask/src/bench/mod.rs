@@ -13,7 +13,7 @@ use std::{env, io::Write, path::PathBuf, process::Command};
 
 use anyhow::{Context, ensure};
 pub use ours::nhwc;
-use residual::net::ResNet;
+use residual::resnet::ResNet;
 use serde::Serialize;
 
 #[derive(clap::Subcommand)]

@@ -7,8 +7,8 @@ use peer_protocol::{Case, serve};
 use residual::{
     geom::Shape,
     import::{WeightFile, check, describe, save, spec_from},
-    net::fold_batch_norm,
     plan::Options,
+    resnet::fold_batch_norm,
     session::Session,
 };
 

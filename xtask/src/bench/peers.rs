@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use residual::{
-    net::ResNet,
     peak::{fma_gflops, read_gbs},
+    resnet::ResNet,
 };
 
 use super::{

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use residual::{
-    net::ResNet,
+    resnet::ResNet,
     timing::{StepOptions, Steps, peak_rss},
 };
 use serde::Serialize;

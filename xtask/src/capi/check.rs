@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use residual::{
     Classifier, Given, Image, Isa, Preprocessing, Pretrained,
     import::{describe, save},
-    net::ResNet,
     plan::Options,
+    resnet::ResNet,
     session::Session,
     testing::Generated,
     weights::{Tensor, Weights},
 };
-use residual_core::format::synthetic;
+use residual_core::rsd::synthetic;
 
 use super::{emulate::Work, firmware, header, host, succeed, tools::need, work, workspace};
 use crate::{checks::Report, mcu::board};

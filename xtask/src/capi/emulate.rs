@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use residual_core::{
-    format::{AlignedBytes, View, synthetic},
-    net::ResNet,
+    resnet::ResNet,
+    rsd::{AlignedBytes, View, synthetic},
 };
 
 use super::{firmware, succeed, workspace};

@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use residual::{Given, QuantizedModel};
 use residual_core::{
-    format::{AlignedBytes, View, synthetic},
-    net::ResNet,
+    resnet::ResNet,
+    rsd::{AlignedBytes, View, synthetic},
 };
 
 use crate::mcu::{elf, workspace};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use residual_core::{format::View, quant::Softmax};
+use residual_core::{quant::Softmax, rsd::View};
 use residual_edge::source::{Format, Picture, Table};
 
 use super::line::Line;

@@ -1,7 +1,7 @@
 //! Pictures and the outputs the definition gives for them.
 
 use anyhow::{Context, Result};
-use residual_core::{format::View, quant::reference};
+use residual_core::{quant::reference, rsd::View};
 
 /// `len` pseudo-random bytes, always the same.
 pub fn pictures(len: usize) -> Vec<i8> {

@@ -19,8 +19,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use residual::{Given, QuantizedModel};
 use residual_core::{
-    format::{AlignedBytes, View, synthetic},
-    net::ResNet,
+    resnet::ResNet,
+    rsd::{AlignedBytes, View, synthetic},
 };
 use residual_edge::{Fast, Small, arena_bytes};
 use serde::Serialize;

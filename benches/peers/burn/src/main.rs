@@ -9,7 +9,7 @@ use burn::tensor::{
     ops::{ConvOptions, MaxPoolOptions, PadMode},
 };
 use peer_protocol::{Case, serve};
-use residual_core::net::{Net, OpKind, ResNet, fold_batch_norm};
+use residual_core::{graph::{Net, OpKind}, resnet::{ResNet, fold_batch_norm}};
 use residual_train::import::WeightFile;
 
 /// A convolution's tensors: OIHW, and a bias.

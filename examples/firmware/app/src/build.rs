@@ -8,7 +8,7 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-use residual_core::format::{AlignedBytes, View, synthetic};
+use residual_core::rsd::{AlignedBytes, View, synthetic};
 use residual_edge::{Fast, Small, arena_bytes};
 
 /// What the application needs besides the model's memory: the stack, and the statics of drivers and logging.

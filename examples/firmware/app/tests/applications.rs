@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use embedded_io::{ErrorKind, ErrorType, Read, Write};
 use firmware_app::{Clock, Error, Memory, Network, Watch, classify, mlperf};
 use residual_core::{
-    format::{AlignedBytes, View, synthetic},
     quant::{Softmax, reference},
+    rsd::{AlignedBytes, View, synthetic},
 };
 use residual_edge::{
     Fast, arena_bytes,

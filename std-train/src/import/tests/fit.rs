@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use residual_core::{net::ResNet, weights::Tensor};
+use residual_core::{resnet::ResNet, weights::Tensor};
 
 use super::super::*;
 

@@ -1,0 +1,41 @@
+//! The only place that names CPU features or holds intrinsics.
+//!
+//! Hot code is written once, generic over the private `Vector`, and instantiated here for each
+//! instruction set inside a `#[target_feature]` function: implement `Op`, call `dispatch`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod channelwise;
+mod denormals;
+mod gemm;
+#[cfg(feature = "alloc")]
+pub(crate) mod int8;
+mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod peak;
+pub(crate) mod points;
+mod pool;
+mod portable;
+mod vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+mod weight_gradient;
+pub(crate) mod winograd;
+pub(crate) mod winograd_gradient;
+
+pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
+pub use denormals::FlushDenormals;
+pub use gemm::Epilogue;
+pub(crate) use gemm::{Gemm, Panels, RowMap, gemm};
+#[cfg(feature = "alloc")]
+pub use int8::DotIsa;
+pub use isa::Isa;
+pub use peak::{fma_burst, read_burst};
+pub use pool::{average_pool, max_pool};
+
+pub(crate) use vector::tile_of;
+pub(crate) use weight_gradient::{OuterSum, Pixels, SLACK, outer_sum};
+pub use winograd::Tile;
