@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use residual::{
     Given, Image, Pictures, Pretrained, available_threads,
-    data::pictures_below,
+    dataset::pictures_below,
     logits::{argmax, softmax},
     map_pictures,
 };

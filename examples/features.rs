@@ -6,7 +6,7 @@
 
 use std::{error::Error, path::Path};
 
-use residual::{Given, Image, Pretrained, data::pictures_below, plan::Options, session::Session};
+use residual::{Given, Image, Pretrained, dataset::pictures_below, plan::Options, session::Session};
 
 /// Pictures to show.
 const SHOWN: usize = 10;

@@ -3,7 +3,7 @@
 use std::alloc::System;
 
 use residual_core::{rsd::View, quant::{Session, reference}};
-use residual_train::import::{WeightFile, check, spec_from};
+use residual_io::weights::{WeightFile, check, spec_from};
 
 /// No input of at most 64 KiB may need more: asking for it ends the run as a finding.
 #[global_allocator]

@@ -8,7 +8,7 @@ use residual_core::{
     resnet::ResNet,
     session::Session,
 };
-use residual_train::data::{Image, Preprocessing};
+use residual_io::{Image, Preprocessing};
 
 use crate::{Error, Given, Pretrained};
 

@@ -1,7 +1,7 @@
 //! The one error type of this crate.
 
 use residual_core::{Isa, resnet::ResNet};
-use residual_train::{DataError, ImportError};
+use residual_io::{DataError, ImportError};
 
 /// Why a picture could not be classified. Every message is one line that names what is to blame.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// A TensorFlow Lite file cannot be used.
     #[error(transparent)]
-    Tflite(#[from] residual_train::tflite::TfliteError),
+    Tflite(#[from] residual_io::tflite::TfliteError),
     /// An int8 model cannot be used for pictures as it is.
     #[error("{file}: {reason}")]
     Unfit {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use residual_core::logits::rank;
-use residual_train::{DataError, data::Dataset};
+use residual_io::{DataError, dataset::Dataset};
 
 use crate::{Error, Pictures, Pretrained, QuantizedModel, map_pictures, map_pictures_quantized};
 

@@ -2,11 +2,11 @@
 //!
 //! * [`Classifier`] does the whole way: weights file, picture, the most probable classes.
 //! * [`Pretrained`] is a weights file with its network and preprocessing; [`evaluate()`] measures it on a
-//!   [`data::Dataset`], [`map_pictures`] runs it over any number of pictures on all threads.
-//! * [`net`], [`plan`] and [`session`] are the network, its plan and its runs (crate [`residual_core`], which
+//!   [`dataset::Dataset`], [`map_pictures`] runs it over any number of pictures on all threads.
+//! * [`resnet`], [`graph`], [`plan`] and [`session`] are the network, its plan and its runs (crate [`residual_core`], which
 //!   needs neither the standard library nor, for describing networks, an allocator).
-//! * [`trainer`] trains networks from scratch.
-//! * [`import`] reads and writes weights; [`data`] reads pictures and data sets (crate [`residual_train`]).
+//! * [`weights`] reads and writes weights; [`image`] and [`dataset`] read pictures (crate [`residual_io`]).
+//! * `trainer` trains networks, `quantize` makes int8 networks (feature `train`, crate `residual-train`).
 //!
 //! ```
 //! use residual::{Isa, resnet::{ResNet, fold_batch_norm}, plan::Options, session::Session, testing::Generated};
@@ -24,6 +24,7 @@
 //!
 //! # Features
 //! * `cli` (default): the command `residual`. Libraries turn it off with `default-features = false`.
+//! * `train` (part of `cli`): training and quantization.
 //! * `parallel` (part of `cli`): the layers of one picture on several threads.
 //!
 //! # Environment
@@ -38,12 +39,15 @@ mod pictures;
 mod pretrained;
 mod quantized;
 
-pub use residual_core::{Error as CoreError, Isa, format, geom, logits, net, plan, quant, session, testing, weights};
-pub use residual_train::{
-    DataError, ImportError, data,
-    data::{Image, Preprocessing},
-    import, quantize, tflite, trainer, write_atomic,
+pub use residual_core::{
+    Error as CoreError, Isa, geom, graph, logits, plan, quant, resnet, rsd, session, testing, threads,
 };
+pub use residual_io::{
+    DataError, Image, ImportError, Preprocessing, dataset, image, preprocessing, quantized::Quantization, tflite,
+    weights, write_atomic,
+};
+#[cfg(feature = "train")]
+pub use residual_train::{data, quantize, trainer};
 
 pub use self::{
     classifier::{Builder, Classifier, Prediction},
@@ -55,6 +59,7 @@ pub use self::{
 };
 
 /// Training steps to time, and the memory they took.
+#[cfg(feature = "train")]
 pub mod timing {
     pub use residual_train::{
         bench::{StepTimes, Steps, peak_rss, steps},

@@ -12,11 +12,7 @@ use residual_core::{
     quant,
     session::{Model, Session},
 };
-use residual_train::{
-    DataError,
-    data::{Image, Preprocessing},
-    quantize::Quantization,
-};
+use residual_io::{DataError, Image, Preprocessing, quantized::Quantization};
 
 use crate::{Error, QuantizedModel};
 

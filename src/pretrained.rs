@@ -6,9 +6,9 @@ use residual_core::{
     graph::Net,
     resnet::{ResNet, Stem, fold_batch_norm},
 };
-use residual_train::{
-    data::Preprocessing,
-    import::{WeightFile, check, spec_from},
+use residual_io::{
+    Preprocessing,
+    weights::{WeightFile, check, spec_from},
 };
 
 use crate::Error;

@@ -12,10 +12,10 @@ use residual_core::{
     quant::{Model, Session, Softmax},
     rsd::{self, AlignedBytes, View},
 };
-use residual_train::{
-    ImportError,
-    data::{Image, Interpolation, Preprocessing},
-    quantize::Quantization,
+use residual_io::{
+    Image, ImportError,
+    preprocessing::{Interpolation, Preprocessing},
+    quantized::Quantization,
     tflite,
 };
 

@@ -90,7 +90,7 @@ fn the_shipped_model_answers_with_no_flag() {
         let best = object["predictions"][0]["classes"][0]["name"].as_str().unwrap();
         assert!(common::CLASSES.contains(&best), "{best}");
     }
-    let file = residual::import::WeightFile::open(&shipped).unwrap();
+    let file = residual::weights::WeightFile::open(&shipped).unwrap();
     for key in ["recipe", "seed", "accuracy", "data", "class_names", "mean", "std", "license", "source"] {
         assert!(file.metadata().contains_key(key), "{key}");
     }
@@ -99,7 +99,7 @@ fn the_shipped_model_answers_with_no_flag() {
 #[test]
 fn the_shipped_model_is_as_accurate_as_it_says() {
     let Some(shipped) = shipped() else { return };
-    let file = residual::import::WeightFile::open(&shipped).unwrap();
+    let file = residual::weights::WeightFile::open(&shipped).unwrap();
     let claimed: f64 = file.metadata()["accuracy"].parse().unwrap();
     let dir = match data() {
         Ok(dir) => dir,

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::{ARCH, Fixture, check_failure, fail, residual};
-use residual::{import::describe, resnet::ResNet};
+use residual::{resnet::ResNet, weights::describe};
 
 /// The command fails, and says all of `says`.
 fn refused(args: &[&str], says: &[&str]) -> i32 {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{ARCH, CLASSES, Fixture};
 use residual::{
-    Classifier, DataError, Error, Given, Image, Pictures, Pretrained, data, evaluate, logits::argmax, map_pictures,
+    Classifier, DataError, Error, Given, Image, Pictures, Pretrained, dataset, evaluate, logits::argmax, map_pictures,
 };
 
 fn pictures(n: u8) -> Vec<Image> {
@@ -69,7 +69,7 @@ fn pictures_come_back_in_order_whoever_ran_them() {
 fn evaluation_counts_what_a_classifier_answers() {
     let fixture = Fixture::new();
     let weights = fixture.weights("w.safetensors", ARCH);
-    let data = data::open(fixture.cifar("cifar", 30), data::Split::Test).unwrap();
+    let data = dataset::open(fixture.cifar("cifar", 30), dataset::Split::Test).unwrap();
     let model = Pretrained::open(&weights, &Given::default()).unwrap();
     let how = Pictures { threads: 2, batch: 4, isa: residual::isa().unwrap(), skip_unreadable: false };
     let result = evaluate(&model, data.as_ref(), &how, |_| {}).unwrap();

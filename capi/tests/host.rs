@@ -9,10 +9,10 @@ use std::{
 
 use residual::{
     Classifier, Image, Preprocessing,
-    import::{describe, save},
     resnet::ResNet,
     testing::Generated,
     weights::{Tensor, Weights},
+    weights::{describe, save},
 };
 use residual_capi as c;
 use residual_core::{

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use residual_train::data::{CifarFile, CifarKind};
+use residual_io::dataset::{CifarFile, CifarKind};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((choice, bytes)) = bytes.split_first() else { return };

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use residual_train::data::{DecodeLimits, Image, Preprocessing};
+use residual_io::{Image, Preprocessing, image::DecodeLimits};
 
 fuzz_target!(|bytes: &[u8]| {
     let limits = DecodeLimits { max_side: 4096, max_pixels: 1 << 20 };

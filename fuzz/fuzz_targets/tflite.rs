@@ -2,7 +2,7 @@
 #![no_main]
 
 use residual_core::{Isa, rsd::View, quant::Session};
-use residual_train::tflite::{export, import};
+use residual_io::tflite::{export, import};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let imported = match import("fuzz", bytes) {

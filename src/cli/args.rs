@@ -9,12 +9,12 @@ use anyhow::{anyhow, bail};
 use clap::error::ErrorKind;
 use residual::{
     Error, Given, Isa, Pictures, Preprocessing, Pretrained, QuantizedModel,
-    import::{WeightFile, check, spec_from},
     plan::Options,
     quant::DotIsa,
     resnet::ResNet,
     testing::Generated,
     weights::{Tensor, Weights},
+    weights::{WeightFile, check, spec_from},
 };
 
 use super::plan_file::PlanFile;

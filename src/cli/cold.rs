@@ -10,11 +10,11 @@ use std::{
 
 use anyhow::{anyhow, ensure};
 use residual::{
-    import::{describe, save},
     resnet::fold_batch_norm,
     session::Session,
     testing::Generated,
     weights::{Tensor, Weights},
+    weights::{describe, save},
 };
 use serde_json::{Value, json};
 

@@ -6,8 +6,8 @@ use anyhow::ensure;
 use residual::{
     QuantizedModel,
     graph::{Net, OpKind},
-    import::{describe, keys, save},
     weights::Tensor,
+    weights::{describe, keys, save},
 };
 
 use super::{args, table::bytes, write_file};

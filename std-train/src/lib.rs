@@ -1,10 +1,8 @@
-//! Weights, data sets, image transforms and training for the networks of [`residual_core`].
+//! Training and quantization for the networks of [`residual_core`].
 #![deny(unsafe_code)]
 
-mod atomic;
 pub mod bench;
 pub mod data;
-pub mod import;
 pub mod layer;
 pub mod network;
 pub mod optim;
@@ -13,10 +11,5 @@ pub mod quantize;
 pub mod random;
 #[cfg(test)]
 mod reference;
-pub mod tflite;
 pub mod trainer;
 mod workers;
-
-pub use atomic::write_atomic;
-pub use data::DataError;
-pub use import::ImportError;

@@ -9,10 +9,10 @@ use std::{
 
 use residual::{
     Preprocessing,
-    import::{describe, save},
     resnet::ResNet,
     testing::Generated,
     weights::{Tensor, Weights},
+    weights::{describe, save},
 };
 use tempfile::TempDir;
 

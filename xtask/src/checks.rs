@@ -148,8 +148,8 @@ fn fuzz(report: &mut Report, root: &Path) {
         let corpus = folder.join("corpus").join(target);
         // Seeds that tests use too lie with those tests.
         let seeds = match target.as_str() {
-            "torch" => root.join("std-train/tests/fixtures"),
-            "image" => root.join("std-train/tests/data"),
+            "torch" => root.join("io/tests/fixtures"),
+            "image" => root.join("io/tests/data"),
             _ => folder.join("seeds").join(target),
         };
         if let Err(error) = fs::create_dir_all(&corpus) {

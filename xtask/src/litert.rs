@@ -8,10 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use residual_core::{Isa, quant::Session, rsd::View};
-use residual_train::{
-    data::{Cifar, CifarKind, Dataset, Split},
-    tflite::{Imported, import},
-};
+use residual_io::tflite::{Imported, import};
+use residual_train::data::{Cifar, CifarKind, Dataset, Split};
 
 /// Arguments of `cargo xtask litert`.
 #[derive(clap::Args)]
@@ -107,7 +105,7 @@ fn output_len(view: &View<'_>) -> Result<usize> {
     Ok(view.output().context("no output")?.shape.elements())
 }
 
-fn inputs(args: &LitertArgs, network: &residual_train::quantize::Network) -> Result<Vec<i8>> {
+fn inputs(args: &LitertArgs, network: &residual_io::quantized::Network) -> Result<Vec<i8>> {
     let len = network.input.elements();
     let Some(dir) = &args.data_path else {
         return Ok(crate::mcu::pictures(args.images * len));

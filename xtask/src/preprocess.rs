@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use residual_train::data::{Image, Preprocessing};
+use residual_io::{Image, Preprocessing};
 
 /// `NAME.png` becomes `NAME` with this.
 const RESULT: &str = ".resize256.crop224.png";

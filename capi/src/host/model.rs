@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use residual::{Given, Preprocessing, Pretrained, data::Interpolation, plan, session};
+use residual::{Given, Preprocessing, Pretrained, plan, preprocessing::Interpolation, session};
 use residual_core::{
     geom::Shape,
     rsd::{AlignedBytes, View},

@@ -5,7 +5,6 @@
 //! says what that costs, layer by layer.
 
 mod build;
-mod network;
 mod observe;
 mod range;
 mod report;
@@ -20,10 +19,10 @@ use residual_core::{
     rsd::{FormatError, View},
 };
 
-pub use network::{Kind, Layer, Network, Quantization, QuantizedConv, Shortcut, Stored};
 pub use observe::Observed;
 pub use range::{Method, encoding};
 pub use report::{LayerReport, Report, html, report};
+pub use residual_io::quantized::{Kind, Layer, Network, Quantization, QuantizedConv, Shortcut, Stored};
 
 /// Why a network could not be quantized. One line.
 #[derive(Debug, thiserror::Error)]

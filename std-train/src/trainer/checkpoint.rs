@@ -7,11 +7,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use residual_core::weights::{Tensor, Weights};
+use residual_io::weights::{self, Tensor, WeightFile, Weights};
 
 use super::{Config, TrainError};
 use crate::{
-    import::{self, WeightFile},
     layer::softmax::Score,
     optim::{ScheduleState, Sgd},
     parameters::Parameters,
@@ -92,7 +91,7 @@ impl State<'_> {
             .map(|(key, value)| (key.to_owned(), value)),
         );
         let tensors = named.iter().map(|(name, tensor)| (name.as_str(), *tensor));
-        Ok(import::save(path, tensors, &metadata)?)
+        Ok(weights::save(path, tensors, &metadata)?)
     }
 
     /// Reads a checkpoint of the same run into this state.

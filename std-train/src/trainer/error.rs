@@ -2,7 +2,9 @@
 
 use std::{io, path::Path};
 
-use crate::{data::DataError, import::ImportError, network::StepError};
+use residual_io::{DataError, ImportError};
+
+use crate::network::StepError;
 
 /// Why training could not begin or go on. Checkpoints written before stay as they are.
 #[derive(Debug, thiserror::Error)]

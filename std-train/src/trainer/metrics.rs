@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, io, path::Path};
 
-use crate::write_atomic;
+use residual_io::write_atomic;
 
 /// The columns, in order.
 pub const HEADER: &str = "epoch,step,lr,train_loss,train_top1,val_loss,val_top1,images_per_second";

@@ -4,7 +4,7 @@
 use std::{fmt::Write as _, io, path::Path};
 
 use super::metrics::Row;
-use crate::write_atomic;
+use residual_io::write_atomic;
 
 /// A line in a chart.
 pub struct Curve {

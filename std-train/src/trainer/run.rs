@@ -8,6 +8,10 @@ use std::{
 };
 
 use residual_core::{plan, resnet::fold_batch_norm, session::Session};
+use residual_io::{
+    weights::{self, keys},
+    write_atomic,
+};
 
 use super::{
     CHECKPOINT, Event, Limits, Outcome, Position, Progress, Resources, Row, TrainError, Trainer, metrics, report,
@@ -15,11 +19,9 @@ use super::{
 };
 use crate::{
     data::{Augmentation, Batches, Loader, Training},
-    import::{self, keys},
     layer::softmax::{Score, cross_entropy},
     network::{Loss, StepError},
     parameters::Parameters,
-    write_atomic,
 };
 
 impl Trainer {
@@ -199,7 +201,7 @@ impl Trainer {
 
     /// Writes everything that is for others: weights, metrics, report, events.
     fn publish(&self, row: &Row, events: &mut EventFile) -> Result<(), TrainError> {
-        let mut metadata = import::describe(&self.spec, Some(self.source.classes()));
+        let mut metadata = weights::describe(&self.spec, Some(self.source.classes()));
         metadata.extend(self.train.preprocessing.to_metadata());
         for (key, value) in [
             (keys::RECIPE, serde_json::to_string(&self.config).unwrap_or_default()),
@@ -210,7 +212,7 @@ impl Trainer {
         ] {
             metadata.insert(key.into(), value);
         }
-        import::save(self.out.join("model.safetensors"), self.result().tensors(), &metadata)?;
+        weights::save(self.out.join("model.safetensors"), self.result().tensors(), &metadata)?;
         let path = self.out.join("metrics.csv");
         metrics::write(&path, &self.rows).map_err(|e| TrainError::io(&path, e))?;
         let path = self.out.join("report.html");

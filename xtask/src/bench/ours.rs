@@ -6,10 +6,10 @@ use anyhow::Result;
 use peer_protocol::{Case, serve};
 use residual::{
     geom::Shape,
-    import::{WeightFile, check, describe, save, spec_from},
     plan::Options,
     resnet::fold_batch_norm,
     session::Session,
+    weights::{WeightFile, check, describe, save, spec_from},
 };
 
 #[derive(clap::Args)]

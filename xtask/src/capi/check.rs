@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use residual::{
     Classifier, Given, Image, Isa, Preprocessing, Pretrained,
-    import::{describe, save},
     plan::Options,
     resnet::ResNet,
     session::Session,
     testing::Generated,
     weights::{Tensor, Weights},
+    weights::{describe, save},
 };
 use residual_core::rsd::synthetic;
 
@@ -126,7 +126,7 @@ impl Fixture {
                 .chain(pixels)
                 .collect::<Vec<_>>(),
         )?;
-        let jpeg = workspace().join("std-train/tests/data/progressive.jpg");
+        let jpeg = workspace().join("io/tests/data/progressive.jpg");
         Ok(Fixture { folder, weights, int8, jpeg, ppm })
     }
 

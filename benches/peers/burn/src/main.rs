@@ -10,7 +10,7 @@ use burn::tensor::{
 };
 use peer_protocol::{Case, serve};
 use residual_core::{graph::{Net, OpKind}, resnet::{ResNet, fold_batch_norm}};
-use residual_train::import::WeightFile;
+use residual_io::weights::WeightFile;
 
 /// A convolution's tensors: OIHW, and a bias.
 struct Conv {

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use candle_core::{D, Device, Tensor};
 use peer_protocol::{Case, serve};
 use residual_core::{graph::{Net, OpKind}, resnet::{ResNet, fold_batch_norm}};
-use residual_train::import::WeightFile;
+use residual_io::weights::WeightFile;
 
 /// A convolution's tensors: OIHW, and a bias that fits every pixel.
 struct Conv {

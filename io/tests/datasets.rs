@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use residual_train::data::{Cifar, CifarKind, DataError, Dataset, Image, ImageFolder, Split, open};
+use residual_io::{
+    DataError, Image,
+    dataset::{Cifar, CifarKind, Dataset, ImageFolder, Split, open},
+};
 use tempfile::TempDir;
 
 fn write_png(path: &Path, shade: u8) {

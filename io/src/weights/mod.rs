@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use residual_core::weights::{Tensor, Weights};
+pub use residual_core::weights::{Tensor, Weights, Zeros};
 
 pub(crate) use self::error::clean;
 pub use self::{

@@ -11,7 +11,7 @@ use super::{
     schema::{activation, field, operator},
     tensor::{Fault, Graph, Tensor},
 };
-use crate::quantize::{Kind, Layer, Network, Quantization};
+use crate::quantized::{Kind, Layer, Network, Quantization};
 use conv::window;
 
 /// Why a file is not a network this library can run. One line.

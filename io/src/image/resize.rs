@@ -14,7 +14,8 @@
 
 use std::ops::Range;
 
-use super::{DataError, Image};
+use super::Image;
+use crate::DataError;
 
 /// Fraction bits of a weight: 32 bits less 8 for the sample and 2 of headroom.
 const PRECISION: u32 = 22;

@@ -10,7 +10,7 @@ use super::{
     },
     Reader, Source, inputs,
 };
-use crate::quantize::{Kind, QuantizedConv, Shortcut, Stored};
+use crate::quantized::{Kind, QuantizedConv, Shortcut, Stored};
 
 impl<'f> Reader<'f> {
     pub(super) fn conv(&mut self, inputs: &[i32], output: i32, options: &Table<'f>) -> Result<(), Fault> {

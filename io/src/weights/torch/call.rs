@@ -4,7 +4,7 @@ use super::{
     machine::Machine,
     pickle::{Global, Node, Ref, Storage, items, node},
 };
-use crate::import::error::Fault;
+use crate::weights::error::Fault;
 
 /// Bytes of a storage's key, which is a decimal number.
 const MAX_KEY: usize = 64;

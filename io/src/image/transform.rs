@@ -1,6 +1,7 @@
 //! Geometry of pictures, with torchvision's rounding.
 
-use super::{DataError, Image};
+use super::Image;
+use crate::DataError;
 
 /// The size after the shorter side becomes `side`: the other is `side * long / short`, truncated.
 pub fn shorter_side(width: usize, height: usize, side: usize) -> (usize, usize) {

@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, sync::Arc};
 
-use super::{
+use crate::{
     DataError, Image,
-    transform::{centre_offset, shorter_side},
+    image::transform::{centre_offset, shorter_side},
 };
 
 /// How a picture is resampled.

@@ -8,7 +8,7 @@ use residual_core::{geom::Shape, quant::Window};
 use super::schema::{
     IDENTIFIER, PADDING_SAME, PADDING_VALID, TYPE_INT8, TYPE_INT32, VERSION, activation, field, operator, options,
 };
-use crate::quantize::{Kind, Network, Quantization, QuantizedConv, Stored};
+use crate::quantized::{Kind, Network, Quantization, QuantizedConv, Stored};
 
 /// Why a network cannot be written as a .tflite file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,8 @@ use std::{
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::{DataError, Image};
+use super::Image;
+use crate::DataError;
 
 /// Longest picture file, in bytes: 128 megapixels do not need more.
 const MAX_FILE: u64 = 512 << 20;

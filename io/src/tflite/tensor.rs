@@ -6,7 +6,7 @@ use super::{
     flat::{Table, Vector},
     schema::{TYPE_INT8, TYPE_INT32, field},
 };
-use crate::quantize::Quantization;
+use crate::quantized::Quantization;
 
 /// What is wrong, without the file.
 pub(super) type Fault = String;
@@ -69,7 +69,7 @@ impl<'f> Graph<'f> {
             return Err(format!("tensor {index} does not exist, there are {}", self.tensors.len()));
         }
         let table = self.tensors.table(at)?;
-        let name = crate::import::clean(&table.text(field::tensor::NAME)?);
+        let name = crate::weights::clean(&table.text(field::tensor::NAME)?);
         let fault = |what: &str| format!("tensor `{name}`: {what}");
         let buffer = table.u32(field::tensor::BUFFER)? as usize;
         if buffer != 0 && buffer >= self.buffers.len() {

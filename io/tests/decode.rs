@@ -7,7 +7,7 @@ use image::{
     DynamicImage, ExtendedColorType, ImageBuffer, ImageEncoder, ImageFormat,
     codecs::{jpeg::JpegEncoder, png::PngEncoder},
 };
-use residual_train::data::{DataError, DecodeLimits, Image};
+use residual_io::{DataError, Image, image::DecodeLimits};
 
 const FIXTURES: [(&str, &[u8]); 5] = [
     ("progressive.jpg", include_bytes!("data/progressive.jpg")),

@@ -1,6 +1,12 @@
 //! 8-bit RGB pictures.
 
-use super::DataError;
+mod decode;
+mod resize;
+pub mod transform;
+
+use crate::DataError;
+
+pub use decode::DecodeLimits;
 
 /// A picture: 8-bit RGB, rows from the top, pixels from the left, channels together (HWC).
 #[derive(Clone, PartialEq, Eq)]

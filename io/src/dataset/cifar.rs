@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DataError, Dataset, Image, Split};
+use super::{Dataset, Split};
+use crate::{DataError, Image};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;

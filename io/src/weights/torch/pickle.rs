@@ -2,7 +2,7 @@
 //!
 //! No nesting, cycle or sharing in a hostile file can therefore recurse here, not even when it is dropped.
 
-use crate::import::store::Dtype;
+use crate::weights::store::Dtype;
 
 /// Index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

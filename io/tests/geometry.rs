@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use residual_train::data::{
+use residual_io::{
     Image, Preprocessing,
-    transform::{centre_offset, shorter_side},
+    image::transform::{centre_offset, shorter_side},
 };
 
 fn picture(w: usize, h: usize) -> Image {

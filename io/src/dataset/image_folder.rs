@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use super::{DataError, Dataset, Image, Split};
+use super::{Dataset, Split};
+use crate::{DataError, Image};
 
 /// File name extensions that count as pictures, in any case.
 const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::pickle::{Node, Pickle, Ref, Storage, global, node};
-use crate::import::error::{Fault, clean};
+use crate::weights::error::{Fault, clean};
 
 /// Opcodes in one pickle; the 1202-layer network with the state of Adam takes 578,000.
 const MAX_OPCODES: usize = 1 << 21;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use residual_train::data::{Image, Preprocessing};
+use residual_io::{Image, Preprocessing};
 
 /// The pictures of `pillow.py`.
 fn picture(pattern: &str, w: usize, h: usize) -> Image {

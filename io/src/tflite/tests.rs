@@ -24,7 +24,7 @@ fn a_foreign_network_survives_a_round_trip() {
     let model = imported.network.to_model().unwrap();
     let view = View::new_checked(&model).unwrap();
     let again = import("again", &export(&imported.network).unwrap()).unwrap();
-    let names = |n: &crate::quantize::Network| n.layers.iter().map(|l| l.kind.clone()).collect::<Vec<_>>();
+    let names = |n: &crate::quantized::Network| n.layers.iter().map(|l| l.kind.clone()).collect::<Vec<_>>();
     assert_eq!(names(&again.network), names(&imported.network));
     let mut session = Session::new(&view, Isa::best()).unwrap();
     let image: Vec<i8> = (0..3072).map(|i| (i * 7) as i8).collect();

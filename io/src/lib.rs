@@ -1,0 +1,20 @@
+//! Files of deep residual networks: weights, int8 models, pictures and labelled sets of them.
+//!
+//! [`image`] decodes, resizes and crops pictures; [`preprocessing`] makes a network's input of them; [`dataset`] finds
+//! labelled pictures in folders. [`weights`] reads trained weights, [`tflite`] int8 networks of TensorFlow Lite.
+#![deny(unsafe_code)]
+
+mod atomic;
+pub mod dataset;
+mod error;
+pub mod image;
+pub mod preprocessing;
+pub mod quantized;
+pub mod tflite;
+pub mod weights;
+
+pub use atomic::write_atomic;
+pub use error::DataError;
+pub use image::Image;
+pub use preprocessing::Preprocessing;
+pub use weights::ImportError;
