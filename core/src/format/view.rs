@@ -43,7 +43,7 @@ pub struct Preprocessing {
 #[derive(Clone, Copy, Debug)]
 pub struct View<'m> {
     bytes: &'m [u8],
-    ops: &'m [u8],
+    pub(super) ops: &'m [u8],
     pub(super) values: &'m [u8],
     arena: usize,
 }
@@ -335,6 +335,10 @@ impl<'m> View<'m> {
         }
         match op {
             Op::Conv(conv) => {
+                // Fast kernels read weights four at a time.
+                if !conv.weights.as_ptr().addr().is_multiple_of(ALIGN) {
+                    return Err("the offset of its weights must be a multiple of 4");
+                }
                 conv_is_sound(&conv)?;
                 if conv.stored().zero_point != y.zero_point {
                     return Err("its output's zero point is not its value's");
