@@ -16,7 +16,7 @@ use residual_train::{
     ImportError,
     data::{Image, Interpolation, Preprocessing},
     quantize::Quantization,
-    tflite,
+    tflite::{self, End, Numbers},
 };
 
 use crate::{Error, Given};
@@ -31,6 +31,8 @@ pub struct QuantizedModel {
     path: PathBuf,
     model: AlignedBytes,
     softmax: Option<Softmax>,
+    /// what inputs and outputs of the file are
+    ends: [End; 2],
     given: Given,
     class_names: Option<Vec<String>>,
 }
@@ -63,7 +65,7 @@ impl QuantizedModel {
         let path = name.into();
         let file = path.display().to_string();
         let fault = |source| Error::Model { file: file.clone(), source };
-        let (model, softmax) = if tflite::is_tflite(bytes) {
+        let (model, softmax, ends) = if tflite::is_tflite(bytes) {
             let mut imported = tflite::import(&file, bytes)?;
             // Such files hold neither.
             imported.network.classes = given.class_names.clone().unwrap_or_default();
@@ -71,9 +73,9 @@ impl QuantizedModel {
                 let side = imported.network.input.h as u32;
                 format::Preprocessing { resize: side, crop: side, mean, std }
             });
-            (imported.network.to_model().map_err(fault)?, imported.softmax)
+            (imported.network.to_model().map_err(fault)?, imported.softmax, [imported.input, imported.output])
         } else {
-            (AlignedBytes::from(bytes), None)
+            (AlignedBytes::from(bytes), None, [End::Int8, End::Int8])
         };
         let view = View::new_checked(&model).map_err(fault)?;
         let classes = view.output().map_or(0, |v| v.shape.elements());
@@ -88,7 +90,7 @@ impl QuantizedModel {
         if let Some(names) = class_names.as_ref().filter(|names| names.len() != classes) {
             return Err(Error::ClassNames { names: names.len(), classes });
         }
-        Ok(QuantizedModel { path, model, softmax, given: given.clone(), class_names })
+        Ok(QuantizedModel { path, model, softmax, ends, given: given.clone(), class_names })
     }
 
     /// The checked model.
@@ -145,6 +147,29 @@ impl QuantizedModel {
     /// As [`Model::new`].
     pub fn pack(&self, isa: Isa) -> Result<Model, Error> {
         Ok(Model::new(&self.view()?, isa)?)
+    }
+
+    /// What the file's inputs and outputs are; the network between them computes with int8.
+    pub fn ends(&self) -> &[End; 2] {
+        &self.ends
+    }
+
+    /// Raw inputs of the file's own type (NHWC, one after the other, real numbers little-endian) to raw outputs of its
+    /// type: what LiteRT gives for them.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] if `bytes` is not a whole number of inputs, or one is not finite.
+    pub fn run_file(&self, bytes: &[u8], isa: Isa) -> Result<Vec<Numbers>, Error> {
+        let [input, output] = &self.ends;
+        let unfit = |reason| Error::Unfit { file: self.path.display().to_string(), reason };
+        let (shape, kind) = (self.input()?.0, input.type_name());
+        let len = shape.elements() * input.width();
+        if bytes.is_empty() || !bytes.len().is_multiple_of(len) {
+            return Err(unfit(format!("its inputs are {shape} of {kind}, {len} bytes each, got {}", bytes.len())));
+        }
+        let values = input.to_int8(bytes);
+        let values = values.map_err(|index| unfit(format!("number {index} of its inputs is not finite")))?;
+        Ok(self.run_raw(&values, isa)?.iter().map(|values| output.to_numbers(values)).collect())
     }
 
     /// Raw int8 inputs (NHWC, one after the other) to raw int8 outputs: of the softmax where the file ends in one.
