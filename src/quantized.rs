@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -23,6 +23,26 @@ use crate::{Error, Given};
 
 /// First bytes of a model file.
 const MAGIC: &[u8] = b"residual";
+
+/// Most bytes of an int8 model: many times those of the largest residual networks.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// A file's bytes, of which no more than [`MOST_BYTES`] are read.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let too_large = |len: u64| {
+        let what = format!("{len} bytes or more, an int8 model has at most {MOST_BYTES}: name a .rsd or .tflite file");
+        io::Error::new(io::ErrorKind::FileTooLarge, what)
+    };
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    if len > MOST_BYTES {
+        return Err(too_large(len));
+    }
+    let mut bytes = Vec::new();
+    // A device or a file that grows says less than it gives.
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES { Err(too_large(MOST_BYTES + 1)) } else { Ok(bytes) }
+}
 
 /// An int8 network from a model file (`.rsd`) or a TensorFlow Lite file, with everything needed to classify
 /// pictures with it.
@@ -54,7 +74,7 @@ impl QuantizedModel {
         let path = path.as_ref();
         let file = path.display().to_string();
         let io = |source| ImportError::Io { file: file.clone(), source };
-        QuantizedModel::from_bytes(path, &std::fs::read(path).map_err(io)?, given)
+        QuantizedModel::from_bytes(path, &read_bounded(path).map_err(io)?, given)
     }
 
     /// A model that is in memory; `name` is what errors call it.
