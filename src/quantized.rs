@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -16,13 +16,33 @@ use residual_io::{
     Image, ImportError,
     preprocessing::{Interpolation, Preprocessing},
     quantized::Quantization,
-    tflite,
+    tflite::{self, End, Numbers},
 };
 
 use crate::{Error, Given};
 
 /// First bytes of a model file.
 const MAGIC: &[u8] = b"residual";
+
+/// Most bytes of an int8 model: many times those of the largest residual networks.
+const MOST_BYTES: u64 = 1 << 30;
+
+/// A file's bytes, of which no more than [`MOST_BYTES`] are read.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let too_large = |len: u64| {
+        let what = format!("{len} bytes or more, an int8 model has at most {MOST_BYTES}: name a .rsd or .tflite file");
+        io::Error::new(io::ErrorKind::FileTooLarge, what)
+    };
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    if len > MOST_BYTES {
+        return Err(too_large(len));
+    }
+    let mut bytes = Vec::new();
+    // A device or a file that grows says less than it gives.
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES { Err(too_large(MOST_BYTES + 1)) } else { Ok(bytes) }
+}
 
 /// An int8 network from a model file (`.rsd`) or a TensorFlow Lite file, with everything needed to classify
 /// pictures with it.
@@ -31,6 +51,8 @@ pub struct QuantizedModel {
     path: PathBuf,
     model: AlignedBytes,
     softmax: Option<Softmax>,
+    /// what inputs and outputs of the file are
+    ends: [End; 2],
     given: Given,
     class_names: Option<Vec<String>>,
 }
@@ -52,7 +74,7 @@ impl QuantizedModel {
         let path = path.as_ref();
         let file = path.display().to_string();
         let io = |source| ImportError::Io { file: file.clone(), source };
-        QuantizedModel::from_bytes(path, &std::fs::read(path).map_err(io)?, given)
+        QuantizedModel::from_bytes(path, &read_bounded(path).map_err(io)?, given)
     }
 
     /// A model that is in memory; `name` is what errors call it.
@@ -63,7 +85,7 @@ impl QuantizedModel {
         let path = name.into();
         let file = path.display().to_string();
         let fault = |source| Error::Model { file: file.clone(), source };
-        let (model, softmax) = if tflite::is_tflite(bytes) {
+        let (model, softmax, ends) = if tflite::is_tflite(bytes) {
             let mut imported = tflite::import(&file, bytes)?;
             // Such files hold neither.
             imported.network.classes = given.class_names.clone().unwrap_or_default();
@@ -71,9 +93,9 @@ impl QuantizedModel {
                 let side = imported.network.input.h as u32;
                 rsd::Preprocessing { resize: side, crop: side, mean, std }
             });
-            (imported.network.to_model().map_err(fault)?, imported.softmax)
+            (imported.network.to_model().map_err(fault)?, imported.softmax, [imported.input, imported.output])
         } else {
-            (AlignedBytes::from(bytes), None)
+            (AlignedBytes::from(bytes), None, [End::Int8, End::Int8])
         };
         let view = View::new_checked(&model).map_err(fault)?;
         let classes = view.output().map_or(0, |v| v.shape.elements());
@@ -88,7 +110,7 @@ impl QuantizedModel {
         if let Some(names) = class_names.as_ref().filter(|names| names.len() != classes) {
             return Err(Error::ClassNames { names: names.len(), classes });
         }
-        Ok(QuantizedModel { path, model, softmax, given: given.clone(), class_names })
+        Ok(QuantizedModel { path, model, softmax, ends, given: given.clone(), class_names })
     }
 
     /// The checked model.
@@ -145,6 +167,29 @@ impl QuantizedModel {
     /// As [`Model::new`].
     pub fn pack(&self, isa: Isa) -> Result<Model, Error> {
         Ok(Model::new(&self.view()?, isa)?)
+    }
+
+    /// What the file's inputs and outputs are; the network between them computes with int8.
+    pub fn ends(&self) -> &[End; 2] {
+        &self.ends
+    }
+
+    /// Raw inputs of the file's own type (NHWC, one after the other, real numbers little-endian) to raw outputs of its
+    /// type: what LiteRT gives for them.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] if `bytes` is not a whole number of inputs, or one is not finite.
+    pub fn run_file(&self, bytes: &[u8], isa: Isa) -> Result<Vec<Numbers>, Error> {
+        let [input, output] = &self.ends;
+        let unfit = |reason| Error::Unfit { file: self.path.display().to_string(), reason };
+        let (shape, kind) = (self.input()?.0, input.type_name());
+        let len = shape.elements() * input.width();
+        if bytes.is_empty() || !bytes.len().is_multiple_of(len) {
+            return Err(unfit(format!("its inputs are {shape} of {kind}, {len} bytes each, got {}", bytes.len())));
+        }
+        let values = input.to_int8(bytes);
+        let values = values.map_err(|index| unfit(format!("number {index} of its inputs is not finite")))?;
+        Ok(self.run_raw(&values, isa)?.iter().map(|values| output.to_numbers(values)).collect())
     }
 
     /// Raw int8 inputs (NHWC, one after the other) to raw int8 outputs: of the softmax where the file ends in one.

@@ -253,6 +253,11 @@ impl<'a, M: Mode> Engine<'a, M> {
                 pool::global_average(*shape, input, output)?;
                 1
             }
+            Op::Mean(mean) => {
+                let (input, output) = pair(self.arena, &places.input, &places.output)?;
+                pool::mean(mean, input, output)?;
+                1
+            }
             _ => return None,
         };
         self.done += match (&op, places.algorithm) {

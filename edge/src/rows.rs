@@ -65,7 +65,7 @@ fn extent(view: &View<'_>, first: usize) -> Option<usize> {
             reads.contains(&Some(source)) && inner(source)
         });
         let foreign = source < first || shortcut.is_some_and(|s| s < first || op < last || s == source);
-        let whole = matches!(view.op(op)?, Op::GlobalAveragePool(_)) && first != last;
+        let whole = matches!(view.op(op)?, Op::GlobalAveragePool(_) | Op::Mean(_)) && first != last;
         if read_twice || foreign || whole {
             return None;
         }
@@ -272,6 +272,11 @@ impl Unit {
             Op::GlobalAveragePool(shape) => {
                 let [input, output] = arena.get_disjoint_mut([from, to]).ok()?;
                 pool::global_average(*shape, bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output))?;
+                return Some(true);
+            }
+            Op::Mean(mean) => {
+                let [input, output] = arena.get_disjoint_mut([from, to]).ok()?;
+                pool::mean(mean, bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output))?;
                 return Some(true);
             }
             _ => return None,

@@ -1,9 +1,10 @@
 //! The engine against the definition, byte for byte, on every kind of network.
 
 use residual_core::{
-    quant::reference,
+    rsd::{AlignedBytes, Builder, View, synthetic},
+    geom::Shape,
     resnet::ResNet,
-    rsd::{AlignedBytes, View, synthetic},
+    quant::{Mean, Op, reference},
 };
 use residual_edge::{ARENA_ALIGN, Engine, Error, Fast, Mode, Progress, Small, arena_bytes};
 
@@ -133,4 +134,21 @@ fn bad_arenas_and_models_are_errors() {
     assert!(Engine::<Fast>::new(&model, &mut []).is_err());
     assert!(matches!(Engine::<Fast>::new(&model[..100], &mut arena), Err(Error::Model(_))));
     assert!(matches!(Engine::<Fast>::new(&[], &mut arena), Err(Error::Model(_))));
+}
+
+/// A mean with an encoding of its own, between a convolution's map and a classifier, and alone.
+#[test]
+fn means_that_rescale() {
+    for (h, w, c, zero) in [(1, 1, 1, -128), (3, 5, 7, 9), (8, 8, 16, -128), (16, 9, 4, 127)] {
+        let input = Shape::new(h, w, c);
+        let mut model = Builder::new(input, 0.04, zero);
+        let factor = Mean::factor(0.04 / 0.017, h * w).unwrap();
+        let mean = Mean { input, input_zero: zero, factor, output_zero: -11 };
+        let pooled = model.mean("mean", 0, &mean, 0.017).unwrap();
+        model.global_average_pool("again", pooled).unwrap();
+        let model = model.finish().unwrap();
+        assert_eq!(View::new_checked(&model).unwrap().op(0), Some(Op::Mean(mean)));
+        check::<Fast>(&model, &format!("mean of {input}"), 3);
+        check::<Small>(&model, &format!("mean of {input}"), 3);
+    }
 }

@@ -3,7 +3,7 @@
 
 use residual_core::{
     geom::Shape,
-    quant::{Add, Conv, Encoding, Requant, Rounding, Window},
+    quant::{Add, Conv, Encoding, Mean, Requant, Rounding, Window},
     rsd::{AlignedBytes, Builder, FormatError, Preprocessing},
 };
 
@@ -98,6 +98,8 @@ pub enum Kind {
     MaxPool(Window),
     /// mean of each channel
     GlobalAveragePool,
+    /// mean of each channel, rescaled to an encoding of its own: TensorFlow Lite's MEAN
+    Mean(Quantization),
 }
 
 /// An op; its result is value `index + 1`.
@@ -135,27 +137,45 @@ impl Network {
         let own = match &self.layers.get(at)?.kind {
             Kind::Conv(conv) => Some(conv.window.output),
             Kind::MaxPool(window) => Some(window.output),
-            Kind::GlobalAveragePool => None,
+            Kind::GlobalAveragePool | Kind::Mean(_) => None,
         };
-        // Pools keep their input's encoding, and a global one its channels.
-        let mut channels = None;
+        // Pools keep their input's encoding, and global ones its channels.
+        let (mut channels, mut encoding) = (None, None);
         loop {
             let layer = self.layers.get(at)?;
             if let Kind::MaxPool(window) = &layer.kind {
                 channels = channels.or(Some(window.output.c));
             }
+            if let Kind::Mean(output) = &layer.kind {
+                encoding = encoding.or(Some(*output));
+            }
             if let Kind::Conv(conv) = &layer.kind {
                 let stored = conv.shortcut.map_or(conv.output, |s| s.output);
                 let c = channels.unwrap_or(conv.window.output.c);
-                return Some((own.unwrap_or(Shape::new(1, 1, c)), stored.quantization));
+                return Some((own.unwrap_or(Shape::new(1, 1, c)), encoding.unwrap_or(stored.quantization)));
             }
             // An op reads only what was computed before it.
             let Some(before) = layer.source.checked_sub(1) else {
                 let c = channels.unwrap_or(self.input.c);
-                return Some((own.unwrap_or(Shape::new(1, 1, c)), self.quantization));
+                return Some((own.unwrap_or(Shape::new(1, 1, c)), encoding.unwrap_or(self.quantization)));
             };
             at = Some(before).filter(|before| *before < at)?;
         }
+    }
+
+    /// The smallest number that value `index` may hold.
+    pub fn least(&self, index: usize) -> i8 {
+        let mut at = index;
+        while let Some(layer) = at.checked_sub(1).and_then(|layer| self.layers.get(layer)) {
+            match &layer.kind {
+                Kind::Conv(conv) => return conv.shortcut.map_or(conv.output, |s| s.output).min,
+                // A mean may round to less than its smallest input.
+                Kind::Mean(_) => return i8::MIN,
+                Kind::MaxPool(_) | Kind::GlobalAveragePool if layer.source < at => at = layer.source,
+                _ => return i8::MIN,
+            }
+        }
+        i8::MIN
     }
 
     /// The model file.
@@ -167,13 +187,20 @@ impl Network {
         let mut model = Builder::new(self.input, scale, zero_point);
         for (index, layer) in self.layers.iter().enumerate() {
             let (name, source) = (layer.name.as_str(), layer.source);
+            let missing = FormatError::Op { index, reason: "it reads a value that does not exist yet" };
+            let scale_fault = FormatError::Op { index, reason: "its scales do not give a usable multiplier" };
             match &layer.kind {
                 Kind::MaxPool(window) => model.max_pool(name, source, window)?,
                 Kind::GlobalAveragePool => model.global_average_pool(name, source)?,
+                Kind::Mean(output) => {
+                    let (input, from) = self.value(source).ok_or(missing)?;
+                    let scale = f64::from(from.scale) / f64::from(output.scale);
+                    let factor = Mean::factor(scale, input.h * input.w).ok_or(scale_fault)?;
+                    let (input_zero, output_zero) = (from.zero_point, output.zero_point);
+                    model.mean(name, source, &Mean { input, input_zero, factor, output_zero }, output.scale)?
+                }
                 Kind::Conv(conv) => {
-                    let missing = FormatError::Op { index, reason: "it reads a value that does not exist yet" };
                     let (_, input) = self.value(source).ok_or(missing)?;
-                    let scale_fault = FormatError::Op { index, reason: "its scales do not give a usable multiplier" };
                     let factors = conv.factors(input).ok_or(scale_fault)?;
                     let mult: Vec<i32> = factors.iter().map(|f| f.mult).collect();
                     let shift: Vec<i8> = factors.iter().map(|f| f.shift).collect();

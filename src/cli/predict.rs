@@ -12,6 +12,7 @@ use residual::{
     logits::{softmax, top_k},
     map_pictures, map_pictures_quantized,
     quant::DotIsa,
+    tflite::{End, Numbers},
 };
 use serde_json::json;
 
@@ -33,7 +34,8 @@ pub struct Args {
     /// JPEG, PNG, BMP or WebP files, or folders of them
     #[arg(required_unless_present = "raw", conflicts_with = "raw", value_name = "PICTURE|DIR")]
     pictures: Vec<PathBuf>,
-    /// File of raw int8 inputs (NHWC, one after the other) for an int8 model: prints its raw int8 outputs
+    /// File of raw inputs (NHWC, one after the other) for an int8 model: prints its raw outputs. Both are int8, or
+    /// what a .tflite file has at its ends: uint8, or float32 (little-endian)
     #[arg(long, value_name = "FILE")]
     raw: Option<PathBuf>,
     /// Classes to show
@@ -135,31 +137,41 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 /// Raw inputs to raw outputs.
 fn raw(args: &Args, model: &QuantizedModel, file: &Path, isa: Isa, out: &mut dyn Write) -> anyhow::Result<()> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
-    let input: Vec<i8> = bytes.map_err(|e| anyhow!("{e:#}"))?.into_iter().map(|b| b as i8).collect();
-    let outputs = model.run_raw(&input, isa).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    let input = bytes.map_err(|e| anyhow!("{e:#}"))?;
+    let outputs = model.run_file(&input, isa).map_err(|error| anyhow!("{}: {error}", file.display()))?;
     if !args.json {
         for output in &outputs {
-            writeln!(out, "{}", output.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))?;
+            writeln!(out, "{output}")?;
         }
         return Ok(());
     }
     let encoding = model.output_encoding();
-    // A softmax's encoding is always the same.
-    let (scale, zero_point) = match model.softmax() {
-        Some(_) => (1.0 / 256.0, -128),
-        None => (encoding.scale, encoding.zero_point),
+    let end = &model.ends()[1];
+    let (scale, zero_point) = match (end, model.softmax()) {
+        (End::Bytes(bytes), _) => (bytes.scale, bytes.zero_point),
+        // Real numbers are what they are.
+        (End::Float32(_), _) => (1.0, 0),
+        // A softmax's encoding is always the same.
+        (End::Int8, Some(_)) => (1.0 / 256.0, -128),
+        (End::Int8, None) => (encoding.scale, encoding.zero_point.into()),
     };
     let mut object = json!({
         "arch": model.name(),
         "isa": DotIsa::of(isa).name(),
         "images": outputs.len(),
+        "type": end.type_name(),
         "scale": scale,
         "zero_point": zero_point,
     });
+    let numbers = |output: &Numbers| match output {
+        Numbers::Int8(values) => json!(values),
+        Numbers::Uint8(values) => json!(values),
+        Numbers::Float32(values) => json!(values),
+    };
     if let serde_json::Value::Object(object) = &mut object {
         match outputs.as_slice() {
-            [output] => object.insert("output".into(), json!(output)),
-            outputs => object.insert("outputs".into(), json!(outputs)),
+            [output] => object.insert("output".into(), numbers(output)),
+            outputs => object.insert("outputs".into(), outputs.iter().map(numbers).collect()),
         };
     }
     writeln!(out, "{object}")?;

@@ -2,7 +2,7 @@
 
 usage: litert.py MODEL.tflite INPUTS.bin OUTPUTS.bin
 
-INPUTS.bin holds raw int8 inputs, one after the other; OUTPUTS.bin gets the raw int8 outputs.
+INPUTS.bin holds raw inputs of the model's type, one after the other; OUTPUTS.bin gets the raw outputs.
 """
 
 import sys
@@ -15,7 +15,7 @@ def main(model, inputs, outputs):
     interpreter = Interpreter(model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()
     into, out_of = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    pictures = np.fromfile(inputs, np.int8).reshape(-1, *into["shape"])
+    pictures = np.fromfile(inputs, into["dtype"]).reshape(-1, *into["shape"])
     with open(outputs, "wb") as file:
         for picture in pictures:
             interpreter.set_tensor(into["index"], picture)

@@ -1,4 +1,4 @@
-//! int8 outputs against LiteRT's reference kernels, byte by byte.
+//! Outputs of int8 networks against LiteRT's reference kernels, byte by byte.
 
 use std::{
     env, fs,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use residual_core::{Isa, quant::Session, rsd::View};
-use residual_io::tflite::{Imported, import};
+use residual_io::tflite::{End, Imported, import};
 use residual_train::data::{Cifar, CifarKind, Dataset, Split};
 
 /// Arguments of `cargo xtask litert`.
@@ -62,17 +62,24 @@ pub fn run(args: &LitertArgs) -> Result<()> {
 
 fn compare(python: &Path, file: &Path, args: &LitertArgs) -> Result<usize> {
     let bytes = fs::read(file)?;
-    let Imported { network, softmax } = import(&file.display().to_string(), &bytes)?;
+    let Imported { network, softmax, input: from_file, output: to_file } = import(&file.display().to_string(), &bytes)?;
     let model = network.to_model()?;
     let view = View::new_checked(&model)?;
-    let input = inputs(args, &network)?;
+    // Of the network, which are what the file's become.
+    let own = inputs(args, &network)?;
+    let bytes: Vec<u8> = match &from_file {
+        End::Float32(encoding) => own.iter().flat_map(|v| encoding.dequantize(*v).to_le_bytes()).collect(),
+        _ => own.iter().map(|v| *v as u8).collect(),
+    };
+    let Ok(input) = from_file.to_int8(&bytes) else { bail!("an input is not finite") };
     let folder = env::temp_dir().join(format!("residual-litert-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let (from, to) = (folder.join("inputs.bin"), folder.join("outputs.bin"));
-    fs::write(&from, input.iter().map(|v| *v as u8).collect::<Vec<u8>>())?;
+    fs::write(&from, bytes)?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/litert.py");
     let status = Command::new(python).arg(script).args([file, &from, &to]).stderr(Stdio::null()).status()?;
-    let want: Vec<i8> = fs::read(&to).unwrap_or_default().into_iter().map(|b| b as i8).collect();
+    let want = fs::read(&to).unwrap_or_default();
+    let each = output_len(&view)? * to_file.width();
     fs::remove_dir_all(&folder)?;
     ensure!(status.success(), "LiteRT failed on it");
 
@@ -80,16 +87,16 @@ fn compare(python: &Path, file: &Path, args: &LitertArgs) -> Result<usize> {
     for isa in Isa::available() {
         let mut session = Session::new(&view, isa)?;
         let (mut got, mut differ) = (Vec::new(), 0);
-        for (picture, want) in input.chunks_exact(view_len(&view)?).zip(want.chunks_exact(output_len(&view)?)) {
+        for (picture, want) in input.chunks_exact(view_len(&view)?).zip(want.chunks_exact(each)) {
             let logits = session.run(picture)?;
             got.clear();
             got.extend_from_slice(logits);
             if let Some(softmax) = &softmax {
                 softmax.run(logits, &mut got);
             }
-            differ += got.iter().zip(want).filter(|(a, b)| a != b).count();
+            differ += to_file.to_numbers(&got).to_le_bytes().iter().zip(want).filter(|(a, b)| a != b).count();
         }
-        let pictures = want.len() / output_len(&view)?;
+        let pictures = want.len() / each;
         ensure!(pictures == input.len() / view_len(&view)?, "LiteRT computed {pictures} outputs only");
         println!("{}: {differ} of {} bytes differ, {pictures} pictures, {isa}", file.display(), want.len());
         total += differ;

@@ -11,7 +11,7 @@ mod requantize;
 mod session;
 mod softmax;
 
-pub use op::{Add, Conv, Encoding, Op, Window};
+pub use op::{Add, Conv, Encoding, Mean, Op, Window};
 pub use requantize::{Requant, Rounding, saturate};
 #[cfg(feature = "alloc")]
 pub use session::{Model, Session};

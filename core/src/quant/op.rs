@@ -208,6 +208,51 @@ impl Add {
     }
 }
 
+/// TFLite's int8 MEAN over rows and columns: a global average pool whose result has an encoding of its own.
+///
+/// The definition rescales the sum of `x - input_zero` with one factor in which the division by the number of
+/// pixels is included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mean {
+    /// the map it reads
+    pub input: Shape,
+    /// the input's int8 for 0.0
+    pub input_zero: i8,
+    /// the sum to the output's scale; its mantissa may be any that is not negative
+    pub factor: Requant,
+    /// the int8 that means 0.0 in the output
+    pub output_zero: i8,
+}
+
+impl Mean {
+    /// Most pixels of a map: the sum of their distances from a zero point fits 32 bits.
+    pub const MOST_PIXELS: usize = 1 << 23;
+
+    /// The factor TFLite derives from the quotient of the input's and the output's scale and the number of
+    /// pixels; `None` where one of them is not usable.
+    pub const fn factor(scale: f64, pixels: usize) -> Option<Requant> {
+        if pixels == 0 || pixels > Mean::MOST_PIXELS {
+            return None;
+        }
+        let Some(Requant { mult, shift }) = Requant::from_scale(scale) else { return None };
+        let (log, room) = (pixels.ilog2() as i32, 31 + shift as i32);
+        let bits = if log < room { log } else { room };
+        Some(Requant { mult: (((mult as i64) << bits) / pixels as i64) as i32, shift: shift - bits as i8 })
+    }
+
+    /// The sum of one channel's values, each less the input's zero point, as it is stored.
+    pub const fn encode(&self, sum: i32) -> i8 {
+        saturate(self.factor.rescale(sum), self.output_zero, i8::MIN, i8::MAX)
+    }
+
+    /// Whether nothing computed from it overflows.
+    pub fn is_valid(&self) -> bool {
+        let pixels = self.input.h as u64 * self.input.w as u64;
+        let factor = self.factor.mult >= 0 && (-31..=30).contains(&self.factor.shift);
+        factor && (1..=Mean::MOST_PIXELS as u64).contains(&pixels)
+    }
+}
+
 /// An op. Which values it reads and writes is the model's business, not the op's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -218,6 +263,8 @@ pub enum Op<'m> {
     MaxPool(Window),
     /// mean of each channel over the whole map, rounded half away from zero
     GlobalAveragePool(Shape),
+    /// mean of each channel over the whole map, rescaled
+    Mean(Mean),
 }
 
 impl Op<'_> {
@@ -227,6 +274,7 @@ impl Op<'_> {
             Op::Conv(conv) => conv.window.input,
             Op::MaxPool(window) => window.input,
             Op::GlobalAveragePool(shape) => *shape,
+            Op::Mean(mean) => mean.input,
         }
     }
 
@@ -235,7 +283,7 @@ impl Op<'_> {
         match self {
             Op::Conv(conv) => conv.window.output,
             Op::MaxPool(window) => window.output,
-            Op::GlobalAveragePool(shape) => Shape::new(1, 1, shape.c),
+            Op::GlobalAveragePool(shape) | Op::Mean(Mean { input: shape, .. }) => Shape::new(1, 1, shape.c),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Fast kernels are tested against these functions byte for byte. Maps are NHWC, one image.
 
-use super::{Conv, Op, Requant, Window};
+use super::{Conv, Mean, Op, Requant, Window};
 use crate::{Error, geom::Shape};
 
 fn check(what: &'static str, need: usize, got: usize) -> Result<(), Error> {
@@ -15,6 +15,7 @@ pub fn execute(op: &Op<'_>, x: &[i8], shortcut: &[i8], y: &mut [i8]) -> Result<(
         Op::Conv(conv) => convolve(conv, x, shortcut, y),
         Op::MaxPool(window) => max_pool(window, x, y),
         Op::GlobalAveragePool(shape) => global_average_pool(*shape, x, y),
+        Op::Mean(op) => mean(op, x, y),
     }
 }
 
@@ -95,6 +96,18 @@ pub fn global_average_pool(shape: Shape, x: &[i8], y: &mut [i8]) -> Result<(), E
     for (c, out) in y.iter_mut().enumerate() {
         let sum: i64 = x.iter().skip(c).step_by(shape.c).map(|x| i64::from(*x)).sum();
         *out = rounded_mean(sum, (shape.h * shape.w) as i64) as i8;
+    }
+    Ok(())
+}
+
+/// `y[c] = clamp(rescale(sum (x[.., c] - zero)) + zero')`.
+pub fn mean(op: &Mean, x: &[i8], y: &mut [i8]) -> Result<(), Error> {
+    check("mean input", op.input.elements(), x.len())?;
+    check("mean output", op.input.c, y.len())?;
+    let zero = i32::from(op.input_zero);
+    for (c, out) in y.iter_mut().enumerate() {
+        let values = x.iter().skip(c).step_by(op.input.c);
+        *out = op.encode(values.fold(0i32, |sum, x| sum.wrapping_add(i32::from(*x) - zero)));
     }
     Ok(())
 }

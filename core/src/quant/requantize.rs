@@ -3,7 +3,8 @@
 /// A positive real factor `mult * 2^-31 * 2^shift`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requant {
-    /// Q31 mantissa, in `[2^30, 2^31)`, or 0 for a factor too small to matter
+    /// Q31 mantissa, in `[2^30, 2^31)`, or 0 for a factor too small to matter; that of a [`super::Mean`] may be
+    /// smaller
     pub mult: i32,
     /// binary exponent, `-31..=30`; positive shifts left before the multiplication
     pub shift: i8,
@@ -42,7 +43,7 @@ impl Requant {
         Some(Requant { mult: mult as i32, shift: shift as i8 })
     }
 
-    /// Whether both fields are in the ranges their documentation gives.
+    /// Whether the mantissa is 0 or in `[2^30, 2^31)` and the exponent in its range.
     pub const fn is_valid(self) -> bool {
         (self.mult == 0 || self.mult >= 1 << 30) && self.shift >= -31 && self.shift <= 30
     }

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::ops::Range;
 
-use super::{Conv, Op, Window, reference};
+use super::{Conv, Mean, Op, Window, reference};
 use crate::{
     Error, Isa,
     geom::Shape,
@@ -36,6 +36,7 @@ enum Kind {
     Conv { packed: Box<Packed>, output: Output, shortcut: Shortcut },
     MaxPool(Window),
     GlobalAveragePool(Shape),
+    Mean(Mean),
 }
 
 #[derive(Debug)]
@@ -95,6 +96,7 @@ impl Model {
                 }
                 Op::MaxPool(window) => Kind::MaxPool(window),
                 Op::GlobalAveragePool(shape) => Kind::GlobalAveragePool(shape),
+                Op::Mean(mean) => Kind::Mean(mean),
             };
             steps.push(Step { kind, source, output });
         }
@@ -224,21 +226,32 @@ impl Step {
             }
             Kind::MaxPool(window) => reference::max_pool(window, x, y),
             Kind::GlobalAveragePool(shape) => {
-                sums.clear();
-                sums.resize(shape.c, 0);
                 // At most 2^28 pixels of 128 each: `View` keeps maps below 2^30 elements, but sums could
                 // still pass 31 bits, so large maps take the plain way.
                 if shape.h * shape.w >= 1 << 23 {
                     return reference::global_average_pool(*shape, x, y);
                 }
-                for pixel in x.chunks_exact(shape.c) {
-                    sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += i32::from(*x));
-                }
+                add_up(x, shape.c, sums);
                 let pixels = (shape.h * shape.w) as i64;
                 y.iter_mut().zip(sums).for_each(|(y, s)| *y = reference::rounded_mean(i64::from(*s), pixels) as i8);
                 Ok(())
             }
+            Kind::Mean(mean) => {
+                add_up(x, mean.input.c, sums);
+                let zeros = (mean.input.h * mean.input.w) as i32 * i32::from(mean.input_zero);
+                y.iter_mut().zip(sums).for_each(|(y, s)| *y = mean.encode(*s - zeros));
+                Ok(())
+            }
         }
+    }
+}
+
+/// The sum of each of `channels` over all pixels of `x`, of which there are at most 2^23.
+fn add_up(x: &[i8], channels: usize, sums: &mut Vec<i32>) {
+    sums.clear();
+    sums.resize(channels, 0);
+    for pixel in x.chunks_exact(channels) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += i32::from(*x));
     }
 }
 

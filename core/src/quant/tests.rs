@@ -1,4 +1,4 @@
-use super::{Add, Conv, DotIsa, Encoding, Requant, Rounding, Session, Window, reference};
+use super::{Add, Conv, DotIsa, Encoding, Mean, Requant, Rounding, Session, Window, reference};
 use crate::{
     Isa,
     geom::Shape,
@@ -88,6 +88,37 @@ fn convolution_by_hand() {
     assert_eq!(y, [18 - 10, 58]);
     let short = reference::convolve(&conv, &x[1..], &[1, 2, 3, 4], &mut y).unwrap_err();
     assert_eq!(short.to_string(), "convolution input holds 3 elements, 4 needed");
+}
+
+/// What LiteRT's reference kernel gave for these maps, and the same from the session.
+#[test]
+fn means_rescale_as_tflite_does() {
+    let x = [-128, 5, 7, -9, 100, 127, 3, -4, 50, 60, -70, 80];
+    let cases = [
+        (0.5f32, 3, 0.125f32, -7, [-44, 127]),
+        (0.0625, -128, 0.0625, -128, [-6, 43]),
+        (0.03, -20, 0.011, 40, [77, 127]),
+    ];
+    for (from, input_zero, to, output_zero, want) in cases {
+        let input = Shape::new(3, 2, 2);
+        let factor = Mean::factor(f64::from(from) / f64::from(to), 6).unwrap();
+        let mean = Mean { input, input_zero, factor, output_zero };
+        let mut y = [0; 2];
+        reference::mean(&mean, &x, &mut y).unwrap();
+        assert_eq!(y, want, "{mean:?}");
+        let mut model = Builder::new(input, from, input_zero);
+        model.mean("mean", 0, &mean, to).unwrap();
+        let model = model.finish().unwrap();
+        let view = View::new_checked(&model).unwrap();
+        assert_eq!(Session::new(&view, Isa::PORTABLE).unwrap().run(&x).unwrap(), want);
+    }
+    // Sums at their largest, on the largest map, do not overflow; larger maps are refused.
+    let largest = Mean::factor(1.0, Mean::MOST_PIXELS).unwrap();
+    let input = Shape::new(1 << 11, 1 << 12, 1);
+    let mean = Mean { input, input_zero: -128, factor: largest, output_zero: -128 };
+    assert_eq!((mean.is_valid(), mean.encode(255 << 23)), (true, 127));
+    assert_eq!(Mean::factor(1.0, Mean::MOST_PIXELS + 1), None);
+    assert!(!Mean { input: Shape::new(1 << 12, 1 << 12, 1), ..mean }.is_valid());
 }
 
 #[test]

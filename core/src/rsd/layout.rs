@@ -65,7 +65,9 @@ pub(super) mod field {
     pub const SCALE: usize = 7;
     pub const WEIGHTS: usize = 8;
     pub const BIAS: usize = 9;
+    /// of a convolution where its multipliers are, of a mean its only one
     pub const MULT: usize = 10;
+    /// as the multipliers
     pub const SHIFT: usize = 11;
     /// the value that is added, plus 1; 0 for none
     pub const SHORTCUT: usize = 12;
@@ -85,3 +87,4 @@ pub(super) const ROUNDING_ONCE: u8 = 1;
 pub(super) const KIND_CONV: u32 = 0;
 pub(super) const KIND_MAX_POOL: u32 = 1;
 pub(super) const KIND_AVERAGE_POOL: u32 = 2;
+pub(super) const KIND_MEAN: u32 = 3;

@@ -114,6 +114,26 @@ fn hostile_fields_are_refused_or_harmless() {
     assert!(refused > 1000 && accepted > 0, "{refused} refused, {accepted} accepted");
 }
 
+/// Fast kernels read words; a model that passes its checks must not fail in one of them.
+#[test]
+fn misaligned_weights_are_refused() {
+    let bytes = model("resnet8-cifar-w3");
+    let view = View::new_checked(&bytes).unwrap();
+    let records = view.ops.as_ptr().addr() - bytes.as_ptr().addr();
+    for op in (0..view.ops()).filter(|op| matches!(view.op(*op), Some(Op::Conv(_)))) {
+        let at = records + op * layout::OP + 4 * layout::field::WEIGHTS;
+        let offset = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        for by in 1..5 {
+            let mut copy = bytes.clone();
+            copy[at..at + 4].copy_from_slice(&(offset - 8 + by).to_le_bytes());
+            sign(&mut copy);
+            let error = View::new_checked(&copy).err();
+            let reason = "the offset of its weights must be a multiple of 4";
+            assert_eq!(error, (by < 4).then_some(FormatError::Op { index: op, reason }), "{by} bytes");
+        }
+    }
+}
+
 #[test]
 fn overwriting_a_live_value_is_refused() {
     let bytes = model("resnet8-cifar");

@@ -3,7 +3,7 @@
 use super::{ALIGN, FormatError, VERSION, layout::*, sound::conv_is_sound};
 use crate::{
     geom::Shape,
-    quant::{Add, Conv, Encoding, Op, Requant, Rounding, Window},
+    quant::{Add, Conv, Encoding, Mean, Op, Requant, Rounding, Window},
 };
 
 /// A feature map the network computes: its shape, encoding and place in the arena.
@@ -43,7 +43,7 @@ pub struct Preprocessing {
 #[derive(Clone, Copy, Debug)]
 pub struct View<'m> {
     bytes: &'m [u8],
-    ops: &'m [u8],
+    pub(super) ops: &'m [u8],
     pub(super) values: &'m [u8],
     arena: usize,
 }
@@ -229,6 +229,19 @@ impl<'m> View<'m> {
         match word(record, field::KIND)? {
             KIND_MAX_POOL => return Some(Op::MaxPool(window)),
             KIND_AVERAGE_POOL => return Some(Op::GlobalAveragePool(source.shape)),
+            KIND_MEAN => {
+                let factor = Requant {
+                    mult: word(record, field::MULT)? as i32,
+                    shift: i8::try_from(word(record, field::SHIFT)? as i32).ok()?,
+                };
+                let output_zero = self.value(index + 1)?.zero_point;
+                return Some(Op::Mean(Mean {
+                    input: source.shape,
+                    input_zero: source.zero_point,
+                    factor,
+                    output_zero,
+                }));
+            }
             KIND_CONV => {}
             _ => return None,
         }
@@ -335,6 +348,10 @@ impl<'m> View<'m> {
         }
         match op {
             Op::Conv(conv) => {
+                // Fast kernels read weights four at a time.
+                if !conv.weights.as_ptr().addr().is_multiple_of(ALIGN) {
+                    return Err("the offset of its weights must be a multiple of 4");
+                }
                 conv_is_sound(&conv)?;
                 if conv.stored().zero_point != y.zero_point {
                     return Err("its output's zero point is not its value's");
@@ -346,9 +363,20 @@ impl<'m> View<'m> {
                 }
             }
             Op::GlobalAveragePool(_) => {}
+            Op::Mean(mean) => {
+                if !mean.is_valid() {
+                    return Err(
+                        "a mean's multiplier must not be negative, its shift in -31..=30, its map up to 2^23 pixels",
+                    );
+                }
+            }
         }
-        if !matches!(op, Op::Conv(_)) && (shortcut.is_some() || (x.zero_point, x.scale) != (y.zero_point, y.scale)) {
-            return Err("a pool adds nothing and keeps its input's encoding");
+        let keeps = matches!(op, Op::MaxPool(_) | Op::GlobalAveragePool(_));
+        if keeps && (x.zero_point, x.scale) != (y.zero_point, y.scale) {
+            return Err("a pool keeps its input's encoding");
+        }
+        if !matches!(op, Op::Conv(_)) && shortcut.is_some() {
+            return Err("only a convolution adds a shortcut");
         }
         if overlap(&x, &y) {
             return Err("its output overlaps its input");

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     geom::Shape,
-    quant::{Conv, Encoding, Rounding, Window},
+    quant::{Conv, Encoding, Mean, Rounding, Window},
 };
 
 /// Builds a model op by op. Values are numbered: 0 is the input, and every op returns the number of
@@ -154,6 +154,21 @@ impl Builder {
         record[field::KIND] = layout::KIND_AVERAGE_POOL;
         record[field::SOURCE] = source as u32;
         Ok(self.push(name, record, (Shape::new(1, 1, shape.c), scale, zero)))
+    }
+
+    /// Mean of each channel of value `source`, rescaled to an encoding of its own; `scale` belongs to the result.
+    pub fn mean(&mut self, name: &str, source: usize, mean: &Mean, scale: f32) -> Result<usize, FormatError> {
+        let (shape, _, zero) = self.value_of(source)?;
+        if shape != mean.input || zero != mean.input_zero {
+            let reason = "its input has another shape or zero point than the value it reads";
+            return Err(FormatError::Op { index: self.ops.len(), reason });
+        }
+        let mut record = [0; layout::OP / 4];
+        record[field::KIND] = layout::KIND_MEAN;
+        record[field::SOURCE] = source as u32;
+        record[field::MULT] = mean.factor.mult as u32;
+        record[field::SHIFT] = i32::from(mean.factor.shift) as u32;
+        Ok(self.push(name, record, (Shape::new(1, 1, shape.c), scale, mean.output_zero)))
     }
 
     /// Notes the architecture's name.

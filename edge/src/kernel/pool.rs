@@ -1,6 +1,9 @@
 //! Pools.
 
-use residual_core::{geom::Shape, quant::Window};
+use residual_core::{
+    geom::Shape,
+    quant::{Mean, Window},
+};
 
 use super::direct::Rows;
 
@@ -12,6 +15,17 @@ pub fn global_average(shape: Shape, input: &[i8], output: &mut [i8]) -> Option<(
         let sum: i64 = input.get(c..)?.iter().step_by(shape.c.max(1)).map(|x| i64::from(*x)).sum();
         let mean = divide(sum.unsigned_abs() + count / 2, count);
         *y = if sum < 0 { -mean } else { mean } as i8;
+    }
+    Some(())
+}
+
+/// `y[c] = clamp(rescale(sum (x[.., c] - zero)) + zero')`.
+pub fn mean(op: &Mean, input: &[i8], output: &mut [i8]) -> Option<()> {
+    let zero = i32::from(op.input_zero);
+    for (c, y) in output.iter_mut().enumerate() {
+        // A view admits no more pixels than 32 bits are enough for.
+        let values = input.get(c..)?.iter().step_by(op.input.c.max(1));
+        *y = op.encode(values.fold(0i32, |sum, x| sum.wrapping_add(i32::from(*x) - zero)));
     }
     Some(())
 }

@@ -64,11 +64,7 @@ pub fn export(network: &Network) -> Result<Vec<u8>, ExportError> {
             }
             Kind::MaxPool(window) => {
                 // PAD writes zeros, which never win where nothing is below them.
-                let floor = network.layers.get(layer.source.wrapping_sub(1)).and_then(|l| match &l.kind {
-                    Kind::Conv(conv) => Some(conv.shortcut.map_or(conv.output, |s| s.output)),
-                    _ => None,
-                });
-                if padding(window).is_err() && floor.is_none_or(|s| s.min < s.quantization.zero_point) {
+                if padding(window).is_err() && network.least(layer.source) < encoding.zero_point {
                     return Err(fail("a padded max pool must follow a ReLU"));
                 }
                 let (x, kind) = writer.padded(&layer.name, x, window, encoding);
@@ -81,6 +77,13 @@ pub fn export(network: &Network) -> Result<Vec<u8>, ExportError> {
                 let y = writer.map(&layer.name, Shape::new(1, 1, input.c), encoding);
                 let whole = [input.h as i32, input.w as i32];
                 writer.pool(operator::AVERAGE_POOL_2D, x, y, PADDING_VALID, 1, whole);
+                y
+            }
+            Kind::Mean(output) => {
+                let axes = writer.integers(&format!("{}/axes", layer.name), &[2], &[1, 2]);
+                let y = writer.map(&layer.name, Shape::new(1, 1, input.c), *output);
+                let keep = vec![Field::I8(field::mean::KEEP_DIMS, 1)];
+                writer.operator(operator::MEAN, &[x, axes], y, options::REDUCER, keep);
                 y
             }
         };

@@ -1,20 +1,23 @@
 //! int8 networks from and to TensorFlow Lite files (schema 3).
 //!
-//! [`import`] reads a residual network: CONV_2D, ADD, AVERAGE_POOL_2D over the whole map, MAX_POOL_2D,
-//! FULLY_CONNECTED, RESHAPE to a vector, PAD, STRIDED_SLICE and a SOFTMAX at the end. [`export`] writes the
-//! same operators. The reference kernels of LiteRT compute the same bytes as this library, with one exception:
-//! they rescale FULLY_CONNECTED with a single rounding, this library with the definition's two, so that an
-//! output may differ by 1. Networks of the quantizer have a 1x1 convolution there instead.
+//! [`import`] reads a residual network: CONV_2D, ADD, MAX_POOL_2D, AVERAGE_POOL_2D or MEAN over the whole map,
+//! FULLY_CONNECTED, PAD and PADV2, STRIDED_SLICE, RESHAPE to a vector with the operators that compute its shape (SHAPE,
+//! STRIDED_SLICE, PACK), and a SOFTMAX at the end. QUANTIZE first and DEQUANTIZE or QUANTIZE last become the file's
+//! [`End`]s. [`export`] writes the same operators, with int8 ends. The reference kernels of LiteRT compute the same
+//! bytes as this library.
 
+mod ends;
 mod export;
 mod flat;
 mod import;
+mod names;
 mod schema;
 mod tensor;
 
 #[cfg(test)]
 mod tests;
 
+pub use ends::{End, Numbers, Rescaled};
 pub use export::{ExportError, export};
 pub use import::{Imported, TfliteError, import};
 pub use residual_core::quant::Softmax;

@@ -17,6 +17,7 @@ pub(super) mod field {
     pub mod operator_code {
         /// i8; codes up to 126
         pub const DEPRECATED: usize = 0;
+        pub const CUSTOM: usize = 1;
         pub const VERSION: usize = 2;
         pub const BUILTIN: usize = 3;
     }
@@ -70,6 +71,9 @@ pub(super) mod field {
     pub mod fully_connected {
         pub const WEIGHTS_FORMAT: usize = 1;
     }
+    pub mod mean {
+        pub const KEEP_DIMS: usize = 0;
+    }
     pub mod softmax {
         pub const BETA: usize = 0;
     }
@@ -84,32 +88,21 @@ pub(super) mod operator {
     pub const ADD: i32 = 0;
     pub const AVERAGE_POOL_2D: i32 = 1;
     pub const CONV_2D: i32 = 3;
+    pub const DEQUANTIZE: i32 = 6;
     pub const FULLY_CONNECTED: i32 = 9;
     pub const MAX_POOL_2D: i32 = 17;
     pub const RESHAPE: i32 = 22;
     pub const SOFTMAX: i32 = 25;
+    pub const CUSTOM: i32 = 32;
     pub const PAD: i32 = 34;
+    pub const MEAN: i32 = 40;
+    pub const SQUEEZE: i32 = 43;
     pub const STRIDED_SLICE: i32 = 45;
-
-    /// What a message calls an operator.
-    pub fn name(code: i32) -> String {
-        match code {
-            ADD => "ADD".into(),
-            AVERAGE_POOL_2D => "AVERAGE_POOL_2D".into(),
-            CONV_2D => "CONV_2D".into(),
-            FULLY_CONNECTED => "FULLY_CONNECTED".into(),
-            MAX_POOL_2D => "MAX_POOL_2D".into(),
-            RESHAPE => "RESHAPE".into(),
-            SOFTMAX => "SOFTMAX".into(),
-            PAD => "PAD".into(),
-            STRIDED_SLICE => "STRIDED_SLICE".into(),
-            4 => "DEPTHWISE_CONV_2D".into(),
-            6 => "DEQUANTIZE".into(),
-            40 => "MEAN".into(),
-            114 => "QUANTIZE".into(),
-            other => format!("number {other}"),
-        }
-    }
+    pub const PADV2: i32 = 60;
+    pub const SHAPE: i32 = 77;
+    pub const PACK: i32 = 83;
+    pub const MIRROR_PAD: i32 = 100;
+    pub const QUANTIZE: i32 = 114;
 }
 
 /// `BuiltinOptions`: which table holds an operator's options.
@@ -120,10 +113,14 @@ pub(super) mod options {
     pub const ADD: u8 = 11;
     pub const RESHAPE: u8 = 17;
     pub const PAD: u8 = 22;
+    pub const REDUCER: u8 = 27;
     pub const STRIDED_SLICE: u8 = 32;
 }
 
+pub(super) const TYPE_FLOAT32: i8 = 0;
 pub(super) const TYPE_INT32: i8 = 2;
+pub(super) const TYPE_UINT8: i8 = 3;
+pub(super) const TYPE_INT64: i8 = 4;
 pub(super) const TYPE_INT8: i8 = 9;
 pub(super) const PADDING_SAME: i8 = 0;
 pub(super) const PADDING_VALID: i8 = 1;

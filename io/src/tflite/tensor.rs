@@ -3,8 +3,10 @@
 use residual_core::geom::Shape;
 
 use super::{
+    ends::ByteEncoding,
     flat::{Table, Vector},
-    schema::{TYPE_INT8, TYPE_INT32, field},
+    names,
+    schema::{TYPE_INT8, TYPE_INT32, TYPE_INT64, TYPE_UINT8, field, operator},
 };
 use crate::quantized::Quantization;
 
@@ -27,8 +29,12 @@ pub(super) struct Tensor<'f> {
     data: &'f [u8],
     pub name: String,
     pub shape: Vec<i32>,
-    kind: i8,
+    pub kind: i8,
 }
+
+/// How converters make the whole of a network int8.
+const REMEDY: &str = "convert with optimizations = [tf.lite.Optimize.DEFAULT], a representative_dataset and \
+    target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]";
 
 impl<'f> Graph<'f> {
     pub fn open(bytes: &'f [u8]) -> Result<Self, Fault> {
@@ -61,6 +67,16 @@ impl<'f> Graph<'f> {
         // Codes up to 126 are in the older, one-byte field.
         let old = i32::from(code.i8(field::operator_code::DEPRECATED)?);
         Ok(old.max(code.i32(field::operator_code::BUILTIN, 0)?))
+    }
+
+    /// What a message calls the operator `table` calls.
+    pub fn operator_name(&self, table: &Table<'f>) -> Result<String, Fault> {
+        let code = self.code(table)?;
+        if code != operator::CUSTOM {
+            return Ok(names::operator(code));
+        }
+        let custom = self.codes.table(table.u32(field::operator::OPCODE)? as usize)?;
+        Ok(format!("CUSTOM `{}`", crate::weights::clean(&custom.text(field::operator_code::CUSTOM)?)))
     }
 
     pub fn tensor(&self, index: i32) -> Result<Tensor<'f>, Fault> {
@@ -99,15 +115,27 @@ impl<'f> Tensor<'f> {
         match sides.as_deref() {
             Some(&[1, h, w, c]) => Ok(Shape::new(h, w, c)),
             Some(&[1, c]) => Ok(Shape::new(1, 1, c)),
-            _ => Err(self.fault(format_args!("shape {:?} is not that of one map or vector", self.shape))),
+            _ => Err(self.fault(format_args!(
+                "shape {:?} is not [1, h, w, c] or [1, c]: convert with a fixed batch of 1",
+                self.shape
+            ))),
         }
+    }
+
+    /// What a message calls its type.
+    pub fn type_name(&self) -> String {
+        names::tensor_type(self.kind)
     }
 
     /// Scales and zero points; the zero points are as many as the scales.
     fn encoding(&self) -> Result<(Vec<f32>, Vec<i64>, i32), Fault> {
         if self.kind != TYPE_INT8 {
-            return Err(self.fault(format_args!("type {} is not int8", self.kind)));
+            return Err(self.fault(format_args!("its type is {}, int8 needed: {REMEDY}", self.type_name())));
         }
+        self.scales()
+    }
+
+    fn scales(&self) -> Result<(Vec<f32>, Vec<i64>, i32), Fault> {
         let table = self.table.table(field::tensor::QUANTIZATION)?.ok_or_else(|| self.fault("it has no scale"))?;
         let scales = table.vector(field::quantization::SCALE, 4)?;
         let zeros = table.vector(field::quantization::ZERO_POINT, 8)?;
@@ -134,6 +162,33 @@ impl<'f> Tensor<'f> {
         }
     }
 
+    /// The encoding of int8 or uint8 at the end of a file.
+    pub fn bytes(&self) -> Result<ByteEncoding, Fault> {
+        let unsigned = self.kind == TYPE_UINT8;
+        if !unsigned {
+            return self.activation().map(ByteEncoding::from);
+        }
+        let (scales, zeros, _) = self.scales()?;
+        match (scales.as_slice(), zeros.as_slice()) {
+            (&[scale], &[zero @ 0..=255]) => Ok(ByteEncoding { unsigned, scale, zero_point: zero as i32 }),
+            _ => Err(self.fault(format_args!(
+                "scales {scales:?}, zero points {zeros:?}: one of each, the latter in 0..=255, needed"
+            ))),
+        }
+    }
+
+    /// A constant byte, such as what PADV2 writes.
+    pub fn byte(&self) -> Result<i8, Fault> {
+        match self.data {
+            &[byte] if self.kind == TYPE_INT8 => Ok(byte as i8),
+            data => Err(self.fault(format_args!(
+                "{} bytes of type {}, 1 constant int8 needed",
+                data.len(),
+                self.type_name()
+            ))),
+        }
+    }
+
     /// Weights of `channels` output channels and their scales: one for all, or one for each.
     pub fn weights(&self, channels: usize) -> Result<(Vec<i8>, Vec<f32>), Fault> {
         let (scales, zeros, dimension) = self.encoding()?;
@@ -153,13 +208,19 @@ impl<'f> Tensor<'f> {
 
     /// Constant integers.
     pub fn integers(&self) -> Result<Vec<i32>, Fault> {
-        if self.kind != TYPE_INT32 {
-            return Err(self.fault(format_args!("type {} is not int32", self.kind)));
+        let wide = match self.kind {
+            TYPE_INT32 => false,
+            TYPE_INT64 => true,
+            _ => return Err(self.fault(format_args!("its type is {}, int32 needed", self.type_name()))),
+        };
+        if self.data.is_empty() || !self.data.len().is_multiple_of(if wide { 8 } else { 4 }) {
+            return Err(self.fault("it must be constant: convert with a fixed batch of 1"));
         }
-        let (words, rest) = self.data.as_chunks::<4>();
-        if !rest.is_empty() || words.is_empty() {
-            return Err(self.fault("it must be constant"));
+        if !wide {
+            return Ok(self.data.as_chunks().0.iter().map(|word| i32::from_le_bytes(*word)).collect());
         }
-        Ok(words.iter().map(|w| i32::from_le_bytes(*w)).collect())
+        let narrow = |word: &[u8; 8]| i32::try_from(i64::from_le_bytes(*word)).ok();
+        let values: Option<Vec<i32>> = self.data.as_chunks().0.iter().map(narrow).collect();
+        values.ok_or_else(|| self.fault("a number of it needs more than 32 bits"))
     }
 }

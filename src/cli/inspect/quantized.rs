@@ -63,6 +63,7 @@ fn row(view: &View<'_>, index: usize) -> Option<Row> {
         }
         Op::MaxPool(window) => format!("max pool {0}x{0}/{1}", window.kernel, window.stride),
         Op::GlobalAveragePool(_) => "average pool".to_owned(),
+        Op::Mean(_) => "mean".to_owned(),
         _ => "unknown".to_owned(),
     };
     // Names in a file of others may be anything.

@@ -5,6 +5,7 @@ use residual_core::{geom::Shape, quant::Window};
 use super::{
     super::{
         flat::Table,
+        names,
         schema::{PADDING_SAME, PADDING_VALID, activation, field, operator},
         tensor::{Fault, Tensor},
     },
@@ -12,14 +13,28 @@ use super::{
 };
 use crate::quantized::{Kind, QuantizedConv, Shortcut, Stored};
 
+/// A value with rows and columns around it.
+pub(super) struct Around {
+    pub value: usize,
+    /// rows and columns before the map
+    pub before: [usize; 2],
+    /// all rows and columns that are added
+    pub sizes: [usize; 2],
+    /// what they hold
+    pub fill: Option<i8>,
+}
+
 impl<'f> Reader<'f> {
     pub(super) fn conv(&mut self, inputs: &[i32], output: i32, options: &Table<'f>) -> Result<(), Fault> {
-        let (value, around, sizes) = match self.source(inputs)? {
-            Source::Value(value) => (value, [0; 2], [0; 2]),
-            Source::Padded { value, before, after } => (value, before, [before[0] + after[0], before[1] + after[1]]),
-            Source::Sliced { .. } => return Err("its input is sliced, which is supported before ADD only".into()),
-        };
-        let (input, _) = self.network.value(value).ok_or("its input has no shape")?;
+        let padding = options.i8(field::conv::PADDING)?;
+        let Around { value, before, sizes, fill } = self.around(inputs, padding)?;
+        let (input, quantization) = self.network.value(value).ok_or("its input has no shape")?;
+        if let Some(fill) = fill.filter(|fill| *fill != quantization.zero_point) {
+            return Err(format!(
+                "its input is padded with {fill}, only 0.0, which is {}, can be",
+                quantization.zero_point
+            ));
+        }
         let tensor = self.graph.tensor(output)?;
         let weights = self.graph.tensor(*inputs.get(1).ok_or("it has no weights")?)?;
         let map = tensor.map()?;
@@ -38,13 +53,23 @@ impl<'f> Reader<'f> {
                 weights.fault(format_args!("{c_in} to {c_out} channels between maps of {} and {}", input.c, map.c))
             );
         }
-        let padding = options.i8(field::conv::PADDING)?;
-        if padding == PADDING_SAME && sizes != [0; 2] {
-            return Err("its input is padded twice".into());
-        }
-        let window = window(input, map, kernel, strides[0], padding, around, sizes)?;
+        let window = window(input, map, kernel, strides[0], padding, before, sizes)?;
         let conv = self.layer(inputs, &tensor, &weights, window, options.i8(field::conv::ACTIVATION)?, false)?;
         self.push_conv(output, value, conv)
+    }
+
+    /// The value a window moves over, and the PAD around it; `padding` is the window's own.
+    pub(super) fn around(&self, inputs: &[i32], padding: i8) -> Result<Around, Fault> {
+        match self.source(inputs)? {
+            Source::Value(value) => Ok(Around { value, before: [0; 2], sizes: [0; 2], fill: None }),
+            Source::Padded { .. } if padding == PADDING_SAME => {
+                Err("its input is padded twice: convert with padding VALID behind a PAD".into())
+            }
+            Source::Padded { value, before, after, fill } => {
+                Ok(Around { value, before, sizes: [before[0] + after[0], before[1] + after[1]], fill: Some(fill) })
+            }
+            Source::Sliced { .. } => Err("its input is sliced, which is supported before ADD only".into()),
+        }
     }
 
     pub(super) fn fully_connected(&mut self, inputs: &[i32], output: i32, options: &Table<'f>) -> Result<(), Fault> {
@@ -157,7 +182,10 @@ fn stored(tensor: &Tensor<'_>, function: i8) -> Result<Stored, Fault> {
         activation::RELU => (at(0.0), 127),
         activation::RELU6 => (at(0.0), at(6.0)),
         activation::RELU_N1_TO_1 => (at(-1.0), at(1.0)),
-        other => return Err(tensor.fault(format_args!("activation function {other} is not supported"))),
+        other => {
+            let name = names::activation(other);
+            return Err(tensor.fault(format_args!("activation {name} is not supported: use ReLU, ReLU6 or none")));
+        }
     };
     Ok(Stored { quantization, min, max })
 }

@@ -1,18 +1,22 @@
 //! A .tflite graph as a list of ops.
 
 mod conv;
+mod ends;
+mod pad;
+mod pool;
+mod shape;
 
 use std::collections::BTreeMap;
 
 use residual_core::{geom::Shape, quant::Softmax};
 
 use super::{
+    End,
     flat::Table,
-    schema::{activation, field, operator},
+    schema::{TYPE_INT8, TYPE_INT32, TYPE_INT64, field, operator},
     tensor::{Fault, Graph, Tensor},
 };
 use crate::quantized::{Kind, Layer, Network, Quantization};
-use conv::window;
 
 /// Why a file is not a network this library can run. One line.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,10 @@ pub struct Imported {
     pub network: Network,
     /// the softmax behind it
     pub softmax: Option<Softmax>,
+    /// what the file's input becomes the network's by
+    pub input: End,
+    /// what the network's output, or the softmax's, becomes the file's by
+    pub output: End,
 }
 
 /// Reads a TensorFlow Lite file; `file` is what errors call it. Any bytes may be given.
@@ -47,11 +55,13 @@ pub fn import(file: &str, bytes: &[u8]) -> Result<Imported, TfliteError> {
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Value(usize),
-    /// rows and columns of zeros around a value
+    /// rows and columns around a value
     Padded {
         value: usize,
         before: [usize; 2],
         after: [usize; 2],
+        /// what they hold
+        fill: i8,
     },
     /// option A's shortcut
     Sliced {
@@ -66,10 +76,14 @@ struct Reader<'f> {
     sources: BTreeMap<i32, Source>,
     /// how often operators read a tensor, and the last one that does
     readers: BTreeMap<i32, (usize, usize)>,
-    /// additions that became part of a convolution
+    /// operators that became part of another op or of an end
     fused: Vec<usize>,
+    /// results of operators that compute shapes
+    integers: BTreeMap<i32, Vec<i32>>,
     network: Network,
     softmax: Option<Softmax>,
+    input: End,
+    output: Option<End>,
 }
 
 /// More is no network of this library (ResNet-1202 has about 2,000).
@@ -92,7 +106,7 @@ impl<'f> Reader<'f> {
         }
         // The output is read by the caller too.
         readers.entry(graph.outputs.i32(0)?).or_insert((0, usize::MAX)).0 += 1;
-        let input = graph.inputs.i32(0)?;
+        let (input, end, fused) = ends::input(&graph, &readers)?;
         let tensor = graph.tensor(input)?;
         let network = Network {
             input: tensor.map()?,
@@ -103,7 +117,9 @@ impl<'f> Reader<'f> {
             preprocessing: None,
         };
         let sources = BTreeMap::from([(input, Source::Value(0))]);
-        Ok(Reader { graph, sources, readers, fused: Vec::new(), network, softmax: None })
+        let integers = BTreeMap::new();
+        let fused = fused.into_iter().collect();
+        Ok(Reader { graph, sources, readers, fused, integers, network, softmax: None, input: end, output: None })
     }
 
     fn read(mut self) -> Result<Imported, Fault> {
@@ -113,18 +129,20 @@ impl<'f> Reader<'f> {
             if self.fused.contains(&index) {
                 continue;
             }
-            if self.softmax.is_some() {
-                return Err(format!("operator {index} ({}) follows the softmax", operator::name(code)));
+            let end = matches!(code, operator::QUANTIZE | operator::DEQUANTIZE);
+            let late = self.output.is_some() || (self.softmax.is_some() && !end);
+            let result = if late { Err("it follows the network's output".into()) } else { self.operator(code, &op) };
+            if let Err(reason) = result {
+                return Err(format!("operator {index} ({}): {reason}", self.graph.operator_name(&op)?));
             }
-            self.operator(code, &op)
-                .map_err(|reason| format!("operator {index} ({}): {reason}", operator::name(code)))?;
         }
         let output = self.graph.outputs.i32(0)?;
         match self.sources.get(&output) {
             Some(Source::Value(value)) if *value == self.network.layers.len() => {}
             _ => return Err("the graph's output is not the result of its last operator".into()),
         }
-        Ok(Imported { network: self.network, softmax: self.softmax })
+        let Reader { network, softmax, input, output, .. } = self;
+        Ok(Imported { network, softmax, input, output: output.unwrap_or(End::Int8) })
     }
 
     fn operator(&mut self, code: i32, op: &Table<'f>) -> Result<(), Fault> {
@@ -133,7 +151,7 @@ impl<'f> Reader<'f> {
             return Err(format!("{} outputs, 1 needed", outputs.len()));
         }
         let output = outputs.i32(0)?;
-        if self.sources.contains_key(&output) {
+        if self.sources.contains_key(&output) || self.integers.contains_key(&output) {
             return Err(format!("its output, tensor {output}, was computed before"));
         }
         let inputs = inputs(op)?;
@@ -146,12 +164,37 @@ impl<'f> Reader<'f> {
             operator::ADD => Err("neither operand is a convolution's result that only this addition reads and that \
                                   is computed after the other operand"
                 .into()),
-            operator::RESHAPE => self.reshape(&inputs, output),
-            operator::PAD => self.pad(&inputs, output),
-            operator::STRIDED_SLICE => self.slice(&inputs, output, &options()?),
+            operator::MEAN => self.mean(&inputs, output),
+            operator::RESHAPE | operator::SQUEEZE => self.reshape(&inputs, output),
+            operator::PAD | operator::PADV2 => self.pad(&inputs, output),
+            operator::STRIDED_SLICE if self.graph.tensor(output)?.kind == TYPE_INT8 => {
+                self.slice(&inputs, output, &options()?)
+            }
+            operator::STRIDED_SLICE => self.slice_integers(&inputs, output, &options()?),
+            operator::SHAPE => self.shape(&inputs, output),
+            operator::PACK => self.pack(&inputs, output),
             operator::SOFTMAX => self.softmax(&inputs, output, &options()?),
-            _ => Err("operators of this kind are not supported".into()),
+            operator::QUANTIZE | operator::DEQUANTIZE => self.convert(code, &inputs, output),
+            operator::MIRROR_PAD => Err("a mirrored border is not supported: pad with zeros before converting".into()),
+            _ => self.unsupported(output),
         }
+    }
+
+    /// Why an operator that no residual network needs is refused.
+    fn unsupported(&self, output: i32) -> Result<(), Fault> {
+        let tensor = self.graph.tensor(output)?;
+        Err(match tensor.kind {
+            TYPE_INT32 | TYPE_INT64 => "it computes a shape: convert with a fixed batch of 1".into(),
+            TYPE_INT8 => {
+                "not supported: leave it out or fold it into a neighbour before converting; int8 networks may \
+                          hold CONV_2D, ADD, MAX_POOL_2D, AVERAGE_POOL_2D, MEAN, FULLY_CONNECTED, PAD, RESHAPE, SOFTMAX"
+                    .into()
+            }
+            _ => match tensor.activation() {
+                Err(reason) => reason,
+                Ok(_) => "not supported".into(),
+            },
+        })
     }
 
     fn source(&self, inputs: &[i32]) -> Result<Source, Fault> {
@@ -165,7 +208,9 @@ impl<'f> Reader<'f> {
                 let (shape, quantization) = self.network.value(value).ok_or("its input has no shape")?;
                 Ok((value, shape, quantization))
             }
-            _ => Err("its input is padded or sliced, which is supported before CONV_2D and ADD only".into()),
+            _ => {
+                Err("its input is padded or sliced, which is supported before CONV_2D, MAX_POOL_2D and ADD only".into())
+            }
         }
     }
 
@@ -174,101 +219,6 @@ impl<'f> Reader<'f> {
         let name = tensor.name.split(';').next().unwrap_or_default().to_owned();
         self.network.layers.push(Layer { name, source, kind });
         self.sources.insert(output, Source::Value(self.network.layers.len()));
-    }
-
-    fn pool(&mut self, code: i32, inputs: &[i32], output: i32, options: &Table<'f>) -> Result<(), Fault> {
-        let (value, input, quantization) = self.value(inputs)?;
-        let tensor = self.graph.tensor(output)?;
-        let map = tensor.map()?;
-        let filter = [options.i32(field::pool::FILTER_H, 0)?, options.i32(field::pool::FILTER_W, 0)?];
-        let strides = [options.i32(field::pool::STRIDE_H, 0)?, options.i32(field::pool::STRIDE_W, 0)?];
-        if options.i8(field::pool::ACTIVATION)? != activation::NONE || tensor.activation()? != quantization {
-            return Err(tensor.fault("a pool must keep its input's encoding and have no activation"));
-        }
-        if code == operator::AVERAGE_POOL_2D {
-            let whole = [input.h as i64, input.w as i64];
-            if filter.map(i64::from) != whole || map != Shape::new(1, 1, input.c) {
-                return Err(format!("filter {filter:?} on {input} to {map}: only the whole map is supported"));
-            }
-            self.push(&tensor, output, value, Kind::GlobalAveragePool);
-            return Ok(());
-        }
-        if filter[0] != filter[1] || strides[0] != strides[1] || map.c != input.c {
-            return Err(format!("filter {filter:?}, strides {strides:?}, {input} to {map}: only square ones"));
-        }
-        let padding = options.i8(field::pool::PADDING)?;
-        let window = window(input, map, filter[0], strides[0], padding, [0; 2], [0; 2])?;
-        self.push(&tensor, output, value, Kind::MaxPool(window));
-        Ok(())
-    }
-
-    fn reshape(&mut self, inputs: &[i32], output: i32) -> Result<(), Fault> {
-        let (value, input, quantization) = self.value(inputs)?;
-        let tensor = self.graph.tensor(output)?;
-        if tensor.map()? != input || tensor.activation()? != quantization {
-            return Err(tensor.fault(format_args!("{input} becomes {:?}: only 1x1 maps become vectors", tensor.shape)));
-        }
-        self.sources.insert(output, Source::Value(value));
-        Ok(())
-    }
-
-    fn pad(&mut self, inputs: &[i32], output: i32) -> Result<(), Fault> {
-        let &[from, by] = inputs else { return Err(format!("{} inputs, 2 needed", inputs.len())) };
-        let (tensor, from) = (self.graph.tensor(output)?, self.graph.tensor(from)?);
-        let pads = self.graph.tensor(by)?.integers()?;
-        if pads.len() != 8 || pads.iter().any(|p| !(0..=1 << 14).contains(p)) || pads[..2] != [0, 0] {
-            return Err(format!("padding {pads:?}: four pairs without a sign, none for the batch, needed"));
-        }
-        let pad = |i: usize| pads[i] as usize;
-        let (input, map) = (from.map()?, tensor.map()?);
-        let padded = Shape::new(input.h + pad(2) + pad(3), input.w + pad(4) + pad(5), input.c + pad(6) + pad(7));
-        if map != padded || tensor.activation()? != from.activation()? {
-            return Err(tensor.fault(format_args!("{map}, where padding {input} gives {padded}, or another encoding")));
-        }
-        let source = match self.source(inputs)? {
-            Source::Value(value) if pads[6..] == [0, 0] => {
-                Source::Padded { value, before: [pad(2), pad(4)], after: [pad(3), pad(5)] }
-            }
-            Source::Value(value) if pads[2..6] == [0; 4] => Source::Sliced { value, stride: 1, before: pad(6) },
-            Source::Sliced { value, stride, before } if pads[2..6] == [0; 4] => {
-                Source::Sliced { value, stride, before: before + pad(6) }
-            }
-            _ => return Err(format!("padding {pads:?} of rows or columns and channels at once is not supported")),
-        };
-        self.sources.insert(output, source);
-        Ok(())
-    }
-
-    fn slice(&mut self, inputs: &[i32], output: i32, options: &Table<'f>) -> Result<(), Fault> {
-        let (value, input, quantization) = self.value(inputs)?;
-        let tensor = self.graph.tensor(output)?;
-        let &[_, begin, end, strides] = inputs else { return Err(format!("{} inputs, 4 needed", inputs.len())) };
-        let integers = |tensor| self.graph.tensor(tensor)?.integers();
-        let (begin, end, strides) = (integers(begin)?, integers(end)?, integers(strides)?);
-        let mut masks = [0; 5];
-        for (mask, at) in masks.iter_mut().zip(field::strided_slice::MASKS) {
-            *mask = options.i32(at, 0)?;
-        }
-        let sizes = [1, input.h, input.w, input.c];
-        let whole = |axis: usize| {
-            let masked = |mask: i32| mask >> axis & 1 == 1;
-            (masked(masks[0]) || begin.get(axis) == Some(&0))
-                && (masked(masks[1]) || end.get(axis).is_some_and(|e| *e as i64 == sizes[axis] as i64))
-        };
-        let four = [&begin, &end, &strides].iter().all(|v| v.len() == 4);
-        if !four || masks[2..] != [0; 3] || !(0..4).all(whole) {
-            return Err("only slices of a whole map are supported".into());
-        }
-        let stride = match strides[..] {
-            [1, a, b, 1] if a == b && (1..=64).contains(&a) => a as usize,
-            _ => return Err(format!("strides {strides:?}: equal ones of rows and columns, 1 to 64, needed")),
-        };
-        let map = Shape::new(input.h.div_ceil(stride), input.w.div_ceil(stride), input.c);
-        if tensor.map()? != map || tensor.activation()? != quantization {
-            return Err(tensor.fault(format_args!("the slice of {input} must be {map} and keep its encoding")));
-        }
-        self.sources.insert(output, Source::Sliced { value, stride, before: 0 });
-        Ok(())
     }
 
     fn softmax(&mut self, inputs: &[i32], output: i32, options: &Table<'f>) -> Result<(), Fault> {
