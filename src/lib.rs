@@ -42,7 +42,7 @@ pub use residual_core::{Error as CoreError, Isa, format, geom, logits, net, plan
 pub use residual_train::{
     DataError, ImportError, data,
     data::{Image, Preprocessing},
-    import, quantize, tflite, trainer, write_atomic,
+    import, open_regular, printable, quantize, read_regular, read_text, tflite, trainer, write_atomic,
 };
 
 pub use self::{

@@ -1,7 +1,6 @@
 //! An int8 model file, ready for pictures.
 
 use std::{
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -15,14 +14,17 @@ use residual_core::{
 use residual_train::{
     ImportError,
     data::{Image, Interpolation, Preprocessing},
+    open_regular,
     quantize::Quantization,
-    tflite,
+    read_regular, tflite,
 };
 
 use crate::{Error, Given};
 
 /// First bytes of a model file.
 const MAGIC: &[u8] = b"residual";
+/// Longest file of an int8 network, in bytes: the 152-layer one takes 60 MB.
+const MAX_FILE: u64 = 512 << 20;
 
 /// An int8 network from a model file (`.rsd`) or a TensorFlow Lite file, with everything needed to classify
 /// pictures with it.
@@ -39,7 +41,7 @@ impl QuantizedModel {
     /// Whether a file is an int8 model, by its first bytes; `false` where it cannot be read.
     pub fn is_one(path: impl AsRef<Path>) -> bool {
         let mut start = [0; 8];
-        let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+        let read = open_regular(path.as_ref()).and_then(|mut file| file.read_exact(&mut start));
         read.is_ok() && (start == MAGIC || tflite::is_tflite(&start))
     }
 
@@ -52,7 +54,7 @@ impl QuantizedModel {
         let path = path.as_ref();
         let file = path.display().to_string();
         let io = |source| ImportError::Io { file: file.clone(), source };
-        QuantizedModel::from_bytes(path, &std::fs::read(path).map_err(io)?, given)
+        QuantizedModel::from_bytes(path, &read_regular(path, MAX_FILE).map_err(io)?, given)
     }
 
     /// A model that is in memory; `name` is what errors call it.

@@ -11,8 +11,10 @@ pub mod optim;
 pub mod parameters;
 pub mod quantize;
 pub mod random;
+mod read;
 #[cfg(test)]
 mod reference;
+mod text;
 pub mod tflite;
 pub mod trainer;
 mod workers;
@@ -20,3 +22,5 @@ mod workers;
 pub use atomic::write_atomic;
 pub use data::DataError;
 pub use import::ImportError;
+pub use read::{open_regular, read_regular, read_text};
+pub use text::printable;
