@@ -10,6 +10,7 @@ mod decode;
 mod error;
 mod image;
 mod image_folder;
+mod jpeg;
 mod loader;
 mod preprocessing;
 mod resize;
