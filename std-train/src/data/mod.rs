@@ -28,7 +28,7 @@ pub use self::{
     image::Image,
     image_folder::{ImageFolder, pictures_below},
     loader::{Batch, Batches, Loader, Training, channel_statistics, mean_picture},
-    preprocessing::{Interpolation, Preprocessing},
+    preprocessing::{Interpolation, Preprocessing, check_normalisation},
     synthetic::Synthetic,
 };
 
