@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{CStr, CString, c_char},
-    fs::File,
     io::Read,
     path::Path,
     sync::Arc,

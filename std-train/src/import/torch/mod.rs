@@ -5,7 +5,10 @@ mod call;
 mod machine;
 mod pickle;
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use self::{
     archive::Archive,
@@ -34,6 +37,9 @@ const STATE_DICT_KEYS: [&str; 11] = [
     "ema_state_dict",
     "ema",
 ];
+
+/// Most entries of a checkpoint that are searched for a state dict.
+const MAX_ENTRIES: usize = 64;
 
 /// Does the file begin with the magic number of the legacy format?
 pub(super) fn is_legacy(bytes: &[u8]) -> bool {
@@ -184,14 +190,11 @@ fn state_dict(pickle: &Pickle<'_>, notes: &mut Vec<String>) -> Result<(Option<St
             _ => Fault::format("it holds no dict, hence no state dict"),
         });
     };
-    let entries: Vec<_> = entries.collect();
-    // Of two entries of one name, Python keeps the last.
-    let named = |key: &str| entries.iter().rfind(|(name, _)| *name == key).map(|&(_, value)| value);
-    let held: Vec<(&str, Ref)> = entries
-        .iter()
-        .filter(|(name, value)| named(name) == Some(*value))
-        .filter_map(|&(name, value)| Some((name, inner(pickle, value)?)))
-        .collect();
+    // Of two entries of one name, the last counts, as in Python.
+    let entries: BTreeMap<&str, Ref> = entries.collect();
+    // A checkpoint has few entries. Looking into many that are one large dict would never end.
+    let few = entries.iter().filter(|_| entries.len() <= MAX_ENTRIES);
+    let held: Vec<(&str, Ref)> = few.filter_map(|(&name, &value)| Some((name, inner(pickle, value)?))).collect();
     let known = STATE_DICT_KEYS.iter().find_map(|key| held.iter().find(|(name, _)| name == key));
     let taken = match (known, &held[..]) {
         (Some(taken), _) => taken,
@@ -233,12 +236,12 @@ fn is_state_dict(pickle: &Pickle<'_>, at: Ref) -> bool {
     pickle.entries(at).is_some_and(|mut e| e.any(|(_, v)| matches!(pickle.get(v), Node::Tensor(_))))
 }
 
-fn no_state_dict(pickle: &Pickle<'_>, entries: &[(&str, Ref)]) -> Fault {
-    let foreign = entries.iter().find_map(|(_, value)| match pickle.get(*value) {
+fn no_state_dict(pickle: &Pickle<'_>, entries: &BTreeMap<&str, Ref>) -> Fault {
+    let foreign = entries.values().find_map(|value| match pickle.get(*value) {
         Node::Object(module, name) => Some(clean(&format!("{module}.{name}"))),
         _ => None,
     });
-    let mut names: Vec<_> = entries.iter().map(|(name, _)| *name).take(8).collect();
+    let mut names: Vec<_> = entries.keys().copied().take(8).collect();
     if names.is_empty() {
         names.push("none");
     }
