@@ -10,7 +10,7 @@ use residual_core::{
 };
 use residual_io::{Image, Preprocessing};
 
-use crate::{Error, Given, Pretrained};
+use crate::{Error, Given, Pretrained, pictures::check_finite};
 
 /// A class and how probable it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +61,8 @@ impl Classifier {
     /// The `k` most probable classes of a picture of any size, best first.
     ///
     /// # Errors
-    /// [`Error::Data`] when the picture cannot be brought to the network's size.
+    /// [`Error::Data`] when the picture cannot be brought to the network's size, [`Error::NotFinite`] when the logits
+    /// are no numbers.
     pub fn classify(&mut self, image: &Image, k: usize) -> Result<Vec<Prediction>, Error> {
         Ok(self.classify_batch(std::slice::from_ref(image), k)?.pop().unwrap_or_default())
     }
@@ -126,7 +127,10 @@ fn each_logits(
         for (image, out) in images.iter().zip(input.chunks_exact_mut(session.plan().input_shape().elements())) {
             preprocessing.apply(image, out)?;
         }
-        session.run(input)?.chunks_exact(classes).take(images.len()).for_each(&mut row);
+        for (i, logits) in session.run(input)?.chunks_exact(classes).take(images.len()).enumerate() {
+            check_finite(logits, || format!("picture {} of its batch", i + 1))?;
+            row(logits);
+        }
     }
     Ok(())
 }

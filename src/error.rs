@@ -56,6 +56,19 @@ pub enum Error {
         /// what was wrong with the first
         first: DataError,
     },
+    /// The network computed something that is no number for a picture.
+    #[error(
+        "the network's output {class} for {picture} is {value}: its weights are damaged, or its mean and standard \
+         deviation are not theirs"
+    )]
+    NotFinite {
+        /// which picture
+        picture: String,
+        /// the output
+        class: usize,
+        /// NaN or an infinity
+        value: f32,
+    },
     /// `RESIDUAL_ISA` names an instruction set that does not exist or that this CPU lacks.
     #[error("RESIDUAL_ISA={asked}: no such instruction set here; this CPU has {}", offered())]
     Isa {

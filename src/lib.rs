@@ -43,8 +43,8 @@ pub use residual_core::{
     Error as CoreError, Isa, geom, graph, logits, plan, quant, resnet, rsd, session, testing, threads,
 };
 pub use residual_io::{
-    DataError, Image, ImportError, Preprocessing, dataset, image, preprocessing, quantized::Quantization, tflite,
-    weights, write_atomic,
+    DataError, Image, ImportError, Preprocessing, dataset, image, open_regular, preprocessing, printable,
+    quantized::Quantization, read_regular, read_text, tflite, weights, write_atomic,
 };
 #[cfg(feature = "train")]
 pub use residual_train::{data, quantize, trainer};

@@ -38,7 +38,7 @@ pub struct Pictures {
 ///
 /// # Errors
 /// The first picture (by number) that cannot be read, unless they are to be skipped: then its place holds the
-/// error. [`Error::Network`] for zero threads or a batch of zero.
+/// error. [`Error::Network`] for zero threads or a batch of zero; [`Error::NotFinite`] for logits that are no numbers.
 pub fn map_pictures<R: Send>(
     net: &Net<'_>,
     preprocessing: &Preprocessing,
@@ -148,6 +148,17 @@ impl Worker for Bytes<'_> {
     }
 }
 
+/// Whether logits are numbers; `picture` is what an error calls the picture.
+///
+/// # Errors
+/// [`Error::NotFinite`] for the first that is none.
+pub(crate) fn check_finite(logits: &[f32], picture: impl FnOnce() -> String) -> Result<(), Error> {
+    match logits.iter().position(|v| !v.is_finite()) {
+        Some(class) => Err(Error::NotFinite { picture: picture(), class, value: logits[class] }),
+        None => Ok(()),
+    }
+}
+
 /// Hands batches of pictures to `workers`, one thread each.
 fn share<W: Worker, R: Send>(
     workers: Vec<W>,
@@ -184,6 +195,10 @@ fn share<W: Worker, R: Send>(
             }
             if !readable.is_empty() {
                 let logits = worker.run()?;
+                for (i, row) in readable.iter().zip(logits.chunks_exact(classes)) {
+                    check_finite(row, || format!("picture {}", i + 1))
+                        .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                }
                 finished
                     .extend(readable.iter().zip(logits.chunks_exact(classes)).map(|(&i, row)| (i, Ok(map(i, row)))));
             }

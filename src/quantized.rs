@@ -1,8 +1,7 @@
 //! An int8 model file, ready for pictures.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -13,9 +12,10 @@ use residual_core::{
     rsd::{self, AlignedBytes, View},
 };
 use residual_io::{
-    Image, ImportError,
+    Image, ImportError, open_regular,
     preprocessing::{Interpolation, Preprocessing},
     quantized::Quantization,
+    read_regular,
     tflite::{self, End, Numbers},
 };
 
@@ -23,26 +23,8 @@ use crate::{Error, Given};
 
 /// First bytes of a model file.
 const MAGIC: &[u8] = b"residual";
-
-/// Most bytes of an int8 model: many times those of the largest residual networks.
-const MOST_BYTES: u64 = 1 << 30;
-
-/// A file's bytes, of which no more than [`MOST_BYTES`] are read.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let too_large = |len: u64| {
-        let what = format!("{len} bytes or more, an int8 model has at most {MOST_BYTES}: name a .rsd or .tflite file");
-        io::Error::new(io::ErrorKind::FileTooLarge, what)
-    };
-    let file = File::open(path)?;
-    let len = file.metadata()?.len();
-    if len > MOST_BYTES {
-        return Err(too_large(len));
-    }
-    let mut bytes = Vec::new();
-    // A device or a file that grows says less than it gives.
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES { Err(too_large(MOST_BYTES + 1)) } else { Ok(bytes) }
-}
+/// Longest file of an int8 network, in bytes: the 152-layer one takes 60 MB.
+const MAX_FILE: u64 = 512 << 20;
 
 /// An int8 network from a model file (`.rsd`) or a TensorFlow Lite file, with everything needed to classify
 /// pictures with it.
@@ -61,7 +43,7 @@ impl QuantizedModel {
     /// Whether a file is an int8 model, by its first bytes; `false` where it cannot be read.
     pub fn is_one(path: impl AsRef<Path>) -> bool {
         let mut start = [0; 8];
-        let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+        let read = open_regular(path.as_ref()).and_then(|mut file| file.read_exact(&mut start));
         read.is_ok() && (start == MAGIC || tflite::is_tflite(&start))
     }
 
@@ -74,7 +56,7 @@ impl QuantizedModel {
         let path = path.as_ref();
         let file = path.display().to_string();
         let io = |source| ImportError::Io { file: file.clone(), source };
-        QuantizedModel::from_bytes(path, &read_bounded(path).map_err(io)?, given)
+        QuantizedModel::from_bytes(path, &read_regular(path, MAX_FILE).map_err(io)?, given)
     }
 
     /// A model that is in memory; `name` is what errors call it.

@@ -52,7 +52,75 @@ fn damaged_weights() {
     let mut nan = good.clone();
     let at = header + (good.len() - header) / 8 * 4;
     nan[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-    weights_refused(&fixture, &fixture.write("nan", &nan), &["NaN", "weight["]);
+    weights_refused(&fixture, &fixture.write("nan", &nan), &["its checksum is", "damaged or changed"]);
+    weights_refused(&fixture, &fixture.write("nan", &without_checksum(nan)), &["NaN", "weight["]);
+}
+
+/// The same weights as a file of another program, which has no checksum.
+fn without_checksum(mut file: Vec<u8>) -> Vec<u8> {
+    let at = file.windows(8).position(|w| w == b"checksum").unwrap();
+    file[at..at + 8].copy_from_slice(b"whatever");
+    file
+}
+
+#[test]
+fn outputs_that_are_no_numbers() {
+    let fixture = Fixture::new();
+    let mut weights = fs::read(fixture.weights("good", ARCH)).unwrap();
+    // The last tensors in the order of names are the second stage's; `fc.weight` has 640 values.
+    let header = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    let text = String::from_utf8(weights[8..header].to_vec()).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let offsets = &entry["fc.weight"]["data_offsets"];
+    let range = [0, 1].map(|i| header + offsets[i].as_u64().unwrap() as usize);
+    for value in weights[range[0]..range[1]].chunks_exact_mut(4) {
+        value.copy_from_slice(&f32::MAX.to_le_bytes());
+    }
+    let weights = fixture.write("overflowing", &without_checksum(weights));
+    let (cifar, picture) = (fixture.cifar("cifar", 3), fixture.picture("photo.png", 32, 32, 1));
+    for args in [
+        vec!["predict", "--weights", &weights, &picture],
+        vec!["eval", "--weights", &weights, "--data-path", &cifar, "--threads", "2"],
+    ] {
+        assert_eq!(refused(&args, &[&weights, "the network's output", "picture", "its weights are damaged"]), 1);
+    }
+}
+
+/// None of these is waited for or read to its end, for it has none.
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("w", ARCH);
+    let picture = fixture.picture("photo.png", 32, 32, 1);
+    let pipe = fixture.arg("pipe.jpg");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for file in [&pipe, "/dev/zero"] {
+        let says = [file, "not a regular file"];
+        weights_refused(&fixture, file, &says);
+        refused(&["predict", "--weights", &weights, file], &says);
+        refused(&["predict", "--weights", &weights, "--plan", file, &picture], &says);
+        refused(&["predict", "--weights", &weights, "--class-names", file, &picture], &says);
+        refused(&["bench", "--arch", ARCH, "--plan", file], &says);
+    }
+}
+
+/// Names out of files cannot steer the terminal.
+#[cfg(unix)]
+#[test]
+fn control_characters_are_escaped() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("w", ARCH);
+    let evil = "a\u{1b}]0;x\u{7}\n99.9%  cat \u{202e}.png";
+    let shown = "a\\u{1b}]0;x\\u{7}";
+    let names = fixture.write("names", (0..10).map(|i| format!("class\u{1b}[31m{i}\n")).collect::<String>().as_bytes());
+    let picture = fixture.picture(evil, 32, 32, 1);
+    let text = common::succeed(&["predict", "--weights", &weights, "--class-names", &names, &picture]);
+    assert!(text.contains(shown) && text.contains("class\\u{1b}[31m") && text.lines().count() == 6, "{text}");
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    fixture.write(evil, b"");
+    let (_, message) = fail(&["predict", "--weights", &weights, &picture]);
+    assert!(message.contains(shown) && !message.trim_end().contains(char::is_control), "{message:?}");
 }
 
 #[test]
@@ -112,6 +180,9 @@ fn unusable_metadata() {
         ("mean", "a"),
         ("crop", "0"),
         ("crop", "99999999999999999999"),
+        ("crop", "4096"),
+        ("mean", "123,117,104"),
+        ("std", "58,57,57"),
         ("class_names", "[1]"),
         ("class_names", "[\"only one\"]"),
         ("classes", "11"),
@@ -128,7 +199,7 @@ fn unusable_metadata() {
     let mut metadata = good;
     metadata.extend([("mean", "0,0,0"), ("std", "1,1,1"), ("crop", "60000")].map(|(k, v)| (k.into(), v.into())));
     common::write_weights(&fixture.path("large"), spec, &metadata);
-    refused(&["inspect", "--weights", &fixture.arg("large")], &["8192"]);
+    refused(&["inspect", "--weights", &fixture.arg("large")], &["`crop` = `60000`: must be 1 to 2048 pixels"]);
 }
 
 #[test]
@@ -224,9 +295,17 @@ fn arguments_that_make_no_sense() {
         (vec!["bench", "--arch", ARCH, "--batch", "0"], "--batch"),
         (vec!["bench", "--arch", ARCH, "--seconds", "NaN"], "--seconds"),
         (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--threads", "0"], "--threads"),
-        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "1,2,3"], "--std"),
+        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "1,0,0.5"], "--std"),
         (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "1,2", "--std", "1,1,1"], "--mean"),
-        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "1,2,3", "--std", "1,0,1"], "--std"),
+        (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "0,0,0", "--std", "1,0,1"], "--std"),
+        (
+            vec!["eval", "--weights", &weights, "--data-path", &cifar, "--mean", "123,117,104", "--std", "58,57,57"],
+            "0.4824,0.4588,0.4078",
+        ),
+        (
+            vec!["predict", "--weights", &weights, "--mean", "0,0,0", "--std", "58,57,57", &weights],
+            "0.2275,0.2235,0.2235",
+        ),
         (vec!["eval", "--weights", &weights, "--data-path", &cifar, "--split", "both"], "--split"),
         (vec!["predict", "--weights", &weights], "PICTURE"),
         (vec!["inspect"], "--arch"),

@@ -1,10 +1,10 @@
 //! The engine against the definition, byte for byte, on every kind of network.
 
 use residual_core::{
-    rsd::{AlignedBytes, Builder, View, synthetic},
     geom::Shape,
-    resnet::ResNet,
     quant::{Mean, Op, reference},
+    resnet::ResNet,
+    rsd::{AlignedBytes, Builder, View, synthetic},
 };
 use residual_edge::{ARENA_ALIGN, Engine, Error, Fast, Mode, Progress, Small, arena_bytes};
 

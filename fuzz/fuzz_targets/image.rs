@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use residual_io::{Image, Preprocessing, image::DecodeLimits};
 
 fuzz_target!(|bytes: &[u8]| {
-    let limits = DecodeLimits { max_side: 4096, max_pixels: 1 << 20 };
+    let limits = DecodeLimits { max_side: 4096, max_pixels: 1 << 20, ..DecodeLimits::default() };
     match Image::decode_with(bytes, "fuzz", limits) {
         Ok(image) => {
             assert!((image.width() * image.height()) as u64 <= limits.max_pixels);

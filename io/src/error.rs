@@ -87,7 +87,7 @@ pub enum DataError {
         /// the value found
         value: String,
         /// what is wrong with it
-        reason: &'static str,
+        reason: String,
     },
     /// A folder is missing or is not a folder.
     #[error("{}: no such folder", .0.display())]

@@ -10,6 +10,8 @@ mod error;
 pub mod image;
 pub mod preprocessing;
 pub mod quantized;
+mod read;
+mod text;
 pub mod tflite;
 pub mod weights;
 
@@ -17,4 +19,6 @@ pub use atomic::write_atomic;
 pub use error::DataError;
 pub use image::Image;
 pub use preprocessing::Preprocessing;
+pub use read::{open_regular, read_regular, read_text};
+pub use text::printable;
 pub use weights::ImportError;

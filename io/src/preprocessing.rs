@@ -57,6 +57,10 @@ const MEAN_PICTURE: &str = "mean_picture";
 const INTERPOLATION: &str = "interpolation";
 
 impl Preprocessing {
+    /// The most pixels a side that a picture may be brought to: a network of the paper takes about half a gigabyte for
+    /// such an input.
+    pub const MAX_SIDE: usize = 2048;
+
     /// torchvision's for its ImageNet weights: shorter side 256, centre 224.
     pub fn imagenet() -> Self {
         Preprocessing {
@@ -208,17 +212,18 @@ impl Preprocessing {
     /// Whether every value is usable, as [`Preprocessing::from_metadata`] requires.
     ///
     /// # Errors
-    /// [`DataError::Preprocessing`] for a side of 0 or beyond [`Image::MAX_SIDE`], a mean that is not
-    /// finite, or a standard deviation that is not a positive normal number.
+    /// [`DataError::Preprocessing`] for a side of 0 or beyond [`Image::MAX_SIDE`], a result beyond
+    /// [`Preprocessing::MAX_SIDE`], a mean outside `[0, 1]`, or a standard deviation that is not a positive normal
+    /// number up to 1.
     pub fn check(&self) -> Result<(), DataError> {
-        for (key, side) in [(RESIZE, self.resize), (CROP, self.crop)] {
-            if let Some(side) = side.filter(|side| !(1..=Image::MAX_SIDE).contains(side)) {
-                return Err(bad(key, &side.to_string(), "must be 1 to 65535 pixels"));
+        // What is cropped away of a larger picture is never computed.
+        let resized = if self.crop.is_some() { Image::MAX_SIDE } else { Preprocessing::MAX_SIDE };
+        for (key, side, most) in [(RESIZE, self.resize, resized), (CROP, self.crop, Preprocessing::MAX_SIDE)] {
+            if let Some(side) = side.filter(|side| !(1..=most).contains(side)) {
+                return Err(bad(key, &side.to_string(), format!("must be 1 to {most} pixels")));
             }
         }
-        if let Some(x) = self.mean.iter().find(|x| !x.is_finite()) {
-            return Err(bad(MEAN, &x.to_string(), "must be finite"));
-        }
+        check_normalisation(&self.mean, &self.std)?;
         if let Some(means) = &self.mean_picture {
             // Sides are at most 65535.
             let need = self.crop.map(|side| 3 * (side as u64).pow(2));
@@ -226,15 +231,37 @@ impl Preprocessing {
                 let got = format!("{} numbers", means.len());
                 return Err(bad(MEAN_PICTURE, &got, "must be 3 for every pixel of the crop"));
             }
-            if let Some(x) = means.iter().find(|x| !x.is_finite()) {
-                return Err(bad(MEAN_PICTURE, &x.to_string(), "must be finite"));
-            }
-        }
-        if let Some(x) = self.std.iter().find(|x| !x.is_normal() || **x < 0.0) {
-            return Err(bad(STD, &x.to_string(), "must be finite and above 0"));
+            in_unit(MEAN_PICTURE, means)?;
         }
         Ok(())
     }
+}
+
+/// Whether these can be the mean and the standard deviation of pixels in `[0, 1]`.
+///
+/// # Errors
+/// [`DataError::Preprocessing`], with the values divided by 255 where they look like those of pixels from 0 to 255.
+pub fn check_normalisation(mean: &[f32; 3], std: &[f32; 3]) -> Result<(), DataError> {
+    in_unit(MEAN, mean)?;
+    if let Some(x) = std.iter().find(|x| !x.is_normal() || **x < 0.0) {
+        return Err(bad(STD, &x.to_string(), "must be finite and above 0"));
+    }
+    in_unit(STD, std)
+}
+
+/// Whether all values are in `[0, 1]`, as those of pixels in `[0, 1]` are.
+fn in_unit(key: &'static str, values: &[f32]) -> Result<(), DataError> {
+    if let Some(x) = values.iter().find(|x| !x.is_finite()) {
+        return Err(bad(key, &x.to_string(), "must be finite"));
+    }
+    let Some(x) = values.iter().find(|x| !(0.0..=1.0).contains(*x)) else { return Ok(()) };
+    let mut reason = "must be from 0 to 1, for pixels from 0 to 1".to_owned();
+    if values.iter().all(|x| (0.0..=255.0).contains(x)) {
+        let scaled: Vec<String> = values.iter().take(3).map(|x| format!("{:.4}", x / 255.0)).collect();
+        let more = if values.len() > 3 { ",..." } else { "" };
+        reason += &format!("; divided by 255 they are {}{more}", scaled.join(","));
+    }
+    Err(bad(key, &x.to_string(), reason))
 }
 
 /// The part of an axis of `len` inside a centre crop of `crop`.
@@ -253,8 +280,8 @@ fn check_len(what: &'static str, width: usize, height: usize, got: usize) -> Res
     }
 }
 
-fn bad(key: &'static str, value: &str, reason: &'static str) -> DataError {
-    DataError::Preprocessing { key, value: value.escape_debug().to_string(), reason }
+fn bad(key: &'static str, value: &str, reason: impl Into<String>) -> DataError {
+    DataError::Preprocessing { key, value: value.escape_debug().to_string(), reason: reason.into() }
 }
 
 fn side(metadata: &BTreeMap<String, String>, key: &'static str) -> Result<Option<usize>, DataError> {
@@ -285,8 +312,8 @@ mod tests {
         let odd = Preprocessing {
             resize: None,
             crop: Some(33),
-            mean: [0.1, -1e-20, 0.333_333_34],
-            std: [f32::MIN_POSITIVE, 3.0, 1.0 / 255.0],
+            mean: [0.1, 1e-20, 0.333_333_34],
+            std: [f32::MIN_POSITIVE, 0.75, 1.0 / 255.0],
             ..Preprocessing::imagenet()
         };
         let means = (0..2 * 2 * 3).map(|i| i as f32 / 7.0).collect();
@@ -314,8 +341,20 @@ mod tests {
             ("resize", Some("-1"), "preprocessing `resize` = `-1`: must be a number of pixels"),
             ("mean_picture", Some("0.5,0.5"), "preprocessing `mean_picture` = `2 numbers`: must be 3 for every pixel"),
             ("mean_picture", Some("0.5,x"), "preprocessing `mean_picture` = `x`: must be a number"),
-            ("crop", Some("0"), "preprocessing `crop` = `0`: must be 1 to 65535 pixels"),
-            ("crop", Some("65536"), "preprocessing `crop` = `65536`: must be 1 to 65535 pixels"),
+            ("crop", Some("0"), "preprocessing `crop` = `0`: must be 1 to 2048 pixels"),
+            ("crop", Some("65536"), "preprocessing `crop` = `65536`: must be 1 to 2048 pixels"),
+            ("crop", Some("4096"), "preprocessing `crop` = `4096`: must be 1 to 2048 pixels"),
+            (
+                "mean",
+                Some("123,117,104"),
+                "preprocessing `mean` = `123`: must be from 0 to 1, for pixels from 0 to 1; divided by 255 they are 0.4824,0.4588,0.4078",
+            ),
+            (
+                "mean",
+                Some("0.5,-0.5,0.5"),
+                "preprocessing `mean` = `-0.5`: must be from 0 to 1, for pixels from 0 to 1",
+            ),
+            ("std", Some("0.2,58,0.2"), "preprocessing `std` = `58`: must be from 0 to 1"),
             ("interpolation", Some("bicubic"), "preprocessing `interpolation` = `bicubic`: only `bilinear`"),
         ];
         for (key, value, message) in cases {

@@ -172,7 +172,7 @@ fn flipped_bytes_never_panic() {
             for flip in [0x01, 0x80, 0xFF] {
                 let mut damaged = bytes.to_vec();
                 damaged[at] ^= flip;
-                let limits = DecodeLimits { max_side: 4096, max_pixels: 1 << 20 };
+                let limits = DecodeLimits { max_side: 4096, max_pixels: 1 << 20, ..DecodeLimits::default() };
                 outcomes[usize::from(Image::decode_with(&damaged, name, limits).is_ok())] += 1;
             }
         }
@@ -215,7 +215,7 @@ fn announced_sizes_are_checked_before_memory_is_reserved() {
     let error = Image::decode(&png).unwrap_err();
     assert!(matches!(error, DataError::TooLarge { width: 0x4000, height: 0x4000, .. }), "{error}");
 
-    let limits = DecodeLimits { max_side: 27, max_pixels: 27 * 19 };
+    let limits = DecodeLimits { max_side: 27, max_pixels: 27 * 19, ..DecodeLimits::default() };
     let (name, bytes) = FIXTURES[0];
     assert!(Image::decode_with(bytes, name, limits).is_ok());
     for smaller in [DecodeLimits { max_side: 26, ..limits }, DecodeLimits { max_pixels: 27 * 19 - 1, ..limits }] {
@@ -235,4 +235,94 @@ fn other_files_are_told_from_pictures() {
     for (bytes, message) in cases {
         assert_eq!(Image::decode(bytes).unwrap_err().to_string(), message);
     }
+}
+
+/// A colour JPEG, and where its frame header's and its scan header's fields lie.
+fn jpeg() -> (Vec<u8>, usize, usize) {
+    let bytes = encode_rgb(&gradient(24, 16), ImageFormat::Jpeg);
+    let marker = |kind: u8| bytes.windows(2).position(|w| w == [0xFF, kind]).unwrap() + 4;
+    let (frame, scan) = (marker(0xC0), marker(0xDA));
+    (bytes, frame, scan)
+}
+
+/// Kinds that the decoder gets wrong, or does not know; the headers tell.
+#[test]
+fn unusual_jpegs_are_refused_by_their_headers() {
+    let (good, frame, scan) = jpeg();
+    assert!(Image::decode(&good).is_ok());
+    let refused = |at: usize, values: &[u8]| {
+        let mut bytes = good.clone();
+        bytes[at..at + values.len()].copy_from_slice(values);
+        Image::decode_with(&bytes, "a.jpg", DecodeLimits::default()).unwrap_err().to_string()
+    };
+    let remedy = "is not supported; save it again as an ordinary JPEG or PNG";
+    for (at, value, what) in [
+        (scan, 1, "a JPEG that is not progressive and has its components in separate scans"),
+        (scan, 2, "a JPEG that is not progressive and has its components in separate scans"),
+        (frame, 12, "a JPEG of 12 bits a sample"),
+        (frame + 5, 2, "a JPEG of 2 components"),
+        (frame - 3, 0xC3, "a lossless or hierarchical JPEG"),
+        (frame - 3, 0xC9, "a JPEG with arithmetic coding"),
+        (frame - 3, 0xCA, "a JPEG with arithmetic coding"),
+    ] {
+        assert_eq!(refused(at, &[value]), format!("a.jpg: {what} {remedy}"));
+    }
+
+    // Sampling factors of luma and both colours, as "horizontal x vertical" in hexadecimal digits.
+    let with_sampling = |factors: [u8; 3]| {
+        let mut bytes = good.clone();
+        (0..3).for_each(|i| bytes[frame + 7 + 3 * i] = factors[i]);
+        Image::decode(&bytes).map_err(|e| e.to_string())
+    };
+    for factors in [
+        [0x11, 0x22, 0x22],
+        [0x11, 0x21, 0x21],
+        [0x12, 0x21, 0x11],
+        [0x41, 0x21, 0x21],
+        [0x31, 0x11, 0x11],
+        [0x41, 0x22, 0x11],
+        [0; 3],
+    ] {
+        let error = with_sampling(factors).unwrap_err();
+        let names = factors.map(|f| format!("{}x{}", f >> 4, f & 15)).join(", ");
+        assert_eq!(error, format!("picture: a JPEG with the sampling factors {names} {remedy}"));
+    }
+    for factors in
+        [[0x11; 3], [0x21, 0x11, 0x11], [0x12, 0x11, 0x11], [0x22, 0x11, 0x11], [0x41, 0x11, 0x11], [0x22, 0x21, 0x21]]
+    {
+        // The data is that of other factors: damaged perhaps, but of a kind that is read.
+        let error = with_sampling(factors).err().unwrap_or_default();
+        assert!(!error.contains("not supported"), "{error}");
+    }
+}
+
+/// What a picture costs is known before it is decoded: deep samples and coefficients count.
+#[test]
+fn memory_is_bounded_as_well_as_pixels() {
+    let limits = |max_bytes| DecodeLimits { max_bytes, ..DecodeLimits::default() };
+    let (w, h) = (32, 20);
+    let deep = DynamicImage::ImageRgba16(ImageBuffer::from_raw(w, h, vec![7; (w * h * 4) as usize]).unwrap());
+    let grey = DynamicImage::ImageLuma8(ImageBuffer::from_raw(w, h, vec![7; (w * h) as usize]).unwrap());
+    for (picture, need) in [(deep, 8 * w * h), (grey, 4 * w * h)] {
+        let (png, need) = (encode(&picture, ImageFormat::Png), u64::from(need));
+        assert!(Image::decode_with(&png, "a.png", limits(need)).is_ok());
+        let error = Image::decode_with(&png, "a.png", limits(need - 1)).unwrap_err().to_string();
+        let most = need - 1;
+        assert_eq!(error, format!("a.png: 32 x 20 pixels need {need} bytes to decode, more than the limit of {most}"));
+    }
+    // 27 x 19 pixels of 3 bytes, and coefficients for luma and two quarters.
+    let (name, progressive) = FIXTURES[0];
+    let need = 27 * 19 * 3 + 27 * 19 * 2 * 6 / 4;
+    assert!(Image::decode_with(progressive, name, limits(need)).is_ok());
+    assert!(Image::decode_with(progressive, name, limits(need - 1)).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("a.jpg");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = Image::open(&pipe).unwrap_err().to_string();
+    assert!(error.ends_with("a.jpg: it is a pipe, not a regular file"), "{error}");
 }

@@ -1,15 +1,13 @@
 //! Arguments that several commands take.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 use clap::error::ErrorKind;
 use residual::{
-    Error, Given, Isa, Pictures, Preprocessing, Pretrained, QuantizedModel,
+    DataError, Error, Given, Isa, Pictures, Preprocessing, Pretrained, QuantizedModel,
     plan::Options,
+    preprocessing::check_normalisation,
     quant::DotIsa,
     resnet::ResNet,
     testing::Generated,
@@ -72,6 +70,7 @@ impl Network {
         if let Some(side) = stored.and_then(|p| p.crop) {
             spec = spec.with_input(side, side)?;
         }
+        note_taken(&weights);
         Ok((spec, Some(weights)))
     }
 }
@@ -110,7 +109,7 @@ pub struct Known {
     #[arg(long, value_name = "NAME")]
     pub arch: Option<ResNet>,
     /// Mean of red, green and blue in [0, 1]; overrides the metadata
-    #[arg(long, value_name = "R,G,B", value_parser = triple, requires = "std", allow_hyphen_values = true)]
+    #[arg(long, value_name = "R,G,B", value_parser = mean, requires = "std", allow_hyphen_values = true)]
     pub mean: Option<[f32; 3]>,
     /// Standard deviation of red, green and blue in [0, 1]
     #[arg(long, value_name = "R,G,B", value_parser = deviation, requires = "mean")]
@@ -206,10 +205,12 @@ impl Known {
     }
 
     pub fn open(&self, weights: &Path) -> anyhow::Result<Pretrained> {
-        Pretrained::open(weights, &self.given()?).map_err(|error| match (error, &self.class_names) {
+        let model = Pretrained::open(weights, &self.given()?).map_err(|error| match (error, &self.class_names) {
             (error @ Error::ClassNames { .. }, Some(file)) => anyhow!("{}: {error}", file.display()),
             (error, _) => error.into(),
-        })
+        })?;
+        note_taken(model.weights());
+        Ok(model)
     }
 
     /// An int8 model, or weights as [`Known::open_noting`] opens them.
@@ -226,8 +227,25 @@ impl Known {
     }
 }
 
+/// An error of running a network, with the file of weights that is to blame.
+pub fn naming(weights: &Path, error: Error) -> anyhow::Error {
+    match error {
+        Error::NotFinite { .. } => anyhow!("{}: {error}", weights.display()),
+        error => error.into(),
+    }
+}
+
+/// Says what was taken of a file that holds more than a network's tensors.
+fn note_taken(weights: &WeightFile) {
+    if !weights.notes().is_empty() {
+        super::note(&format!("{}: {}", weights.path().display(), weights.notes().join("; ")));
+    }
+}
+
 fn read_names(file: &Path) -> anyhow::Result<Vec<String>> {
-    let text = fs::read_to_string(file).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    /// Longest file of class names, in bytes.
+    const MAX_FILE: u64 = 16 << 20;
+    let text = residual::read_text(file, MAX_FILE).map_err(|error| anyhow!("{}: {error}", file.display()))?;
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
@@ -281,7 +299,19 @@ fn triple(text: &str) -> Result<[f32; 3], String> {
     numbers.and_then(|n| n.try_into().ok()).ok_or_else(|| "must be three numbers with commas between".into())
 }
 
+fn mean(text: &str) -> Result<[f32; 3], String> {
+    let mean = triple(text)?;
+    usable(&mean, &[1.0; 3]).map(|()| mean)
+}
+
 fn deviation(text: &str) -> Result<[f32; 3], String> {
     let std = triple(text)?;
-    if std.iter().all(|v| v.is_normal() && *v > 0.0) { Ok(std) } else { Err("must be above 0".into()) }
+    usable(&[0.0; 3], &std).map(|()| std)
+}
+
+fn usable(mean: &[f32; 3], std: &[f32; 3]) -> Result<(), String> {
+    check_normalisation(mean, std).map_err(|error| match error {
+        DataError::Preprocessing { reason, .. } => reason,
+        error => error.to_string(),
+    })
 }

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use residual::{
     QuantizedModel,
     graph::{Net, OpKind},
+    printable,
     weights::Tensor,
     weights::{describe, keys, save},
 };
@@ -61,7 +62,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         save(&args.output, model.weights().tensors(), &metadata)?;
     }
     let written = std::fs::metadata(&args.output).map(|m| bytes(m.len())).unwrap_or_default();
-    writeln!(out, "{}: {}, {written}", args.output.display(), model.spec())?;
+    writeln!(out, "{}: {}, {written}", printable(&args.output.to_string_lossy()), model.spec())?;
     Ok(())
 }
 
@@ -72,7 +73,7 @@ fn int8(args: &Args, model: &QuantizedModel, out: &mut dyn Write) -> anyhow::Res
     ensure!(args.license.is_none() && args.source.is_none(), "{weights}: model files hold no --license and --source");
     write_file(&args.output, model.bytes())?;
     let size = bytes(model.bytes().len() as u64);
-    writeln!(out, "{}: {} in int8, {size}", args.output.display(), model.name())?;
+    writeln!(out, "{}: {} in int8, {size}", printable(&args.output.to_string_lossy()), model.name())?;
     Ok(())
 }
 

@@ -171,7 +171,12 @@ fn trained(options: &Options, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let model = Pretrained::open(&file, &Given::default())?;
     let mut classifier = Classifier::builder().threads(options.threads).build(&model)?;
-    writeln!(out, "{}, a trained {}, on the drawn picture:", file.display(), model.spec())?;
+    writeln!(
+        out,
+        "{}, a trained {}, on the drawn picture:",
+        residual::printable(&file.to_string_lossy()),
+        model.spec()
+    )?;
     for prediction in classifier.classify(&drawn(640, 480)?, 3)? {
         writeln!(out, "  {:6.2}%  {}", 100.0 * prediction.probability, prediction.name)?;
     }

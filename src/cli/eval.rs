@@ -78,7 +78,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let result = result.map_err(|error| match error {
         error @ residual::Error::Classes { .. } => anyhow::anyhow!("{}: {error}", args.data_path.display()),
-        error => error.into(),
+        error => args::naming(&args.model.weights, error),
     })?;
     for unreadable in &result.unreadable {
         note(&format!("skipped {unreadable}"));

@@ -26,6 +26,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, error::ErrorKind};
+use residual::printable;
 
 /// Deep residual networks on CPUs: train, inspect, classify, measure.
 #[derive(Parser)]
@@ -67,6 +68,8 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
+    // A fault that is not the user's, in one line; where a picture's decoder is to blame, the picture's error follows.
+    std::panic::set_hook(Box::new(|panic| note(&format!("fault in this program: {panic}").replace('\n', " "))));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -125,8 +128,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn complain(message: &str) {
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "error: {}", message.split_whitespace().collect::<Vec<_>>().join(" "));
+    let _ = writeln!(io::stderr(), "error: {}", printable(&line));
 }
 
 /// Writes a whole file, or leaves what was there.
@@ -137,5 +141,5 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Something the user should know that is no failure.
 fn note(message: &str) {
-    let _ = writeln!(io::stderr(), "note: {message}");
+    let _ = writeln!(io::stderr(), "note: {}", printable(message));
 }

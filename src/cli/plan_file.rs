@@ -1,7 +1,7 @@
 //! The kernels that `residual tune` found, as a file: `{"format", "version", "arch", "input", "classes", "batch",
 //! "threads", "isa", "kernels": {layer: kernel}}`.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use residual::{
@@ -14,6 +14,8 @@ use serde_json::{Map, Value, json};
 
 const FORMAT: &str = "residual plan";
 const VERSION: u64 = 1;
+/// Longest plan, in bytes: a thousand layers take 100 kB.
+const MAX_FILE: u64 = 4 << 20;
 
 /// Kernels by layer, in the layers' order.
 pub struct PlanFile {
@@ -24,7 +26,7 @@ impl PlanFile {
     /// Reads a file and checks that it was made for this network, batch and instruction set. The number of threads may
     /// differ: it changes what is fastest, never what is computed.
     pub fn open(file: &Path, spec: &ResNet, options: &Options) -> Result<PlanFile> {
-        let text = fs::read_to_string(file).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+        let text = residual::read_text(file, MAX_FILE).map_err(|error| anyhow!("{}: {error}", file.display()))?;
         PlanFile::parse(&text, spec, options).map_err(|error| anyhow!("{}: {error}", file.display()))
     }
 

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use residual::{
     Image, Isa, Pictures, QuantizedModel,
     data::pictures_below,
     logits::{softmax, top_k},
-    map_pictures, map_pictures_quantized,
+    map_pictures, map_pictures_quantized, printable,
     quant::DotIsa,
     tflite::{End, Numbers},
 };
@@ -100,7 +100,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 
     let mut predictions = Vec::new();
     let mut unreadable = 0;
-    for (picture, answer) in pictures.iter().zip(answers?) {
+    for (picture, answer) in pictures.iter().zip(answers.map_err(|error| args::naming(&file, error))?) {
         match answer {
             Ok(classes) => predictions.push((picture, classes)),
             Err(error) => {
@@ -126,9 +126,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         return Ok(());
     }
     for (picture, classes) in predictions {
-        writeln!(out, "{}", picture.display())?;
+        writeln!(out, "{}", printable(&picture.to_string_lossy()))?;
         for (class, p) in classes {
-            writeln!(out, "  {:6.2}%  {}", 100.0 * p, model.class_name(class))?;
+            writeln!(out, "  {:6.2}%  {}", 100.0 * p, printable(&model.class_name(class)))?;
         }
     }
     Ok(())
@@ -136,8 +136,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 
 /// Raw inputs to raw outputs.
 fn raw(args: &Args, model: &QuantizedModel, file: &Path, isa: Isa, out: &mut dyn Write) -> anyhow::Result<()> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
-    let input = bytes.map_err(|e| anyhow!("{e:#}"))?;
+    /// Longest file of inputs, in bytes.
+    const MAX_FILE: u64 = 1 << 30;
+    let bytes = residual::read_regular(file, MAX_FILE);
+    let input = bytes.map_err(|e| anyhow!("cannot read {}: {e}", file.display()))?;
     let outputs = model.run_file(&input, isa).map_err(|error| anyhow!("{}: {error}", file.display()))?;
     if !args.json {
         for output in &outputs {

@@ -143,7 +143,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(
         out,
         "{}: {} in int8, {}; {} calibration pictures, divergence {:.5} ({chosen})",
-        args.output.display(),
+        residual::printable(&args.output.to_string_lossy()),
         model.spec(),
         bytes(file.len() as u64),
         inputs.len(),

@@ -2,6 +2,8 @@
 
 use std::{fmt::Display, io, io::Write};
 
+use residual::printable;
+
 /// Rows of cells under a header; the first column is aligned left, the others right.
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -13,7 +15,8 @@ impl Table {
     }
 
     pub fn row(&mut self, cells: &[&dyn Display]) {
-        self.rows.push(cells.iter().map(ToString::to_string).collect());
+        // Names of classes come out of files.
+        self.rows.push(cells.iter().map(|cell| printable(&cell.to_string())).collect());
     }
 
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {

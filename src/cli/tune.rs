@@ -125,7 +125,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         table.row(&[geom, &steps.len(), &kernels[0], &planned, &fastest, &best]);
     }
     table.write(out)?;
-    writeln!(out, "\n{spec}: {planned_ms:.3} ms as planned, {tuned_ms:.3} ms tuned, {}", args.output.display())?;
+    writeln!(
+        out,
+        "\n{spec}: {planned_ms:.3} ms as planned, {tuned_ms:.3} ms tuned, {}",
+        residual::printable(&args.output.to_string_lossy())
+    )?;
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{CStr, CString, c_char},
-    fs::File,
     io::Read,
     path::Path,
     sync::Arc,
@@ -212,7 +211,7 @@ unsafe fn asked(options: *const Options) -> Result<Asked, Error> {
 
 fn load(file: &Path, asked: &Asked) -> Result<Loaded, Error> {
     let unreadable = |error| Error::with(Status::Io, format!("{}: {error}", file.display()));
-    let mut handle = File::open(file).map_err(unreadable)?;
+    let mut handle = residual::open_regular(file).map_err(unreadable)?;
     let mut start = [0; 8];
     match handle.read_exact(&mut start) {
         Ok(()) if start == *b"residual" => {

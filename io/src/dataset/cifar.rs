@@ -1,15 +1,19 @@
 //! The binary version of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009).
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::{Dataset, Split};
-use crate::{DataError, Image};
+use crate::{DataError, Image, read_regular};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
+/// Longest file of records, in bytes: the largest of both data sets has 154 MB.
+const MAX_FILE: u64 = 1 << 30;
+/// Longest file of class names, in bytes.
+const MAX_NAMES: u64 = 1 << 20;
 
 /// Which of the two data sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +181,7 @@ impl Cifar {
         let dir = dir.as_ref();
         let read = |name: &&str| {
             let path = dir.join(name);
-            let bytes = read_file(&path).map_err(|source| DataError::Io { path: path.clone(), source })?;
+            let bytes = read_regular(&path, MAX_FILE).map_err(|source| DataError::Io { path: path.clone(), source })?;
             CifarFile::new(kind, path, bytes)
         };
         let files = kind.files(split).iter().map(read).collect::<Result<_, _>>()?;
@@ -227,17 +231,9 @@ impl Dataset for Cifar {
     }
 }
 
-/// A whole file; a device or pipe, which may never end, is refused.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    match fs::metadata(path)?.is_file() {
-        true => fs::read(path),
-        false => Err(io::Error::other("not a regular file")),
-    }
-}
-
 fn class_names(dir: &Path, kind: CifarKind) -> Result<Vec<String>, DataError> {
     let path = dir.join(kind.names_file());
-    let text = match read_file(&path) {
+    let text = match read_regular(&path, MAX_NAMES) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return Ok((0..kind.classes()).map(|label| label.to_string()).collect());

@@ -1,15 +1,16 @@
 //! Picture files to [`Image`]s.
 
 use std::{
-    fs::File,
-    io::{self, Cursor, Read},
+    any::Any,
+    io::Cursor,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::Image;
-use crate::DataError;
+use super::{Image, jpeg};
+use crate::{DataError, read_regular};
 
 /// Longest picture file, in bytes: 128 megapixels do not need more.
 const MAX_FILE: u64 = 512 << 20;
@@ -17,19 +18,23 @@ const MAX_FILE: u64 = 512 << 20;
 /// How large a picture may be before it is refused.
 ///
 /// A file of a few bytes can announce a picture of gigabytes. The size is checked before any
-/// pixel memory is reserved; decoding then takes at most about 16 bytes a pixel.
+/// pixel memory is reserved; decoding then takes at most `max_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// most pixels on a side
     pub max_side: u32,
     /// most pixels in all
     pub max_pixels: u64,
+    /// most bytes that decoding may take: the samples as the file has them, what the decoder keeps beside them, and
+    /// the RGB picture
+    pub max_bytes: u64,
 }
 
 impl Default for DecodeLimits {
-    /// Sides up to 32,767 and 128 megapixels: above any common camera.
+    /// Sides up to 32,767, 128 megapixels and 512 MiB: above any common camera. 16-bit pictures with transparency,
+    /// the most expensive, may have 64 megapixels.
     fn default() -> Self {
-        DecodeLimits { max_side: 32_767, max_pixels: 128 << 20 }
+        DecodeLimits { max_side: 32_767, max_pixels: 128 << 20, max_bytes: 512 << 20 }
     }
 }
 
@@ -40,7 +45,7 @@ impl Image {
     /// [`DataError::Io`], [`DataError::Decode`] or [`DataError::TooLarge`], naming the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let bytes = read(path).map_err(|source| DataError::Io { path: path.into(), source })?;
+        let bytes = read_regular(path, MAX_FILE).map_err(|source| DataError::Io { path: path.into(), source })?;
         Image::decode_with(&bytes, &path.display().to_string(), DecodeLimits::default())
     }
 
@@ -49,6 +54,10 @@ impl Image {
     /// Any colour type becomes 8-bit RGB: grey is repeated, transparency is dropped (not blended),
     /// 16-bit samples keep their high byte, CMYK is converted. EXIF orientation is applied; an
     /// animation gives its first frame. Incomplete files are errors, never half-grey pictures.
+    ///
+    /// JPEGs may be sequential or progressive, of 8 bits a sample, grey, colour or CMYK. Refused are arithmetic
+    /// coding, sequential files with their components in separate scans, colour sampled finer than luma and other
+    /// unusual sampling factors: no decoder written in Rust gives the right pixels for all of them.
     ///
     /// # Errors
     /// [`DataError::Decode`], or [`DataError::TooLarge`] under the default [`DecodeLimits`].
@@ -61,68 +70,123 @@ impl Image {
     /// # Errors
     /// [`DataError::Decode`] or [`DataError::TooLarge`].
     pub fn decode_with(bytes: &[u8], name: &str, limits: DecodeLimits) -> Result<Self, DataError> {
-        let refuse = |reason: String| DataError::Decode { picture: name.into(), reason };
-        let failed = |e: ImageError| refuse(one_line(&e.to_string()));
-
-        let format = supported_format(bytes).map_err(&refuse)?;
-        match format {
-            ImageFormat::Jpeg => check_jpeg_end(bytes),
-            ImageFormat::WebP => check_webp_chunks(bytes),
-            ImageFormat::Png => check_png_palette(bytes),
-            _ => Ok(()),
-        }
-        .map_err(|reason| refuse(reason.into()))?;
-
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        // Sides are checked below, with the values in the message. PNG needs the memory limit
-        // before its header is read.
-        let memory = limits.max_pixels.saturating_mul(8).saturating_add(1 << 20);
-        let mut lib_limits = Limits::no_limits();
-        lib_limits.max_alloc = Some(memory);
-        reader.limits(lib_limits);
-        let mut decoder = reader.into_decoder().map_err(failed)?;
-
-        let (width, height) = decoder.dimensions();
-        let max_side = limits.max_side.min(Image::MAX_SIDE as u32);
-        if width > max_side || height > max_side || u64::from(width) * u64::from(height) > limits.max_pixels {
-            return Err(DataError::TooLarge {
-                picture: name.into(),
-                width: width.into(),
-                height: height.into(),
-                max_side,
-                max_pixels: limits.max_pixels,
-            });
-        }
-        if width == 0 || height == 0 {
-            return Err(refuse(format!("a picture of {width} x {height} pixels")));
-        }
-        // A damaged EXIF block is no reason to refuse a sound picture.
-        let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-        let color = decoder.color_type();
-        let len = usize::try_from(decoder.total_bytes()).map_err(|_| refuse("too large for this machine".into()))?;
-        let mut raw = vec![0; len];
-        decoder.read_image(&mut raw).map_err(failed)?;
-
-        let rgb = to_rgb8(raw, color).ok_or_else(|| refuse(format!("colour type {color:?} is not supported")))?;
-        let rgb = RgbImage::from_raw(width, height, rgb)
-            .ok_or_else(|| refuse(format!("the decoder did not fill {width} x {height} pixels")))?;
-        let mut picture = DynamicImage::ImageRgb8(rgb);
-        picture.apply_orientation(orientation);
-        let (w, h) = (picture.width() as usize, picture.height() as usize);
-        Image::new(w, h, picture.into_rgb8().into_raw())
+        guarded(name, || decode(bytes, name, limits))
     }
 }
 
-/// A whole file, if it is at most [`MAX_FILE`] long: a device or pipe may never end.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let len = file.metadata()?.len();
-    let mut bytes = Vec::with_capacity(len.min(MAX_FILE) as usize);
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_FILE {
-        true => Err(io::Error::other(format!("more than {MAX_FILE} bytes are no picture"))),
-        false => Ok(bytes),
+/// A panic in a decoder as an error: it must not end a run over many pictures. A program built with
+/// `panic = "abort"` still ends; so the command `residual` is not built that way.
+fn guarded(name: &str, decode: impl FnOnce() -> Result<Image, DataError>) -> Result<Image, DataError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let reason = format!("the decoder failed: {}", one_line(message(&*panic)));
+        Err(DataError::Decode { picture: name.into(), reason })
+    })
+}
+
+fn decode(bytes: &[u8], name: &str, limits: DecodeLimits) -> Result<Image, DataError> {
+    let refuse = |reason: String| DataError::Decode { picture: name.into(), reason };
+    let failed = |e: ImageError| refuse(one_line(&e.to_string()));
+
+    let format = supported_format(bytes).map_err(&refuse)?;
+    let working = check(bytes, format).map_err(&refuse)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    // Sides are checked below, with the values in the message. PNG needs the memory limit
+    // before its header is read.
+    let mut lib_limits = Limits::no_limits();
+    lib_limits.max_alloc = Some(limits.max_bytes.saturating_add(1 << 20));
+    reader.limits(lib_limits);
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+
+    let (width, height) = decoder.dimensions();
+    let max_side = limits.max_side.min(Image::MAX_SIDE as u32);
+    let pixels = u64::from(width) * u64::from(height);
+    if width > max_side || height > max_side || pixels > limits.max_pixels {
+        return Err(DataError::TooLarge {
+            picture: name.into(),
+            width: width.into(),
+            height: height.into(),
+            max_side,
+            max_pixels: limits.max_pixels,
+        });
     }
+    if width == 0 || height == 0 {
+        return Err(refuse(format!("a picture of {width} x {height} pixels")));
+    }
+    // A damaged EXIF block is no reason to refuse a sound picture.
+    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let color = decoder.color_type();
+    let held = decoder.total_bytes();
+    // Samples of less than 3 bytes a pixel become RGB in memory of its own, others where they lie.
+    let rgb = if held < 3 * pixels { 3 * pixels } else { 0 };
+    let need = held + rgb + working.bytes(pixels);
+    if need > limits.max_bytes {
+        let most = limits.max_bytes;
+        return Err(refuse(format!(
+            "{width} x {height} pixels need {need} bytes to decode, more than the limit of {most}"
+        )));
+    }
+    let len = usize::try_from(held).map_err(|_| refuse("too large for this machine".into()))?;
+    let mut raw = zeros(len).map_err(&refuse)?;
+    decoder.read_image(&mut raw).map_err(failed)?;
+
+    let rgb = to_rgb8(raw, color).map_err(&refuse)?;
+    let rgb = RgbImage::from_raw(width, height, rgb)
+        .ok_or_else(|| refuse(format!("the decoder did not fill {width} x {height} pixels")))?;
+    let mut picture = DynamicImage::ImageRgb8(rgb);
+    picture.apply_orientation(orientation);
+    let (w, h) = (picture.width() as usize, picture.height() as usize);
+    Image::new(w, h, picture.into_rgb8().into_raw())
+}
+
+/// What a decoder keeps beside its output.
+enum Working {
+    Nothing,
+    /// this many bytes a pixel
+    PerPixel(u64),
+    /// this many bytes
+    Bytes(u64),
+}
+
+impl Working {
+    fn bytes(&self, pixels: u64) -> u64 {
+        match *self {
+            Working::Nothing => 0,
+            Working::PerPixel(bytes) => bytes * pixels,
+            Working::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// What the decoders do not check for themselves.
+fn check(bytes: &[u8], format: ImageFormat) -> Result<Working, String> {
+    match format {
+        ImageFormat::Jpeg => {
+            let header = jpeg::Header::read(bytes)?;
+            header.check(bytes)?;
+            return Ok(Working::Bytes(header.working_bytes()));
+        }
+        // A whole picture of 4 bytes a pixel.
+        ImageFormat::WebP => check_webp_chunks(bytes).map(|()| Working::PerPixel(4)),
+        ImageFormat::Png => check_png_palette(bytes).map(|()| Working::Nothing),
+        _ => Ok(Working::Nothing),
+    }
+    .map_err(str::to_owned)
+}
+
+/// What a panic says.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    match panic.downcast_ref::<String>() {
+        Some(text) => text,
+        None => panic.downcast_ref::<&str>().copied().unwrap_or("without a reason"),
+    }
+}
+
+/// That many zeros, if there is memory for them.
+fn zeros(len: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| format!("there is no memory for {len} bytes of pixels"))?;
+    bytes.resize(len, 0);
+    Ok(bytes)
 }
 
 fn supported_format(bytes: &[u8]) -> Result<ImageFormat, String> {
@@ -137,37 +201,6 @@ fn supported_format(bytes: &[u8]) -> Result<ImageFormat, String> {
 
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Whether an end marker follows the first scan. The decoder fills what a cut-off JPEG lacks with
-/// grey and reports success, which would be classified as if it were the picture.
-fn check_jpeg_end(bytes: &[u8]) -> Result<(), &'static str> {
-    let scan = jpeg_scan_start(bytes).ok_or("truncated JPEG: it ends before the first scan")?;
-    let body = bytes.get(scan..).unwrap_or_default();
-    // Entropy-coded data cannot contain FF D9. From the back: it is normally the last two bytes.
-    match body.windows(2).rev().any(|w| w == [0xFF, 0xD9]) {
-        true => Ok(()),
-        false => Err("truncated JPEG: it has no end marker"),
-    }
-}
-
-/// The offset behind the first start-of-scan header; thumbnails inside application segments are
-/// stepped over with their segment.
-fn jpeg_scan_start(bytes: &[u8]) -> Option<usize> {
-    let mut at = 2;
-    loop {
-        // Bytes between segments, fill bytes among them, are skipped as decoders do.
-        at += bytes.get(at..)?.iter().position(|&b| b == 0xFF)? + 1;
-        let marker = *bytes.get(at)?;
-        if matches!(marker, 0x00 | 0x01 | 0xD0..=0xD9 | 0xFF) {
-            continue;
-        }
-        let len = u16::from_be_bytes([*bytes.get(at + 1)?, *bytes.get(at + 2)?]);
-        at += 1 + usize::from(len.max(2));
-        if marker == 0xDA {
-            return Some(at);
-        }
-    }
 }
 
 /// Whether every chunk lies inside the file: the decoder reserves memory for the length a chunk
@@ -202,23 +235,50 @@ fn check_png_palette(bytes: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Raw decoder output to RGB; `None` for colour types no supported format produces.
-fn to_rgb8(raw: Vec<u8>, color: ColorType) -> Option<Vec<u8>> {
+/// Raw decoder output to RGB. Samples of 3 bytes and more a pixel are converted where they lie.
+fn to_rgb8(mut raw: Vec<u8>, color: ColorType) -> Result<Vec<u8>, String> {
     // 16-bit samples are in native byte order.
     let high = if cfg!(target_endian = "big") { 0 } else { 1 };
-    let grey = |step: usize, at: usize| raw.chunks_exact(step).flat_map(|p| [p[at]; 3]).collect();
-    let rgb = |step: usize, at: usize, sample: usize| {
-        raw.chunks_exact(step).flat_map(|p| [p[at], p[at + sample], p[at + 2 * sample]]).collect()
+    // Bytes of a pixel, and where in it red, green and blue lie.
+    let (step, at) = match color {
+        ColorType::Rgb8 => return Ok(raw),
+        ColorType::L8 => (1, [0; 3]),
+        ColorType::La8 => (2, [0; 3]),
+        ColorType::L16 => (2, [high; 3]),
+        ColorType::La16 => (4, [high; 3]),
+        ColorType::Rgba8 => (4, [0, 1, 2]),
+        ColorType::Rgb16 => (6, [high, 2 + high, 4 + high]),
+        ColorType::Rgba16 => (8, [high, 2 + high, 4 + high]),
+        _ => return Err(format!("colour type {color:?} is not supported")),
     };
-    Some(match color {
-        ColorType::Rgb8 => raw,
-        ColorType::L8 => grey(1, 0),
-        ColorType::La8 => grey(2, 0),
-        ColorType::L16 => grey(2, high),
-        ColorType::La16 => grey(4, high),
-        ColorType::Rgba8 => rgb(4, 0, 1),
-        ColorType::Rgb16 => rgb(6, high, 2),
-        ColorType::Rgba16 => rgb(8, high, 2),
-        _ => return None,
-    })
+    let pixels = raw.len() / step;
+    if step < 3 {
+        let mut rgb = zeros(3 * pixels)?;
+        for (rgb, p) in rgb.chunks_exact_mut(3).zip(raw.chunks_exact(step)) {
+            rgb.copy_from_slice(&at.map(|at| p[at]));
+        }
+        return Ok(rgb);
+    }
+    for i in 0..pixels {
+        let p = at.map(|at| raw[i * step + at]);
+        raw[3 * i..3 * i + 3].copy_from_slice(&p);
+    }
+    raw.truncate(3 * pixels);
+    // A decoded data set may be kept.
+    raw.shrink_to_fit();
+    Ok(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_decoder_is_an_error() {
+        let (index, empty) = (7, Vec::<u8>::new());
+        let error = guarded("a.jpg", || Image::new(1, 1, vec![empty[index]])).unwrap_err().to_string();
+        assert_eq!(error, "a.jpg: the decoder failed: index out of bounds: the len is 0 but the index is 7");
+        let error = guarded("a.jpg", || panic!("odd\nstate")).unwrap_err().to_string();
+        assert_eq!(error, "a.jpg: the decoder failed: odd state");
+    }
 }

@@ -1,6 +1,7 @@
 //! 8-bit RGB pictures.
 
 mod decode;
+mod jpeg;
 mod resize;
 pub mod transform;
 

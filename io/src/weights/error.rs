@@ -5,6 +5,7 @@ use std::{fmt::Write, io};
 use residual_core::resnet::ResNet;
 
 use super::{Format, check::Mismatch};
+use crate::text::push_printable;
 
 /// Why a weights file could not be read, written or used. Each message is one line that names the
 /// file and, where there is one, the tensor and the values that disagree.
@@ -152,10 +153,7 @@ pub(crate) fn clean(text: &str) -> String {
             out.push_str("...");
             break;
         }
-        match c {
-            '"' | '\'' | '\\' => out.push(c),
-            _ => out.extend(c.escape_debug()),
-        }
+        push_printable(&mut out, c);
     }
     out
 }

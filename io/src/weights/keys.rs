@@ -34,3 +34,6 @@ pub const SEED: &str = "seed";
 pub const STEPS: &str = "steps";
 /// Percentage of the validation pictures that were right at the end.
 pub const ACCURACY: &str = "accuracy";
+/// CRC-32 of everything else in the file; see [`super::save`]. It is checked when the file is read, and not among
+/// [`super::WeightFile::metadata`].
+pub const CHECKSUM: &str = "checksum";

@@ -2,6 +2,8 @@
 
 use std::{fs::File, io, ops::Deref, path::Path};
 
+use crate::open_regular;
+
 /// Bytes whose address does not change while they are owned.
 #[derive(Debug)]
 pub(super) enum Bytes {
@@ -12,12 +14,8 @@ pub(super) enum Bytes {
 impl Bytes {
     /// Maps a regular file for reading.
     pub fn map(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let kind = file.metadata()?;
-        if !kind.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        if kind.len() == 0 {
+        let file = open_regular(path)?;
+        if file.metadata()?.len() == 0 {
             return Ok(Bytes::Memory(Vec::new()));
         }
         map_file(&file).map(Bytes::Mapped)

@@ -64,8 +64,13 @@ impl fmt::Display for Format {
 /// the file is opened. Conversions take at most 4 times the length of the file.
 ///
 /// Names are torchvision's: the prefixes `module.` (`DataParallel`) and `_orig_mod.` (`torch.compile`) are
-/// dropped, `linear.*` is called `fc.*` and `.shortcut.` is called `.downsample.`. The counters
-/// `num_batches_tracked` are left out.
+/// dropped, and so is any prefix that the whole network has, such as `model.` or `backbone.`; `linear.*` is called
+/// `fc.*` and `.shortcut.` is called `.downsample.`. Counters such as `num_batches_tracked` are left out.
+///
+/// Of a training checkpoint the state dict is taken: the entry `state_dict`, `model_state_dict`, `model_state`,
+/// `model`, `net`, `network` or `module`, in this order; without any of them averaged weights (`state_dict_ema`,
+/// `model_ema`, `ema_state_dict`, `ema`); then the file itself; then the only entry that holds tensors. Whatever else
+/// is in the file is stepped over, and none of it is run. [`WeightFile::notes`] says what was taken.
 #[derive(Debug)]
 pub struct WeightFile {
     path: PathBuf,
@@ -73,7 +78,8 @@ pub struct WeightFile {
     bytes: Bytes,
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
-    state_dict_key: Option<&'static str>,
+    state_dict_key: Option<String>,
+    notes: Vec<String>,
 }
 
 impl WeightFile {
@@ -101,20 +107,20 @@ impl WeightFile {
             Err(reason) => return Err(ImportError::UnknownFormat { file, reason }),
         };
         let mut out = Collector::new(&bytes);
-        let (mut metadata, mut state_dict_key) = Default::default();
+        let (mut metadata, mut state_dict_key, mut notes) = Default::default();
         let result = match format {
             Format::SafeTensors => safetensors::read(&bytes, &mut out).map(|map| metadata = map),
-            Format::TorchZip => torch::read_zip(&bytes, &mut out).map(|key| state_dict_key = key),
-            Format::TorchLegacy => torch::read_legacy(&bytes, &mut out).map(|key| state_dict_key = key),
+            Format::TorchZip => torch::read_zip(&bytes, &mut out, &mut notes).map(|key| state_dict_key = key),
+            Format::TorchLegacy => torch::read_legacy(&bytes, &mut out, &mut notes).map(|key| state_dict_key = key),
         };
-        if let Err(fault) = result {
-            return Err(fault.at(file, format));
-        }
-        let tensors = out.tensors;
+        let tensors = match result.and_then(|()| out.finish(&mut notes)) {
+            Ok(tensors) => tensors,
+            Err(fault) => return Err(fault.at(file, format)),
+        };
         if tensors.values().all(|t| matches!(t.data, Data::Owned(_))) {
             bytes = Bytes::Memory(Vec::new());
         }
-        Ok(WeightFile { path, format, bytes, tensors, metadata, state_dict_key })
+        Ok(WeightFile { path, format, bytes, tensors, metadata, state_dict_key, notes })
     }
 
     /// The path it was opened by, or the name it was given.
@@ -132,10 +138,14 @@ impl WeightFile {
         &self.metadata
     }
 
-    /// For a PyTorch checkpoint, the entry the tensors were found in (`state_dict`, or else `model`, `net`
-    /// or `state_dict_ema`); `None` if the file itself is a state dict.
-    pub fn state_dict_key(&self) -> Option<&'static str> {
-        self.state_dict_key
+    /// For a PyTorch checkpoint, the entry the tensors were found in; `None` if the file itself is a state dict.
+    pub fn state_dict_key(&self) -> Option<&str> {
+        self.state_dict_key.as_deref()
+    }
+
+    /// What was taken of the file and what was not, where that is not simply all of it; for people to read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Names of all tensors, sorted.

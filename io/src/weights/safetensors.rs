@@ -1,6 +1,10 @@
 //! The safetensors format: 8 bytes of header length, a JSON header, then the tensors.
 
-use std::{collections::BTreeMap, io::Write, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::Path,
+};
 
 use residual_core::weights::Tensor;
 use safetensors::tensor::{Dtype as Stored, Metadata};
@@ -9,12 +13,22 @@ use serde_json::{Map, Value, json};
 use super::{
     ImportError,
     error::{Fault, clean},
+    keys,
     store::{Collector, Dtype, View},
 };
 
-/// Reads the header and checks it against the length of the file; returns the metadata.
+/// Longest header, in bytes. The 1202-layer network takes 0.7 MB, a mean picture of 448 x 448 pixels 7 MB; every tensor
+/// of a longer one would cost memory and time before anything is known about it.
+const MAX_HEADER: usize = 8 << 20;
+
+/// Reads the header and checks it against the length of the file, and the file against its checksum if it has one;
+/// returns the metadata.
 pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<BTreeMap<String, String>, Fault> {
     let header = header(bytes).ok_or_else(|| Fault::format("its header is longer than the file"))?;
+    if header.len() > MAX_HEADER {
+        let len = header.len();
+        return Err(Fault::format(format!("its header takes {len} bytes, a network's at most {MAX_HEADER}")));
+    }
     // Not `SafeTensors::deserialize`: its sum of lengths overflows on hostile headers.
     let parsed: Metadata = serde_json::from_slice(header).map_err(|e| Fault::format(clean(&e.to_string())))?;
     let start = 8 + header.len();
@@ -22,7 +36,27 @@ pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<BTreeMap<Str
     if parsed.data_len() != held {
         return Err(Fault::format(format!("its tensors take {} bytes, the file holds {held}", parsed.data_len())));
     }
-    for (name, info) in parsed.tensors().into_iter().collect::<BTreeMap<_, _>>() {
+    let tensors: BTreeMap<_, _> = parsed.tensors().into_iter().collect();
+    let mut metadata: BTreeMap<String, String> = parsed.metadata().clone().unwrap_or_default().into_iter().collect();
+    if let Some(stated) = metadata.remove(keys::CHECKSUM) {
+        let content = &bytes[start..];
+        let mut sum = Checksum::new(&metadata);
+        for (name, info) in &tensors {
+            // The offsets were checked against the length of the file.
+            let data = content.get(info.data_offsets.0..info.data_offsets.1).unwrap_or_default();
+            sum.add(name, &info.shape, [data]);
+        }
+        let found = sum.finish();
+        // A fuzzer cannot guess checksums.
+        if !cfg!(fuzzing) && stated != found {
+            return Err(Fault::format(format!(
+                "its checksum is {found}, its metadata says {}: it was damaged or changed since it was written",
+                clean(&stated)
+            )));
+        }
+        out.keep_names();
+    }
+    for (name, info) in tensors {
         let (from, to) = info.data_offsets;
         let view = View {
             dtype: dtype(info.dtype),
@@ -33,7 +67,38 @@ pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<BTreeMap<Str
         };
         out.add(&name, &view)?;
     }
-    Ok(parsed.metadata().clone().unwrap_or_default().into_iter().collect())
+    Ok(metadata)
+}
+
+/// CRC-32 over the metadata and the tensors, both in the order of their names: where in the file a writer puts them
+/// does not matter.
+struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    fn new(metadata: &BTreeMap<String, String>) -> Self {
+        let mut sum = Checksum(crc32fast::Hasher::new());
+        for text in metadata.iter().filter(|(key, _)| *key != keys::CHECKSUM).flat_map(|(key, value)| [key, value]) {
+            sum.text(text);
+        }
+        sum
+    }
+
+    /// A tensor; `data` are the bytes of its elements in order, in pieces.
+    fn add<'d>(&mut self, name: &str, shape: &[usize], data: impl IntoIterator<Item = &'d [u8]>) {
+        self.text(name);
+        self.text(&format!("{shape:?}"));
+        data.into_iter().for_each(|part| self.0.update(part));
+    }
+
+    /// Its length keeps it apart from the text after it.
+    fn text(&mut self, text: &str) {
+        self.0.update(&(text.len() as u64).to_le_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    fn finish(self) -> String {
+        format!("crc32:{:08x}", self.0.finalize())
+    }
 }
 
 /// The JSON text, if the file begins like a safetensors file.
@@ -93,10 +158,20 @@ pub fn save<'t>(
         }
     }
 
-    let mut header = Map::new();
-    if !metadata.is_empty() {
-        header.insert("__metadata__".into(), json!(metadata));
+    let mut metadata = metadata.clone();
+    let mut sum = Checksum::new(&metadata);
+    for (name, tensor) in &sorted {
+        sum.add(name, tensor.shape, []);
+        blocks(tensor.data, |block| {
+            sum.0.update(block);
+            Ok(())
+        })
+        .map_err(|source| ImportError::Io { file: file(), source })?;
     }
+    metadata.insert(keys::CHECKSUM.into(), sum.finish());
+
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!(metadata));
     let mut end = 0;
     for (&name, tensor) in &sorted {
         let start = end;
@@ -106,18 +181,25 @@ pub fn save<'t>(
     let mut header = Value::Object(header).to_string();
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
 
+    if header.len() > MAX_HEADER {
+        let reason = format!("names and metadata take {} bytes, more than {MAX_HEADER}", header.len());
+        return Err(ImportError::Io { file: file(), source: io::Error::other(reason) });
+    }
+
     crate::write_atomic(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
-        let mut block = Vec::with_capacity(1 << 16);
-        for tensor in sorted.values() {
-            for part in tensor.data.chunks(1 << 14) {
-                block.clear();
-                block.extend(part.iter().flat_map(|v| v.to_le_bytes()));
-                out.write_all(&block)?;
-            }
-        }
-        Ok(())
+        sorted.values().try_for_each(|tensor| blocks(tensor.data, |block| out.write_all(block)))
     })
     .map_err(|source| ImportError::Io { file: file(), source })
+}
+
+/// Calls `each` with the little-endian bytes of `data`, piece by piece.
+fn blocks(data: &[f32], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut block = Vec::with_capacity(1 << 16);
+    data.chunks(1 << 14).try_for_each(|part| {
+        block.clear();
+        block.extend(part.iter().flat_map(|v| v.to_le_bytes()));
+        each(&block)
+    })
 }

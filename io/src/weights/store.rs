@@ -65,6 +65,8 @@ pub(super) struct Collector<'b> {
     /// bytes that conversions may still allocate
     budget: usize,
     pub tensors: BTreeMap<String, Entry>,
+    /// whether [`Collector::finish`] leaves the names alone
+    keep_names: bool,
 }
 
 impl<'b> Collector<'b> {
@@ -72,13 +74,19 @@ impl<'b> Collector<'b> {
         // Half precision doubles; the rest is room for tensors that share a storage. An expanded
         // (stride 0) tensor could ask for any amount.
         let budget = bytes.len().saturating_mul(4).saturating_add(1 << 16);
-        Collector { bytes, budget, tensors: BTreeMap::new() }
+        Collector { bytes, budget, tensors: BTreeMap::new(), keep_names: false }
     }
 
-    /// Adds the tensor that the file calls `name`. Batch counters are left out: no network reads them.
+    /// This project wrote the file: its names are as they should be.
+    pub fn keep_names(&mut self) {
+        self.keep_names = true;
+    }
+
+    /// Adds the tensor that the file calls `name`. Counters are left out, of batches and of whatever else is one
+    /// integer: no network reads them.
     pub fn add(&mut self, name: &str, view: &View<'_>) -> Result<(), Fault> {
         let key = canonical(name);
-        if key.ends_with("num_batches_tracked") {
+        if key.ends_with("num_batches_tracked") || (matches!(view.dtype, Dtype::Other(..)) && view.shape.is_empty()) {
             return Ok(());
         }
         if let Dtype::Other(dtype, _) = view.dtype {
@@ -93,6 +101,51 @@ impl<'b> Collector<'b> {
         let data = load(self.bytes, view, &mut self.budget).map_err(|reason| Fault::tensor(name, reason))?;
         slot.insert(Entry { shape: view.shape.to_vec(), data });
         Ok(())
+    }
+
+    /// All tensors. Where a network lies below a prefix (`model.conv1.weight`), as frameworks around PyTorch save it,
+    /// the prefix is dropped and what lies beside the network is left out; `notes` then says so.
+    pub fn finish(self, notes: &mut Vec<String>) -> Result<BTreeMap<String, Entry>, Fault> {
+        let Some(prefix) = self.prefix()? else { return Ok(self.tensors) };
+        let mut inside = BTreeMap::new();
+        let mut beside = Vec::new();
+        for (name, entry) in self.tensors {
+            // Some frameworks keep the classifier apart from the backbone.
+            let head = || name.strip_prefix("head.").filter(|rest| rest.starts_with("fc."));
+            match name.strip_prefix(&prefix).or_else(head) {
+                None => beside.push(name),
+                Some(plain) => {
+                    if inside.insert(canonical(plain), entry).is_some() {
+                        return Err(Fault::tensor(&name, "is there twice"));
+                    }
+                }
+            }
+        }
+        notes.push(format!("dropped the prefix `{}`", clean(&prefix)));
+        if let Some(first) = beside.first() {
+            notes.push(format!("left out {} tensors beside the network, such as `{}`", beside.len(), clean(first)));
+        }
+        Ok(inside)
+    }
+
+    /// The prefix of the only network, if it has one. Every network has the second of these tensors, too; no block
+    /// inside it has.
+    fn prefix(&self) -> Result<Option<String>, Fault> {
+        if self.keep_names || self.tensors.contains_key("conv1.weight") {
+            return Ok(None);
+        }
+        let mut found = self.tensors.keys().filter_map(|name| {
+            let prefix = name.strip_suffix("conv1.weight").filter(|prefix| prefix.ends_with('.'))?;
+            self.tensors.contains_key(&format!("{prefix}layer1.0.conv1.weight")).then_some(prefix)
+        });
+        match (found.next(), found.next()) {
+            (Some(first), Some(second)) => Err(Fault::format(format!(
+                "it holds the networks `{}` and `{}`, and nothing says which is meant; save only one of them",
+                clean(first),
+                clean(second)
+            ))),
+            (first, _) => Ok(first.map(str::to_owned)),
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! `metrics.csv`: a row an epoch.
 
-use std::{fmt::Write as _, fs, io, path::Path};
+use std::{fmt::Write as _, io, path::Path};
 
-use residual_io::write_atomic;
+use residual_io::{read_text, write_atomic};
+
+/// Longest file of rows, in bytes.
+const MAX_FILE: u64 = 256 << 20;
 
 /// The columns, in order.
 pub const HEADER: &str = "epoch,step,lr,train_loss,train_top1,val_loss,val_top1,images_per_second";
@@ -69,7 +72,7 @@ pub fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
 
 /// Rows of an earlier run up to step `last`; lines that are no rows are left out, as is a missing file.
 pub fn read(path: &Path, last: u64) -> Vec<Row> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = read_text(path, MAX_FILE).unwrap_or_default();
     text.lines().filter_map(Row::parse).filter(|row| row.step <= last).collect()
 }
 

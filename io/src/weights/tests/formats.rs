@@ -238,3 +238,125 @@ fn tensors_of_a_mapped_file_read_the_same_after_their_memory_was_given_back() {
     file.release(&other);
     assert!(other.iter().all(|&v| v == 1.5));
 }
+
+/// A damaged file of this project is found out; files of other programs have no checksum and are read.
+#[test]
+fn flipped_bits_of_saved_files_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.safetensors");
+    let tensors =
+        [("fc.bias", Tensor { shape: &[3], data: &[0.5, 1.0, -2.0] }), ("t", Tensor { shape: &[], data: &[3.0] })];
+    let metadata = BTreeMap::from([(keys::LICENSE.to_owned(), "MIT".to_owned())]);
+    save(&path, tensors, &metadata).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let whole = WeightFile::open(&path).unwrap();
+    assert_eq!(whole.metadata(), &metadata);
+    let spaces = bytes.iter().rposition(|&b| b == b'}').unwrap() + 1..bytes.len() - 16;
+    let key = bytes.windows(8).position(|w| w == b"checksum").unwrap();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            // Without its name the checksum is an entry like others, and blanks say nothing.
+            if (key..key + 8).contains(&at) || spaces.contains(&at) {
+                continue;
+            }
+            let text = refusal(&damaged);
+            if at >= bytes.len() - 16 {
+                assert!(
+                    text.contains("its checksum is crc32:") && text.contains("it was damaged or changed"),
+                    "{text}"
+                );
+            }
+        }
+    }
+
+    // Another writer may put the tensors elsewhere, and the header in another order.
+    let from = str::from_utf8(&bytes[8..spaces.start]).unwrap();
+    let moved = from.replace("[0,12]", "[4,16]").replace("[12,16]", "[0,4]");
+    assert_ne!(from, moved);
+    let data = &bytes[bytes.len() - 16..];
+    let again = read(&safetensors(&moved, &[&data[12..], &data[..12]].concat())).unwrap();
+    assert_eq!(tensor(&again, "fc.bias"), tensor(&whole, "fc.bias"));
+}
+
+/// `{key: {"conv1.weight": tensor, ...}}` for every key, the names behind a prefix; all tensors are `[n]`.
+fn entries(mut asm: Asm, keys: &[(&str, &str, i64)]) -> Asm {
+    for (key, prefix, n) in keys {
+        asm = asm.str(key).raw(b"}");
+        for name in ["conv1.weight", "layer1.0.conv1.weight", "fc.weight"] {
+            asm = asm.str(&format!("{prefix}{name}")).tensor("FloatStorage", 4, 0, &[*n], &[1]).raw(b"s");
+        }
+        asm = asm.raw(b"s");
+    }
+    asm
+}
+
+#[test]
+fn checkpoints_of_training_give_their_weights_and_say_so() {
+    let data = floats(counting(4));
+    let taken = |asm: Asm| {
+        let file = read(&torch_zip(&asm.raw(b"."), &data)).unwrap();
+        let names: Vec<_> = file.names().map(str::to_owned).collect();
+        assert_eq!(names, ["conv1.weight", "fc.weight", "layer1.0.conv1.weight"], "{:?}", file.notes());
+        (file.shape("conv1.weight").unwrap()[0], file.notes().join("; "))
+    };
+    let start = || Asm::new().raw(b"}");
+    // A loss beside the state dict; averaged weights; weights two levels deep.
+    let loss = start().str("loss").tensor("FloatStorage", 4, 0, &[], &[]).raw(b"s");
+    assert_eq!(taken(entries(loss, &[("model_state_dict", "", 2)])), (2, "took its entry `model_state_dict`".into()));
+    let both = entries(start(), &[("model_ema", "module.", 3), ("model", "module.", 2)]);
+    assert_eq!(taken(both), (2, "took its entry `model`, not model_ema".into()));
+    assert_eq!(taken(entries(start(), &[("model_ema", "", 3)])).0, 3);
+    let deep = entries(start().str("model").raw(b"}"), &[("state_dict", "", 4)]).raw(b"s");
+    assert_eq!(taken(deep), (4, "took its entry `model`".into()));
+    assert_eq!(taken(entries(start(), &[("generator", "", 1)])).1, "took its entry `generator`");
+    // A prefix of all, and what lies beside the network.
+    for prefix in ["model.", "backbone.", "net.encoder.", "1."] {
+        let (_, note) = taken(entries(start(), &[("state_dict", prefix, 2)]));
+        assert_eq!(note, format!("took its entry `state_dict`; dropped the prefix `{prefix}`"));
+    }
+    let beside =
+        start().str("state_dict").raw(b"}").str("criterion.w").tensor("FloatStorage", 4, 0, &[1], &[1]).raw(b"s");
+    let beside = ["conv1.weight", "layer1.0.conv1.weight", "fc.weight"]
+        .iter()
+        .fold(beside, |asm, name| asm.str(&format!("model.{name}")).tensor("FloatStorage", 4, 0, &[2], &[1]).raw(b"s"));
+    let (_, note) = taken(beside.raw(b"s"));
+    assert!(note.ends_with("left out 1 tensors beside the network, such as `criterion.w`"), "{note}");
+    // A counter of steps.
+    let counted = start().str("n_averaged").tensor("LongStorage", 2, 0, &[], &[]).raw(b"s");
+    let counted = ["conv1.weight", "layer1.0.conv1.weight", "fc.weight"].iter().fold(counted, |asm, name| {
+        asm.str(&format!("module.{name}")).tensor("FloatStorage", 4, 0, &[2], &[1]).raw(b"s")
+    });
+    // One storage cannot be of two types in a legacy file; in an archive it is bytes.
+    assert_eq!(taken(counted), (2, String::new()));
+}
+
+#[test]
+fn objects_beside_the_weights_are_stepped_over() {
+    let data = floats(counting(4));
+    // collections.Counter({30: 1}), argparse.Namespace with state, a set, and an object with keywords.
+    let objects: [Asm; 4] = [
+        Asm(Vec::new()).global("collections", "Counter").raw(b"}K\x1eK\x01s\x85R"),
+        Asm(Vec::new()).global("argparse", "Namespace").raw(b")\x81}").str("lr").raw(b"G\0\0\0\0\0\0\0\0sb"),
+        Asm(Vec::new()).raw(b"\x8f(K\x01K\x02\x90"),
+        Asm(Vec::new()).global("posix", "system").raw(b")}\x92"),
+    ];
+    for object in objects {
+        let asm = Asm::new().raw(b"}").str("scheduler").raw(&object.0).raw(b"s");
+        let file = read(&torch_zip(&entries(asm, &[("model", "", 2)]).raw(b"."), &data)).unwrap();
+        assert_eq!(file.names().len(), 3);
+        let foreign = file.notes().get(1).map_or("", String::as_str);
+        assert!(foreign.is_empty() || foreign.starts_with("stepped over objects of "), "{foreign}");
+    }
+    let several = entries(Asm::new().raw(b"}"), &[("student", "", 2), ("teacher", "", 3)]).raw(b".");
+    let text = refusal(&torch_zip(&several, &data));
+    assert!(text.contains("any of its entries student, teacher could be the weights; save only one of them"), "{text}");
+    let towers = ["encoder_q.", "encoder_k."].iter().fold(Asm::new().raw(b"}"), |asm, prefix| {
+        ["conv1.weight", "layer1.0.conv1.weight"].iter().fold(asm, |asm, name| {
+            asm.str(&format!("{prefix}{name}")).tensor("FloatStorage", 4, 0, &[2], &[1]).raw(b"s")
+        })
+    });
+    let text = refusal(&torch_zip(&towers.raw(b"."), &data));
+    assert!(text.contains("the networks `encoder_k.` and `encoder_q.`, and nothing says which is meant"), "{text}");
+}

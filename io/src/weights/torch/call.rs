@@ -1,4 +1,4 @@
-//! The calls a pickle makes: the constructors that rebuild tensors, and nothing else.
+//! The calls a pickle makes: the constructors that rebuild tensors; all others are stepped over.
 
 use super::{
     machine::Machine,
@@ -29,6 +29,7 @@ impl<'p> Machine<'p> {
                 &Node::Tensor(args) => Node::Tensor(args),
                 _ => return Err(Fault::format("a parameter of something that is not a tensor")),
             },
+            (&Node::Foreign(module, name), _) => Node::Object(module, name),
             (Node::Global(global), list) => {
                 return Err(Fault::format(format!("{global:?} is called with {} arguments", list.len())));
             }
@@ -42,7 +43,7 @@ impl<'p> Machine<'p> {
         self.pop()?;
         let object = self.top()?;
         match node(&self.nodes, object) {
-            Node::Dict(_) => Ok(()),
+            Node::Dict(_) | Node::Object(..) => Ok(()),
             _ => Err(Fault::format("its pickle sets the state of something that is not a dict")),
         }
     }

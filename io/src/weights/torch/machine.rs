@@ -1,12 +1,13 @@
 //! An interpreter for the part of Python's pickle language that `torch.save` writes (protocols 2 to 5).
 //!
 //! Every opcode adds at most one node, and opcodes are counted. Globals resolve to the closed list
-//! [`super::pickle::Global`]; anything else is refused by name before it could be used.
+//! [`super::pickle::Global`]; any other stays a name, what it is called with is dropped, and what it would make is an
+//! object of no content. So nothing is run, and a state dict beside optimisers and schedulers can be read.
 
 use std::collections::HashMap;
 
 use super::pickle::{Node, Pickle, Ref, Storage, global, node};
-use crate::weights::error::{Fault, clean};
+use crate::weights::error::Fault;
 
 /// Opcodes in one pickle; the 1202-layer network with the state of Adam takes 578,000.
 const MAX_OPCODES: usize = 1 << 21;
@@ -145,7 +146,8 @@ impl<'p> Machine<'p> {
                 self.take_counted4()?;
                 self.push(Node::Bytes)?;
             }
-            0x8e => {
+            // BINBYTES8 and BYTEARRAY8
+            0x8e | 0x96 => {
                 self.take_counted8()?;
                 self.push(Node::Bytes)?;
             }
@@ -186,6 +188,16 @@ impl<'p> Machine<'p> {
                 let items = self.pop_mark()?;
                 self.set_items(&items)?;
             }
+            // Sets: no weights are in them
+            0x8f => self.push(Node::Object("builtins", "set"))?,
+            0x90 => {
+                let items = self.pop_mark()?;
+                self.append(&items)?;
+            }
+            0x91 => {
+                self.pop_mark()?;
+                self.push(Node::Object("builtins", "frozenset"))?;
+            }
             // Objects
             b'c' => {
                 let (module, name) = (self.take_line()?, self.take_line()?);
@@ -199,6 +211,12 @@ impl<'p> Machine<'p> {
                 }
             }
             b'R' => self.reduce()?,
+            // NEWOBJ, and NEWOBJ_EX, which has keywords too
+            0x81 => self.reduce()?,
+            0x92 => {
+                self.pop()?;
+                self.reduce()?;
+            }
             b'b' => self.build()?,
             b'Q' => {
                 let id = self.pop()?;
@@ -256,9 +274,8 @@ impl<'p> Machine<'p> {
         self.push(Node::Str(text))
     }
 
-    fn push_global(&mut self, module: &str, name: &str) -> Result<(), Fault> {
-        let global = global(module, name).ok_or_else(|| Fault::Global(clean(&format!("{module}.{name}"))))?;
-        self.push(Node::Global(global))
+    fn push_global(&mut self, module: &'p str, name: &'p str) -> Result<(), Fault> {
+        self.push(global(module, name).map_or(Node::Foreign(module, name), Node::Global))
     }
 
     pub(super) fn top(&self) -> Result<Ref, Fault> {
@@ -305,6 +322,7 @@ impl<'p> Machine<'p> {
         let list = self.top()?;
         match self.nodes.get_mut(list.0 as usize) {
             Some(Node::List(list)) => list.extend_from_slice(new),
+            Some(Node::Object(..)) => {}
             _ => return Err(Fault::format("its pickle appends to something that is not a list")),
         }
         Ok(())
@@ -316,6 +334,7 @@ impl<'p> Machine<'p> {
         match self.nodes.get_mut(dict.0 as usize) {
             Some(Node::Dict(dict)) if odd.is_empty() => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
             Some(Node::Dict(_)) => return Err(Fault::format("a dict entry lacks its value")),
+            Some(Node::Object(..)) => {}
             _ => return Err(Fault::format("its pickle sets an entry of something that is not a dict")),
         }
         Ok(())

@@ -5,7 +5,10 @@ mod call;
 mod machine;
 mod pickle;
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use self::{
     archive::Archive,
@@ -20,8 +23,23 @@ use super::{
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 /// Version of the legacy format; there has been one.
 const PROTOCOL: i64 = 1001;
-/// Where checkpoints keep the state dict, most specific first.
-const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model", "net", "state_dict_ema"];
+/// Where checkpoints keep the state dict, most specific first; averaged weights are taken where there are no others.
+const STATE_DICT_KEYS: [&str; 11] = [
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "module",
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
+];
+
+/// Most entries of a checkpoint that are searched for a state dict.
+const MAX_ENTRIES: usize = 64;
 
 /// Does the file begin with the magic number of the legacy format?
 pub(super) fn is_legacy(bytes: &[u8]) -> bool {
@@ -31,7 +49,11 @@ pub(super) fn is_legacy(bytes: &[u8]) -> bool {
 }
 
 /// Reads a zip archive; returns the checkpoint's key of the state dict.
-pub(super) fn read_zip(bytes: &[u8], out: &mut Collector<'_>) -> Result<Option<&'static str>, Fault> {
+pub(super) fn read_zip(
+    bytes: &[u8],
+    out: &mut Collector<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Option<String>, Fault> {
     let mut archive = Archive::new(bytes)?;
     if let Some(order) = archive.find("byteorder")? {
         match &bytes[order] {
@@ -42,7 +64,7 @@ pub(super) fn read_zip(bytes: &[u8], out: &mut Collector<'_>) -> Result<Option<&
     }
     let range = archive.find("data.pkl")?.ok_or_else(|| Fault::format("the archive has no data.pkl"))?;
     let pickle = machine::run(&bytes[range])?;
-    collect(&pickle, out, |storage| {
+    collect(&pickle, out, notes, |storage| {
         let name = format!("data/{}", storage.key);
         archive.find(&name)?.ok_or_else(|| Fault::format(format!("the archive has no entry {}", clean(&name))))
     })
@@ -50,7 +72,11 @@ pub(super) fn read_zip(bytes: &[u8], out: &mut Collector<'_>) -> Result<Option<&
 
 /// Reads the legacy format: the pickles of magic number, version, system, object and storage keys, then for
 /// each key its number of elements (8 bytes) and the elements.
-pub(super) fn read_legacy(bytes: &[u8], out: &mut Collector<'_>) -> Result<Option<&'static str>, Fault> {
+pub(super) fn read_legacy(
+    bytes: &[u8],
+    out: &mut Collector<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Option<String>, Fault> {
     let mut at = 0;
     let mut next = || {
         let pickle = machine::run(&bytes[at..])?;
@@ -108,7 +134,7 @@ pub(super) fn read_legacy(bytes: &[u8], out: &mut Collector<'_>) -> Result<Optio
         }
         at += len;
     }
-    collect(&object, out, |storage| {
+    collect(&object, out, notes, |storage| {
         let found = ranges.get(storage.key).cloned();
         found.ok_or_else(|| Fault::format(format!("storage {} is missing", clean(storage.key))))
     })
@@ -118,9 +144,10 @@ pub(super) fn read_legacy(bytes: &[u8], out: &mut Collector<'_>) -> Result<Optio
 fn collect(
     pickle: &Pickle<'_>,
     out: &mut Collector<'_>,
+    notes: &mut Vec<String>,
     mut find: impl FnMut(&Storage<'_>) -> Result<Range<usize>, Fault>,
-) -> Result<Option<&'static str>, Fault> {
-    let (key, dict) = state_dict(pickle)?;
+) -> Result<Option<String>, Fault> {
+    let (key, dict) = state_dict(pickle, notes)?;
     for (name, value) in pickle.entries(dict).into_iter().flatten() {
         let &Node::Tensor(args) = pickle.get(value) else { continue };
         let malformed = |what: &str| Fault::tensor(name, format!("has a malformed {what}"));
@@ -153,28 +180,73 @@ fn collect(
     Ok(key)
 }
 
-/// The dict that holds the tensors, and the checkpoint's key of it.
-fn state_dict(pickle: &Pickle<'_>) -> Result<(Option<&'static str>, Ref), Fault> {
-    let is_state_dict =
-        |at| pickle.entries(at).is_some_and(|mut e| e.any(|(_, v)| matches!(pickle.get(v), Node::Tensor(_))));
+/// The dict that holds the tensors, and the checkpoint's key of it; see [`super::WeightFile`] for the rule.
+fn state_dict(pickle: &Pickle<'_>, notes: &mut Vec<String>) -> Result<(Option<String>, Ref), Fault> {
     let Some(entries) = pickle.entries(pickle.root) else {
-        return Err(Fault::format("it holds no dict, hence no state dict"));
+        return Err(match pickle.get(pickle.root) {
+            Node::Object(module, name) | Node::Foreign(module, name) => {
+                Fault::Global(clean(&format!("{module}.{name}")))
+            }
+            _ => Fault::format("it holds no dict, hence no state dict"),
+        });
     };
-    let entries: Vec<_> = entries.collect();
-    for key in STATE_DICT_KEYS {
-        let found = entries.iter().rfind(|(name, _)| *name == key);
-        if let Some(&(_, value)) = found.filter(|(_, value)| is_state_dict(*value)) {
-            return Ok((Some(key), value));
+    // Of two entries of one name, the last counts, as in Python.
+    let entries: BTreeMap<&str, Ref> = entries.collect();
+    // A checkpoint has few entries. Looking into many that are one large dict would never end.
+    let few = entries.iter().filter(|_| entries.len() <= MAX_ENTRIES);
+    let held: Vec<(&str, Ref)> = few.filter_map(|(&name, &value)| Some((name, inner(pickle, value)?))).collect();
+    let known = STATE_DICT_KEYS.iter().find_map(|key| held.iter().find(|(name, _)| name == key));
+    let taken = match (known, &held[..]) {
+        (Some(taken), _) => taken,
+        _ if is_state_dict(pickle, pickle.root) => return Ok((None, pickle.root)),
+        (None, [only]) => only,
+        (None, []) => return Err(no_state_dict(pickle, &entries)),
+        (None, several) => {
+            let names: Vec<_> = several.iter().map(|(name, _)| *name).take(8).collect();
+            return Err(Fault::format(format!(
+                "any of its entries {} could be the weights; save only one of them",
+                clean(&names.join(", "))
+            )));
         }
+    };
+    let mut note = format!("took its entry `{}`", clean(taken.0));
+    let others: Vec<_> = held.iter().map(|(name, _)| *name).filter(|name| *name != taken.0).take(8).collect();
+    if !others.is_empty() {
+        note += &format!(", not {}", clean(&others.join(", ")));
     }
-    if is_state_dict(pickle.root) {
-        return Ok((None, pickle.root));
+    notes.push(note);
+    let foreign = pickle.foreign();
+    if !foreign.is_empty() {
+        notes.push(format!("stepped over objects of {}", clean(&foreign.join(", "))));
     }
-    let mut names: Vec<_> = entries.iter().map(|(name, _)| *name).take(8).collect();
+    Ok((Some(taken.0.to_owned()), taken.1))
+}
+
+/// A state dict, or the one that a dict holds under a known key.
+fn inner(pickle: &Pickle<'_>, at: Ref) -> Option<Ref> {
+    if is_state_dict(pickle, at) {
+        return Some(at);
+    }
+    let entries: Vec<_> = pickle.entries(at)?.collect();
+    let known = |key: &&str| entries.iter().rfind(|(name, value)| name == key && is_state_dict(pickle, *value));
+    STATE_DICT_KEYS.iter().find_map(known).map(|&(_, value)| value)
+}
+
+fn is_state_dict(pickle: &Pickle<'_>, at: Ref) -> bool {
+    pickle.entries(at).is_some_and(|mut e| e.any(|(_, v)| matches!(pickle.get(v), Node::Tensor(_))))
+}
+
+fn no_state_dict(pickle: &Pickle<'_>, entries: &BTreeMap<&str, Ref>) -> Fault {
+    let foreign = entries.values().find_map(|value| match pickle.get(*value) {
+        Node::Object(module, name) => Some(clean(&format!("{module}.{name}"))),
+        _ => None,
+    });
+    let mut names: Vec<_> = entries.keys().copied().take(8).collect();
     if names.is_empty() {
         names.push("none");
     }
-    Err(Fault::format(format!("no state dict is among its entries ({})", clean(&names.join(", ")))))
+    let no_dict = || Fault::format(format!("no state dict is among its entries ({})", clean(&names.join(", "))));
+    foreign.map_or_else(no_dict, Fault::Global)
 }
 
 fn unsigned(pickle: &Pickle<'_>, at: Ref) -> Option<usize> {

@@ -2,7 +2,9 @@
 //!
 //! No nesting, cycle or sharing in a hostile file can therefore recurse here, not even when it is dropped.
 
-use crate::weights::store::Dtype;
+use std::collections::BTreeSet;
+
+use crate::weights::{error::clean, store::Dtype};
 
 /// Index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub enum Global {
     Size,
     /// `_rebuild_tensor` and `_rebuild_tensor_v2`: `(storage, offset, size, stride, ...)`
     RebuildTensor,
-    /// `_rebuild_parameter`: `(tensor, requires_grad, hooks)`
+    /// `_rebuild_parameter` and `_rebuild_parameter_with_state`: `(tensor, requires_grad, hooks, ...)`
     RebuildParameter,
     Storage(Dtype),
 }
@@ -34,6 +36,10 @@ pub enum Node<'p> {
     List(Vec<Ref>),
     Dict(Vec<(Ref, Ref)>),
     Global(Global),
+    /// a class or function that rebuilding tensors does not need, by module and name; it is never looked up
+    Foreign(&'p str, &'p str),
+    /// what such a class or function would make: it is stepped over
+    Object(&'p str, &'p str),
     /// index into [`Pickle::storages`]
     Storage(u32),
     /// the arguments of its `_rebuild_tensor*`
@@ -73,6 +79,16 @@ impl<'p> Pickle<'p> {
             Node::Str(key) => Some((*key, value)),
             _ => None,
         }))
+    }
+
+    /// Names of the foreign classes and functions, sorted.
+    pub fn foreign(&self) -> Vec<String> {
+        let names = self.nodes.iter().filter_map(|node| match node {
+            Node::Foreign(module, name) => Some((module, name)),
+            _ => None,
+        });
+        let names: BTreeSet<_> = names.collect();
+        names.into_iter().map(|(module, name)| clean(&format!("{module}.{name}"))).collect()
     }
 
     /// The items of a tuple or list.
@@ -120,7 +136,7 @@ pub(super) fn global(module: &str, name: &str) -> Option<Global> {
         ("collections", "OrderedDict") => Some(Global::OrderedDict),
         ("torch", "Size") => Some(Global::Size),
         ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
+        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Some(Global::RebuildParameter),
         ("torch" | "torch.cuda", name) => storage(name).map(Global::Storage),
         ("torch.storage", "UntypedStorage") => storage(name).map(Global::Storage),
         _ => None,
