@@ -43,6 +43,15 @@ impl Image {
         Image::decode_with(&bytes, &path.display().to_string(), DecodeLimits::default())
     }
 
+    /// Reads a picture to the end of `from`, a pipe for example; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn read(from: impl Read, name: &str) -> Result<Self, DataError> {
+        let bytes = read_all(from, Vec::new()).map_err(|source| DataError::Io { path: name.into(), source })?;
+        Image::decode_with(&bytes, name, DecodeLimits::default())
+    }
+
     /// Decodes JPEG, PNG, BMP or WebP, told apart by content.
     ///
     /// Any colour type becomes 8-bit RGB: grey is repeated, transparency is dropped (not blended),
@@ -116,8 +125,12 @@ impl Image {
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
-    let mut bytes = Vec::with_capacity(len.min(MAX_FILE) as usize);
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    read_all(file, Vec::with_capacity(len.min(MAX_FILE) as usize))
+}
+
+/// Everything that is left of `from`, behind `bytes`.
+fn read_all(from: impl Read, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    from.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > MAX_FILE {
         true => Err(io::Error::other(format!("more than {MAX_FILE} bytes are no picture"))),
         false => Ok(bytes),
