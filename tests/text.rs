@@ -10,7 +10,7 @@ fn every_commands_text_fits_80_columns() {
     let weights = fixture.weights("w.safetensors", ARCH);
     let tree = fixture.tree("tree", 10, 2);
     let (plan, rsd, run) = (fixture.arg("p.json"), fixture.arg("n.rsd"), fixture.arg("run"));
-    let report = fixture.arg("report");
+    let (report, trained) = (fixture.arg("report"), fixture.arg("run/model.safetensors"));
     let quantize = ["quantize", "--weights", &weights, "--data-path", &tree, "-o", &rsd, "--report", &report];
     let train = ["train", "--arch", "resnet8-cifar-w8", "--data-path", &tree, "--epochs", "1", "--batch-size", "10"];
     for args in [
@@ -27,6 +27,7 @@ fn every_commands_text_fits_80_columns() {
         vec!["inspect", "--weights", &rsd],
         vec!["fit", &rsd, "--chip", "samd21"],
         [&train[..], &["--output-dir", &run]].concat(),
+        vec!["inspect", "--weights", &trained],
     ] {
         let text = succeed(&args);
         assert!(!text.is_empty());

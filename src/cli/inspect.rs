@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     args,
-    table::{Table, bytes, grouped, sentence},
+    table::{Table, bytes, folded, grouped, sentence},
 };
 
 /// Show layers, shapes, parameters, multiply-adds, buffers and chosen kernels
@@ -145,7 +145,7 @@ fn write_entry(key: &str, value: &str, out: &mut dyn Write) -> anyhow::Result<()
         Some((end, _)) => format!("  {key} = {}... ({} bytes)", value[..end].escape_debug(), value.len()),
         None => format!("  {key} = {}", value.escape_debug()),
     };
-    Ok(sentence(out, &text)?)
+    Ok(folded(out, &text)?)
 }
 
 /// Learned parameters by layer, a batch norm's counted with its convolution.

@@ -115,6 +115,22 @@ fn sentence_within(most: usize, out: &mut dyn Write, text: &str) -> io::Result<(
     writeln!(out, "{line}")
 }
 
+/// Writes text that may be one long word, such as JSON, in as many lines as standard output needs.
+pub fn folded(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    folded_within(width(), out, text)
+}
+
+fn folded_within(most: usize, out: &mut dyn Write, text: &str) -> io::Result<()> {
+    const INDENT: usize = 4;
+    let characters: Vec<char> = text.chars().collect();
+    let (first, rest) = characters.split_at(most.min(characters.len()));
+    writeln!(out, "{}", first.iter().collect::<String>())?;
+    for part in rest.chunks(most.saturating_sub(INDENT).max(1)) {
+        writeln!(out, "{:INDENT$}{}", "", part.iter().collect::<String>())?;
+    }
+    Ok(())
+}
+
 /// Digits in groups of three: `25 557 032`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -186,5 +202,7 @@ mod tests {
         assert_eq!((shorten("\u{e9}\u{e9}\u{e9}", 2), shorten("abc", 0)), ("\u{e9}\u{2026}".into(), "\u{2026}".into()));
         let text = lines(|text| sentence_within(14, text, "  one two three four, fiveandtwentyfive").unwrap());
         assert_eq!(text, ["  one two", "    three", "    four,", "    fiveandtwentyfive"]);
+        let text = lines(|text| folded_within(8, text, "key = \u{e9}bcdefg").unwrap());
+        assert_eq!(text, ["key = \u{e9}b", "    cdef", "    g"]);
     }
 }
