@@ -1,6 +1,6 @@
 //! The one error type of this crate.
 
-use residual_core::{Isa, resnet::ResNet};
+use residual_core::Isa;
 use residual_io::{DataError, ImportError};
 
 /// Why a picture could not be classified. Every message is one line that names what is to blame.
@@ -24,13 +24,13 @@ pub enum Error {
         /// what is wrong
         source: DataError,
     },
-    /// Neither the weights file nor the caller says how pictures are normalised, and there is no convention.
-    #[error("{file} does not say how pictures are normalised for {network}; pass --mean R,G,B and --std R,G,B")]
+    /// Neither the file nor the caller says how pictures are normalised, and there is no convention.
+    #[error("{file} does not say how pictures are normalised for {network}: mean and standard deviation are needed")]
     NoNormalisation {
-        /// the weights file
+        /// the file
         file: String,
         /// its network
-        network: ResNet,
+        network: String,
     },
     /// The classes of a data set are not those of the network.
     #[error("the data set has {found} classes, the network {classes}, and the names do not match")]

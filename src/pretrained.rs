@@ -65,7 +65,9 @@ impl Pretrained {
             (Some((mean, std)), None, _) => (Preprocessing { mean, std, ..sizes(&spec) }, false),
             (None, Some(stored), _) => (stored, false),
             (None, None, Stem::ImageNet) => (Preprocessing::imagenet(), true),
-            (None, None, Stem::Cifar) => return Err(Error::NoNormalisation { file: file(), network: spec }),
+            (None, None, Stem::Cifar) => {
+                return Err(Error::NoNormalisation { file: file(), network: spec.to_string() });
+            }
         };
         // Without a crop pictures would come out in different sizes.
         if preprocessing.crop.is_none() {

@@ -211,7 +211,7 @@ impl QuantizedModel {
     /// input are the pixels themselves (scale 1, zero point -128).
     ///
     /// # Errors
-    /// [`Error::Unfit`] where nobody says, or the input is not a square RGB picture; [`Error::Preprocessing`] for
+    /// [`Error::NoNormalisation`] where nobody says, [`Error::Unfit`] if the input is not a square RGB picture; [`Error::Preprocessing`] for
     /// unusable values in the file.
     pub fn preprocessing(&self) -> Result<Preprocessing, Error> {
         let file = || self.path.display().to_string();
@@ -243,10 +243,7 @@ impl QuantizedModel {
             (Some((mean, std)), None) => plain(mean, std),
             (None, Some(stored)) => stored,
             (None, None) if raw => plain([0.0; 3], [1.0 / 255.0; 3]),
-            (None, None) => {
-                let reason = "it does not say how pictures are normalised; pass --mean R,G,B and --std R,G,B";
-                return Err(Error::Unfit { file: file(), reason: reason.into() });
-            }
+            (None, None) => return Err(Error::NoNormalisation { file: file(), network: self.name() }),
         };
         let preprocessing = Preprocessing { crop: preprocessing.crop.or(Some(shape.h)), ..preprocessing };
         preprocessing.check().map_err(|source| Error::Preprocessing { file: file(), source })?;

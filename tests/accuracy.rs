@@ -58,7 +58,7 @@ fn public_weights_reach_their_accuracy() {
         args.extend(["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]);
         let object = json(&args);
         assert_eq!(object["images"].as_u64(), Some(10_000));
-        let top1 = object["top1"].as_f64().unwrap();
+        let top1 = 100.0 * object["top1"].as_f64().unwrap();
         println!("{file} on {}: top-1 {top1:.2}, {expected} +- {tolerance} expected", data.display());
         assert!((top1 - expected).abs() <= tolerance + 1e-9, "{file}: {top1}, expected {expected} +- {tolerance}");
     }
@@ -112,7 +112,7 @@ fn the_shipped_model_is_as_accurate_as_it_says() {
     let object =
         json(&["eval", "--json", "--weights", weights.to_str().unwrap(), "--data-path", data.to_str().unwrap()]);
     assert_eq!(object["images"].as_u64(), Some(10_000));
-    let top1 = object["top1"].as_f64().unwrap();
+    let top1 = 100.0 * object["top1"].as_f64().unwrap();
     println!("{} on {}: top-1 {top1:.2}, {claimed} claimed", weights.display(), data.display());
     assert!((top1 - claimed).abs() <= 0.02 + 1e-9, "{top1}, {claimed} claimed");
 }
@@ -135,7 +135,7 @@ fn quantized_public_weights_stay_close() {
     args.extend(["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]);
     json(&args);
     let object = json(&["eval", "--weights", net, "--data-path", data, "--json"]);
-    let top1 = object["top1"].as_f64().unwrap();
+    let top1 = 100.0 * object["top1"].as_f64().unwrap();
     println!("resnet20 in int8: top-1 {top1:.2}, at least 80.73 expected");
     assert!(object["images"].as_u64() == Some(10_000) && top1 >= 80.73, "{top1}");
 }
@@ -151,6 +151,6 @@ fn a_foreign_tflite_file_reaches_its_accuracy() {
     };
     let data = dir.join("cifar-10-batches-bin");
     let args = ["eval", "--weights", model.to_str().unwrap(), "--data-path", data.to_str().unwrap(), "--json"];
-    let top1 = json(&args)["top1"].as_f64().unwrap();
+    let top1 = 100.0 * json(&args)["top1"].as_f64().unwrap();
     assert!((top1 - 75.55).abs() < 1e-9, "{top1}");
 }

@@ -171,6 +171,37 @@ fn weights_that_say_too_little() {
 }
 
 #[test]
+fn the_flag_that_helps_is_named_once() {
+    let fixture = Fixture::new();
+    let (bare, out) = (fixture.bare_weights("bare", ARCH), fixture.arg("out"));
+    let picture = fixture.picture("photo.png", 32, 32, 1);
+    let train = ["train", "--arch", ARCH, "--data-path", "synthetic", "--output-dir", &out];
+    for (args, flag) in [
+        (vec!["inspect", "--weights", &bare], "--arch"),
+        (vec!["predict", "--weights", &bare, &picture], "--arch"),
+        (vec!["predict", "--weights", &bare, "--arch", ARCH, &picture], "--mean"),
+        ([&train[..], &["--lr", "-1"]].concat(), "--lr"),
+        ([&train[..], &["--lr-scheduler", "linear"]].concat(), "--lr-scheduler"),
+        ([&train[..], &["--epochs", "0"]].concat(), "--epochs"),
+        ([&train[..], &["--model-ema-decay", "2"]].concat(), "--model-ema-decay"),
+    ] {
+        let (_, message) = fail(&args);
+        assert_eq!(message.matches(&format!("{flag} ")).count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn other_spellings_of_a_network_are_recognised() {
+    for name in ["ResNet50", "resnet-50", "resnet_50", "ResNet-50"] {
+        for command in ["inspect", "bench", "demo"] {
+            assert_eq!(refused(&[command, "--arch", name], &[name, "did you mean `resnet50`?"]), 2);
+        }
+    }
+    let (_, message) = fail(&["inspect", "--arch", "vgg16"]);
+    assert!(!message.contains("did you mean"), "{message}");
+}
+
+#[test]
 fn unusable_metadata() {
     let fixture = Fixture::new();
     let spec: ResNet = ARCH.parse().unwrap();

@@ -66,7 +66,7 @@ fn a_run_leaves_everything_and_eval_needs_nothing_else() {
     let object = json(&["eval", "--weights", &weights, "--data-path", "synthetic", "--json"]);
     assert_eq!(object["images"].as_u64(), Some(1000));
     let claimed: f64 = rows[2][6].parse().unwrap();
-    assert!((object["top1"].as_f64().unwrap() - claimed).abs() < 1e-6, "{object} for {claimed}");
+    assert!((100.0 * object["top1"].as_f64().unwrap() - claimed).abs() < 1e-6, "{object} for {claimed}");
     assert!(claimed > 20.0, "ten classes, {claimed}% right");
 }
 
@@ -82,7 +82,7 @@ fn a_mean_for_every_pixel_travels_with_the_weights() {
     let means = object["metadata"]["mean_picture"].as_str().unwrap();
     assert_eq!(means.split(',').count(), 8 * 8 * 3);
     let object = json(&["eval", "--weights", &weights, "--data-path", "synthetic", "--json"]);
-    assert!((object["top1"].as_f64().unwrap() - claimed).abs() < 1e-6, "{object} for {claimed}");
+    assert!((100.0 * object["top1"].as_f64().unwrap() - claimed).abs() < 1e-6, "{object} for {claimed}");
     let rsd = fixture.arg("net.rsd");
     let (_, error) = fail(&["quantize", "--weights", &weights, "--data-path", "synthetic", "-o", &rsd]);
     assert!(error.contains("a mean for every pixel is subtracted"), "{error}");

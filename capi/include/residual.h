@@ -9,9 +9,15 @@
  *    status. What it cannot check is yours to keep: memory is as long as the length beside it says, nobody
  *    writes to it during the call, and strings end with a NUL.
  *  - Handles of the host's face are looked up and never followed: one that was freed, or that never was one, gives
- *    RESIDUAL_BAD_HANDLE. An engine's handle must point to readable memory.
+ *    RESIDUAL_BAD_HANDLE. No handle is given out twice while the process lives. An engine's handle must point to
+ *    readable memory.
  *  - Nothing is thrown or unwinds into C. Results are written on success only; a handle asked for is NULL
  *    after a failure that comes after the arguments were checked.
+ *  - RESIDUAL_DEFECT is a panic that was caught. Afterwards a session says at every call that it is unusable: free
+ *    it. An engine has abandoned its inference and can begin another. Models and pictures are as before.
+ *  - After fork(), a child has none of its parent's threads: there a session of more than one thread gives
+ *    RESIDUAL_NO_THREADS. It can be freed, and new sessions be made on the same model. Fork while no other thread
+ *    is in a call of this library.
  *  - Pointers from this library are not freed with free(). */
 
 #ifndef RESIDUAL_H
@@ -116,11 +122,11 @@ enum residual_status_t
      */
     RESIDUAL_UNSUPPORTED = 12,
     /**
-     * Threads could not be started.
+     * Threads could not be started, or stayed in the process that this one was forked from.
      */
     RESIDUAL_NO_THREADS = 13,
     /**
-     * A defect of this library, caught at its border.
+     * A defect of this library, a panic, caught at its border.
      */
     RESIDUAL_DEFECT = 14,
 };

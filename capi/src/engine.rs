@@ -61,11 +61,30 @@ pub struct EngineInfo {
 }
 
 /// The engine behind a handle, marked as in use until dropped.
-struct Entered<'a>(&'a mut Inner<'static, Mode>, &'a AtomicBool);
+struct Entered<'a> {
+    engine: &'a mut Inner<'static, Mode>,
+    busy: &'a AtomicBool,
+    /// an inference goes on; still set where a panic ends it
+    computing: bool,
+}
+
+impl Entered<'_> {
+    /// Lets the engine compute.
+    fn compute<R>(&mut self, work: impl FnOnce(&mut Inner<'static, Mode>) -> R) -> R {
+        self.computing = true;
+        let result = work(self.engine);
+        self.computing = false;
+        result
+    }
+}
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.1.store(false, Ordering::Release);
+        if self.computing {
+            // Nobody knows where it stands: the next inference begins anew.
+            self.engine.input_mut();
+        }
+        self.busy.store(false, Ordering::Release);
     }
 }
 
@@ -91,7 +110,7 @@ fn enter<'a>(engine: *mut Engine) -> Result<Entered<'a>, Error> {
         return fault(Status::Busy, "engine");
     }
     // SAFETY: an engine, and `busy` says that no other reference to it exists.
-    Ok(Entered(unsafe { &mut (*engine).engine }, busy))
+    Ok(Entered { engine: unsafe { &mut (*engine).engine }, busy, computing: false })
 }
 
 /// The bytes of a model.
@@ -166,7 +185,7 @@ pub unsafe extern "C" fn residual_engine_info(engine: *mut Engine, info: *mut En
     guard(|| {
         // SAFETY: the contract of this library.
         let info = unsafe { out(info, 1, "info")? };
-        let view = *enter(engine)?.0.model();
+        let view = *enter(engine)?.engine.model();
         let (Some(input), Some(output)) = (view.input(), view.output()) else {
             return fault(Status::Defect, "engine");
         };
@@ -196,7 +215,7 @@ pub unsafe extern "C" fn residual_engine_input(engine: *mut Engine, values: *mut
         // SAFETY: the contract of this library.
         let (values, len) = unsafe { (out(values, 1, "values")?, out(len, 1, "len")?) };
         let entered = enter(engine)?;
-        let input = entered.0.input_mut();
+        let input = entered.engine.input_mut();
         values.write(&[input.as_mut_ptr()]);
         len.write(&[input.len()]);
         Ok(())
@@ -214,12 +233,12 @@ pub unsafe extern "C" fn residual_engine_input_rgb(engine: *mut Engine, pixels: 
         // SAFETY: the contract of this library.
         let pixels = unsafe { slice(pixels, len, "pixels")? };
         let entered = enter(engine)?;
-        let view = *entered.0.model();
+        let view = *entered.engine.model();
         let Some(input) = view.input() else { return fault(Status::Defect, "engine") };
         let Some(preprocessing) = view.preprocessing().filter(|_| input.shape.c == 3) else {
             return fault(Status::NoPreprocessing, "engine");
         };
-        let values = entered.0.input_mut();
+        let values = entered.engine.input_mut();
         if len != values.len() {
             return fault(Status::BadPicture, "len");
         }
@@ -243,7 +262,7 @@ pub unsafe extern "C" fn residual_engine_input_rgb(engine: *mut Engine, pixels: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn residual_engine_run(engine: *mut Engine) -> Status {
     guard(|| {
-        enter(engine)?.0.run()?;
+        enter(engine)?.compute(|engine| engine.run().map(|_| ()))?;
         Ok(())
     })
 }
@@ -258,7 +277,7 @@ pub unsafe extern "C" fn residual_engine_step(engine: *mut Engine, done: *mut i3
     guard(|| {
         // SAFETY: the contract of this library.
         let done = unsafe { out(done, 1, "done")? };
-        let progress = enter(engine)?.0.step()?;
+        let progress = enter(engine)?.compute(Inner::step)?;
         done.write(&[i32::from(progress == Progress::Done)]);
         Ok(())
     })
@@ -278,7 +297,7 @@ pub unsafe extern "C" fn residual_engine_output(
         // SAFETY: the contract of this library.
         let (values, len) = unsafe { (out(values, 1, "values")?, out(len, 1, "len")?) };
         let entered = enter(engine)?;
-        let output = entered.0.output();
+        let output = entered.engine.output();
         values.write(&[output.values.as_ptr()]);
         len.write(&[output.values.len()]);
         Ok(())
@@ -293,7 +312,7 @@ pub unsafe extern "C" fn residual_engine_class(engine: *mut Engine, class_index:
     guard(|| {
         // SAFETY: the contract of this library.
         let class = unsafe { out(class_index, 1, "class_index")? };
-        class.write(&[enter(engine)?.0.output().argmax() as u32]);
+        class.write(&[enter(engine)?.engine.output().argmax() as u32]);
         Ok(())
     })
 }
@@ -312,7 +331,7 @@ pub unsafe extern "C" fn residual_engine_class_name(
         // SAFETY: the contract of this library.
         let (name, len) = unsafe { (out(name, 1, "name")?, out(len, 1, "len")?) };
         let entered = enter(engine)?;
-        let view = *entered.0.model();
+        let view = *entered.engine.model();
         let Some(text) = view.classes().nth(class_index as usize) else {
             return fault(Status::BadArgument, "class_index");
         };
@@ -332,5 +351,48 @@ pub(crate) fn status(error: &residual_edge::Error) -> Status {
         Error::ArenaTooSmall { .. } => Status::TooShort,
         Error::Defect { .. } => Status::Defect,
         _ => Status::BadModel,
+    }
+}
+
+#[cfg(all(test, feature = "host"))]
+mod tests {
+    use residual_core::{
+        format::{AlignedBytes, Builder},
+        geom::Shape,
+    };
+
+    use super::*;
+
+    /// The means of two channels, over and over.
+    fn model() -> AlignedBytes {
+        let mut model = Builder::new(Shape::new(2, 2, 2), 0.1, 0);
+        for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
+            model.global_average_pool(name, i).unwrap();
+        }
+        model.finish().unwrap()
+    }
+
+    #[test]
+    fn after_a_panic_the_next_inference_begins_anew() {
+        let model = model();
+        let bytes = arena_bytes::<Mode>(&model).unwrap() + ENGINE_BYTES;
+        let mut arena = AlignedBytes::zeroed(bytes);
+        let mut handle = core::ptr::null_mut();
+        // SAFETY: pointers and lengths are those of living objects.
+        let made = unsafe {
+            residual_engine_new(model.as_ptr().cast(), model.len(), arena.as_mut_ptr().cast(), bytes, &mut handle)
+        };
+        assert_eq!(made, Status::Ok);
+        let thrown = guard(|| {
+            enter(handle)?.compute(|engine| -> Result<(), Error> {
+                engine.step()?;
+                assert_eq!(engine.position(), 1);
+                panic!("in the middle")
+            })
+        });
+        assert_eq!(thrown, Status::Defect);
+        assert_eq!(enter(handle).map(|entered| entered.engine.position()).unwrap_or(9), 0);
+        // SAFETY: a living engine.
+        assert_eq!(unsafe { residual_engine_run(handle) }, Status::Ok);
     }
 }

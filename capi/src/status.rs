@@ -34,9 +34,9 @@ pub enum Status {
     NoPreprocessing = 11,
     /// The processor lacks what was asked for.
     Unsupported = 12,
-    /// Threads could not be started.
+    /// Threads could not be started, or stayed in the process that this one was forked from.
     NoThreads = 13,
-    /// A defect of this library, caught at its border.
+    /// A defect of this library, a panic, caught at its border.
     Defect = 14,
 }
 
@@ -54,7 +54,7 @@ const TEXTS: [&CStr; 15] = [
     c"the picture is damaged or not supported",
     c"it is not known how pictures become inputs of this model",
     c"the processor lacks what was asked for",
-    c"threads cannot be started",
+    c"threads cannot be started or are not of this process",
     c"a defect of the library",
 ];
 

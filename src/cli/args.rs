@@ -31,21 +31,11 @@ pub struct Model {
     pub known: Known,
 }
 
-/// The model this project trained itself and ships: classes of CIFAR-10.
-const SHIPPED: &str = "models/resnet20-cifar10.safetensors";
-
-/// Where the shipped model lies: below the working folder, or in the checkout that this program was built in.
-pub fn shipped() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok();
-    let above = program.iter().flat_map(|p| p.ancestors().skip(1).take(4).map(Path::to_path_buf));
-    [PathBuf::new()].into_iter().chain(above).map(|folder| folder.join(SHIPPED)).find(|file| file.is_file())
-}
-
 /// A network without its preprocessing: by name, or that of a weights file.
 #[derive(clap::Args)]
 pub struct Network {
     /// Architecture; enough without weights
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = architecture)]
     pub arch: Option<ResNet>,
     /// safetensors or PyTorch file (.pth, .pt, .th)
     #[arg(long, value_name = "FILE")]
@@ -106,7 +96,7 @@ impl Weights for Source {
 #[derive(clap::Args)]
 pub struct Known {
     /// Architecture, where the file's metadata does not say it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = architecture)]
     pub arch: Option<ResNet>,
     /// Mean of red, green and blue in [0, 1]; overrides the metadata
     #[arg(long, value_name = "R,G,B", value_parser = mean, requires = "std", allow_hyphen_values = true)]
@@ -221,7 +211,7 @@ impl Known {
         }
     }
 
-    fn given(&self) -> anyhow::Result<Given> {
+    pub fn given(&self) -> anyhow::Result<Given> {
         let class_names = self.class_names.as_deref().map(read_names).transpose()?;
         Ok(Given { arch: self.arch, normalisation: self.mean.zip(self.std), class_names })
     }
@@ -266,6 +256,36 @@ impl Threads {
 /// Plan options with the instruction set the environment asks for.
 pub fn options(batch: usize, threads: usize, winograd: bool) -> Result<Options, Error> {
     Ok(Options { batch, threads, isa: residual::isa()?, winograd })
+}
+
+/// `--arch`: a name of the grammar, or the one that was meant.
+pub fn architecture(text: &str) -> Result<ResNet, String> {
+    text.parse().map_err(|error: residual::CoreError| match meant(text) {
+        Some(spec) => format!("{error}; did you mean `{spec}`?"),
+        None => error.to_string(),
+    })
+}
+
+/// The network that a name in another spelling means, such as `ResNet-50` or `resnet20_cifar10`.
+fn meant(text: &str) -> Option<ResNet> {
+    let lower = text.to_lowercase();
+    let mut parts = lower.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
+    let mut name = parts.next()?.to_owned();
+    if !name.ends_with(|c: char| c.is_ascii_digit()) {
+        name += parts.next()?;
+    }
+    for part in parts {
+        name.push('-');
+        name += match part {
+            "a" => "A",
+            "ac" => "Ac",
+            "b" => "B",
+            "c" => "C",
+            "cifar10" | "cifar100" => "cifar",
+            other => other,
+        };
+    }
+    name.parse().ok()
 }
 
 /// `--threads`: at least 1.
@@ -314,4 +334,36 @@ fn usable(mean: &[f32; 3], std: &[f32; 3]) -> Result<(), String> {
         DataError::Preprocessing { reason, .. } => reason,
         error => error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::architecture;
+
+    #[test]
+    fn other_spellings_of_an_architecture_are_recognised() {
+        for (text, name) in [
+            ("ResNet50", "resnet50"),
+            ("resnet-50", "resnet50"),
+            ("resnet_50", "resnet50"),
+            ("ResNet-50", "resnet50"),
+            ("RESNET 152", "resnet152"),
+            ("Plain-34", "plain34"),
+            ("resnet20_cifar", "resnet20-cifar"),
+            ("ResNet-20-CIFAR10-ac", "resnet20-cifar-Ac"),
+            ("resnet50-V1-W32", "resnet50-v1-w32"),
+        ] {
+            let error = architecture(text).unwrap_err();
+            assert!(error.starts_with("unknown architecture: "), "{error}");
+            assert!(error.ends_with(&format!("; did you mean `{name}`?")), "{text}: {error}");
+        }
+        for (text, reason) in [
+            ("vgg16", "a name begins with `resnet` or `plain`, for example resnet50 or plain20-cifar"),
+            ("resnet51", "the ImageNet networks have 18, 34, 50, 101 or 152 layers"),
+            ("", "a name begins with `resnet` or `plain`, for example resnet50 or plain20-cifar"),
+        ] {
+            assert_eq!(architecture(text).unwrap_err(), format!("unknown architecture: {reason}"));
+        }
+        assert_eq!(architecture("resnet50").unwrap().to_string(), "resnet50");
+    }
 }

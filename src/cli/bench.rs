@@ -20,7 +20,7 @@ use super::{
     args, bench_train, cold, peak,
     plan_file::PlanFile,
     stats::Stats,
-    table::{Table, bytes, grouped},
+    table::{Table, bytes, grouped, sentence},
 };
 
 /// Measure latency and GFLOP/s, layers (--profile), training (--train), the cold start (--cold) or the machine (--peak)
@@ -238,8 +238,8 @@ impl Report<'_> {
     /// A row for each layer.
     fn profile(&self, layers: &[Stats]) -> Table {
         let plan = self.session.plan();
-        let mut table =
-            Table::new(&["layer", "shape", "kernel", "ms", "% of time", "GFLOP/s", "% of peak", "limit", "% of it"]);
+        let header = ["layer", "shape", "kernel", "ms", "% of time", "GFLOP/s", "% of peak", "limit", "% of it"];
+        let mut table = Table::new(&header).leave_out(&["shape", "GFLOP/s", "% of peak", "limit", "kernel"]);
         for (step, times) in plan.steps().iter().zip(layers) {
             let ms = times.median();
             let (speed, share) = match step.macs() * plan.options().batch as u64 {
@@ -269,7 +269,7 @@ impl Report<'_> {
             Some(read) => format!(", or its weights from memory at {read:.1} GB/s, if that takes longer"),
             None => String::new(),
         };
-        writeln!(out, "limit: the kernel's multiply-adds at the peak{or_weights}; in ms")?;
+        sentence(out, &format!("limit: the kernel's multiply-adds at the peak{or_weights}; in ms"))?;
         let limit: f64 = plan.steps().iter().filter_map(|step| self.limit(step)).sum();
         let reached = 100.0 * limit / self.times.median().max(1e-9);
         writeln!(out, "all limits together {limit:.3} ms, {reached:.0} % of the time measured\n")?;
@@ -280,11 +280,8 @@ impl Report<'_> {
         let (plan, times) = (self.session.plan(), &self.times);
         let options = plan.options();
         let Shape { h, w, c } = plan.input_shape();
-        writeln!(
-            out,
-            "{}: batch {} of {h}x{w}x{c}, {} threads, {}",
-            self.spec, options.batch, options.threads, options.isa
-        )?;
+        let (spec, batch, threads, isa) = (self.spec, options.batch, options.threads, options.isa);
+        sentence(out, &format!("{spec}: batch {batch} of {h}x{w}x{c}, {threads} threads, {isa}"))?;
         writeln!(
             out,
             "median {:.3} ms, min {:.3}, p90 {:.3}, p99 {:.3} ({} runs)",
@@ -294,13 +291,13 @@ impl Report<'_> {
             times.percentile(99.0),
             times.len()
         )?;
-        writeln!(
-            out,
+        let text = format!(
             "{:.1} GFLOP/s, {:.1} pictures/s, {} multiply-adds a run",
             gflops(self.macs(), times.median()),
-            options.batch as f64 * 1e3 / times.median().max(1e-9),
+            batch as f64 * 1e3 / times.median().max(1e-9),
             grouped(self.macs())
-        )?;
+        );
+        sentence(out, &text)?;
         writeln!(
             out,
             "arena {}, packed weights {}, prepared in {:.0} ms",

@@ -22,8 +22,9 @@ use residual::{
 use super::{
     args,
     bench::ms,
+    shipped,
     stats::Stats,
-    table::{bytes, grouped},
+    table::{bytes, grouped, sentence},
     train,
 };
 
@@ -31,7 +32,7 @@ use super::{
 #[derive(clap::Args)]
 pub struct Args {
     /// Architecture to show
-    #[arg(long, value_name = "NAME", default_value = "resnet50")]
+    #[arg(long, value_name = "NAME", default_value = "resnet50", value_parser = args::architecture)]
     arch: ResNet,
     #[command(flatten)]
     threads: args::Threads,
@@ -163,20 +164,11 @@ fn network(spec: &ResNet, options: &Options, out: &mut dyn Write) -> anyhow::Res
     Ok(())
 }
 
-/// The shipped weights, if they are there: an answer that means something.
+/// The shipped weights: an answer that means something.
 fn trained(options: &Options, out: &mut dyn Write) -> anyhow::Result<()> {
-    let Some(file) = args::shipped() else {
-        writeln!(out, "for classes that mean something, give `residual predict` trained weights: see its --help")?;
-        return Ok(());
-    };
-    let model = Pretrained::open(&file, &Given::default())?;
+    let model = shipped::open(&Given::default())?;
     let mut classifier = Classifier::builder().threads(options.threads).build(&model)?;
-    writeln!(
-        out,
-        "{}, a trained {}, on the drawn picture:",
-        residual::printable(&file.to_string_lossy()),
-        model.spec()
-    )?;
+    sentence(out, &format!("{}, a trained {}, on the drawn picture:", shipped::NAME, model.spec()))?;
     for prediction in classifier.classify(&drawn(640, 480)?, 3)? {
         writeln!(out, "  {:6.2}%  {}", 100.0 * prediction.probability, prediction.name)?;
     }

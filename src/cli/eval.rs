@@ -9,7 +9,10 @@ use residual::{
 };
 use serde_json::json;
 
-use super::{args, note, progress, table::Table};
+use super::{
+    args, note, progress,
+    table::{Table, sentence},
+};
 
 /// Measure top-1 and top-5 accuracy on a data set
 ///
@@ -87,11 +90,21 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let images_per_second = result.images as f64 / result.seconds.max(f64::MIN_POSITIVE);
     if args.json {
         let classes = result.classes.iter();
-        let classes = classes.map(|c| json!({ "name": c.name, "images": c.images, "top1": c.top1, "top5": c.top5 }));
+        let classes = classes.map(|c| {
+            let fraction = |n: usize| (c.images > 0).then(|| n as f64 / c.images as f64);
+            json!({
+                "name": c.name,
+                "images": c.images,
+                "correct": c.top1,
+                "correct_top5": c.top5,
+                "top1": fraction(c.top1),
+                "top5": fraction(c.top5),
+            })
+        });
         let object = json!({
             "arch": model.name(),
-            "top1": result.top1,
-            "top5": result.top5,
+            "top1": result.top1 / 100.0,
+            "top5": result.top5 / 100.0,
             "images": result.images,
             "images_per_second": images_per_second,
             "seconds": result.seconds,
@@ -128,10 +141,9 @@ fn show(result: &Evaluation, name: &str, out: &mut dyn Write) -> anyhow::Result<
     table.write(out)?;
     writeln!(out)?;
     let (images, unreadable) = (result.images, result.unreadable.len());
-    write!(out, "{name}: top-1 {:.2}%, top-5 {:.2}% of {images} pictures", result.top1, result.top5)?;
-    match unreadable {
-        0 => writeln!(out)?,
-        n => writeln!(out, "; {n} could not be read")?,
+    let mut text = format!("{name}: top-1 {:.2}%, top-5 {:.2}% of {images} pictures", result.top1, result.top5);
+    if unreadable > 0 {
+        text += &format!("; {unreadable} could not be read");
     }
-    Ok(())
+    Ok(sentence(out, &text)?)
 }

@@ -7,7 +7,7 @@ use residual::{Given, QuantizedModel};
 use residual_edge::{Fast, Small, arena_bytes};
 use serde_json::json;
 
-use super::table::{bytes, grouped};
+use super::table::{bytes, grouped, sentence};
 
 /// Say whether an int8 model fits a microcontroller, and why not
 ///
@@ -161,19 +161,18 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "{object:#}")?;
         return Ok(());
     }
-    writeln!(out, "{} on {} ({core}, {} MHz)", model.name(), chip.name, chip.mhz)?;
+    sentence(out, &format!("{} on {} ({core}, {} MHz)", model.name(), chip.name, chip.mhz))?;
     let flash_kind = if chip.external { "external flash" } else { "flash" };
     writeln!(out, "{flash_kind}: {} of {} needed", bytes(need_flash as u64), bytes(flash as u64))?;
     for mode in &modes {
         let answer = if mode.reasons.is_empty() { "fits".into() } else { mode.reasons.join("; ") };
         let need = bytes((mode.arena + STACK) as u64);
-        writeln!(out, "{:5} mode: {need} of {} RAM: {answer}", mode.name, bytes(ram as u64))?;
+        sentence(out, &format!("{} mode: {need} of {} RAM: {answer}", mode.name, bytes(ram as u64)))?;
     }
-    writeln!(
-        out,
+    let text = format!(
         "{} multiply-adds; fast mode about {:.1} million instructions ({kernels} kernels), {milliseconds:.0} ms",
         grouped(macs),
         instructions / 1e6,
-    )?;
-    Ok(())
+    );
+    Ok(sentence(out, &text)?)
 }

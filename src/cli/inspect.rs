@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     args,
-    table::{Table, bytes, grouped},
+    table::{Table, bytes, folded, grouped, sentence},
 };
 
 /// Show layers, shapes, parameters, multiply-adds, buffers and chosen kernels
@@ -99,7 +99,8 @@ fn show(args: &Args, plan: &Plan, spec: &ResNet, file: Value, out: &mut dyn Writ
         return Ok(());
     }
 
-    let mut table = Table::new(&["layer", "shape", "output", "parameters", "MACs", "offset", "bytes", "kernel"]);
+    let header = ["layer", "shape", "output", "parameters", "MACs", "offset", "bytes", "kernel"];
+    let mut table = Table::new(&header).leave_out(&["offset", "bytes", "kernel", "output"]);
     for step in plan.steps() {
         let shape = step.conv().map(|g| format!("{0}x{0}/{1}", g.kernel, g.stride)).unwrap_or_default();
         let range = step.output_range();
@@ -118,8 +119,7 @@ fn show(args: &Args, plan: &Plan, spec: &ResNet, file: Value, out: &mut dyn Writ
     writeln!(out)?;
     writeln!(out, "{spec}: input {}, {} classes, {} layers", spec.input(), spec.classes(), spec.depth())?;
     writeln!(out, "{} parameters, {} multiply-adds a picture", grouped(spec.params()), grouped(spec.macs()))?;
-    writeln!(
-        out,
+    let text = format!(
         "batch {}, {} threads, {}: arena {}, packed weights {}, scratch {}",
         options.batch,
         options.threads,
@@ -127,21 +127,25 @@ fn show(args: &Args, plan: &Plan, spec: &ResNet, file: Value, out: &mut dyn Writ
         bytes(size(plan.arena_len())),
         bytes(size(plan.packed_len())),
         bytes(size(plan.scratch_len()) * options.threads as u64),
-    )?;
+    );
+    sentence(out, &text)?;
     if let Some(metadata) = file["metadata"].as_object() {
         writeln!(out, "{} file", file["format"].as_str().unwrap_or_default())?;
         for (key, value) in metadata {
-            let value = value.as_str().unwrap_or_default();
-            // A mean picture has thousands of numbers.
-            match value.char_indices().nth(1000) {
-                Some((end, _)) => {
-                    writeln!(out, "  {key} = {}... ({} bytes)", value[..end].escape_debug(), value.len())?
-                }
-                None => writeln!(out, "  {key} = {}", value.escape_debug())?,
-            }
+            write_entry(key, value.as_str().unwrap_or_default(), out)?;
         }
     }
     Ok(())
+}
+
+/// An entry of a file's metadata.
+fn write_entry(key: &str, value: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    // A mean picture has thousands of numbers.
+    let text = match value.char_indices().nth(1000) {
+        Some((end, _)) => format!("  {key} = {}... ({} bytes)", value[..end].escape_debug(), value.len()),
+        None => format!("  {key} = {}", value.escape_debug()),
+    };
+    Ok(folded(out, &text)?)
 }
 
 /// Learned parameters by layer, a batch norm's counted with its convolution.

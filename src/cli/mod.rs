@@ -8,12 +8,14 @@ mod convert;
 mod demo;
 mod eval;
 mod fit;
+mod hint;
 mod inspect;
 mod peak;
 mod plan_file;
 mod predict;
 mod progress;
 mod quantize;
+mod shipped;
 mod stats;
 mod table;
 mod train;
@@ -94,7 +96,7 @@ pub fn main() -> ExitCode {
         Err(error) => match error.downcast_ref::<clap::Error>() {
             Some(error) => usage(error),
             None => {
-                complain(&error.to_string());
+                complain(&hint::explain(&error));
                 ExitCode::FAILURE
             }
         },

@@ -16,22 +16,23 @@ use residual::{
 };
 use serde_json::json;
 
-use super::{args, note, progress};
+use super::{args, note, progress, shipped};
 
 /// Classify pictures, or all pictures in folders
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  residual predict photo.jpg                                  with the small model of this project
+  residual predict photo.jpg                                  with the small model that is built in
+  curl -s https://example.org/photo.jpg | residual predict -
   residual predict --weights resnet50.safetensors photo.jpg
   residual predict --weights resnet50.pth --arch resnet50 --class-names classes.txt --top-k 3 holiday/ --json")]
 pub struct Args {
-    /// safetensors or PyTorch file (.pth, .pt, .th) [default: the CIFAR-10 model in this project's `models`]
+    /// safetensors or PyTorch file (.pth, .pt, .th) [default: a small model of CIFAR-10's classes, which is built in]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     #[command(flatten)]
     known: args::Known,
-    /// JPEG, PNG, BMP or WebP files, or folders of them
+    /// JPEG, PNG, BMP or WebP files, or folders of them; `-` reads a picture from standard input
     #[arg(required_unless_present = "raw", conflicts_with = "raw", value_name = "PICTURE|DIR")]
     pictures: Vec<PathBuf>,
     /// File of raw inputs (NHWC, one after the other) for an int8 model: prints its raw outputs. Both are int8, or
@@ -64,13 +65,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         isa: residual::isa()?,
         skip_unreadable: args.skip_unreadable,
     };
-    let (mut model, file) = match &args.weights {
-        Some(weights) => (args.known.open_any(weights)?, weights.clone()),
-        None => {
-            let Some(shipped) = args::shipped() else { bail!("pass --weights FILE: there is no `models` folder here") };
-            (args.known.open_any(&shipped)?, shipped)
-        }
+    let mut model = match &args.weights {
+        Some(weights) => args.known.open_any(weights)?,
+        None => args::Opened::Float(Box::new(shipped::open(&args.known.given()?)?)),
     };
+    let file = args.weights.as_deref().unwrap_or(Path::new(shipped::NAME));
     if let Some(input) = &args.raw {
         let args::Opened::Int8(model) = &model else {
             bail!("{}: --raw needs an int8 model (.rsd, .tflite)", file.display());
@@ -79,12 +78,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     if let (None, args::Opened::Float(model)) = (&args.weights, &model) {
         let classes = model.class_names().unwrap_or_default().join(", ");
-        note(&format!("{} knows these classes: {classes}", file.display()));
+        note(&format!("{} knows these classes: {classes}", shipped::NAME));
     }
     model.use_plan(args.plan.as_deref(), &how)?;
     let pictures = find(&args.pictures)?;
     let bar = progress::pictures(pictures.len());
-    let open = |i: usize| Image::open(&pictures[i]);
+    let open = |i: usize| match is_standard_input(&pictures[i]) {
+        true => Image::read(std::io::stdin().lock(), "standard input"),
+        false => Image::open(&pictures[i]),
+    };
     let best = |_: usize, logits: &[f32]| {
         let probabilities = softmax(logits);
         top_k(logits, args.top_k).into_iter().map(|class| (class, probabilities[class])).collect::<Vec<_>>()
@@ -100,7 +102,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 
     let mut predictions = Vec::new();
     let mut unreadable = 0;
-    for (picture, answer) in pictures.iter().zip(answers.map_err(|error| args::naming(&file, error))?) {
+    for (picture, answer) in pictures.iter().zip(answers.map_err(|error| args::naming(file, error))?) {
         match answer {
             Ok(classes) => predictions.push((picture, classes)),
             Err(error) => {
@@ -180,11 +182,18 @@ fn raw(args: &Args, model: &QuantizedModel, file: &Path, isa: Isa, out: &mut dyn
     Ok(())
 }
 
-/// Files as they are, folders as the pictures in them.
+fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Files and `-` as they are, folders as the pictures in them.
 fn find(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut pictures = Vec::new();
+    ensure!(paths.iter().filter(|path| is_standard_input(path)).count() <= 1, "-: standard input holds one picture");
     for path in paths {
-        if path.is_dir() {
+        if is_standard_input(path) {
+            pictures.push(path.clone());
+        } else if path.is_dir() {
             let found = pictures_below(path)?;
             ensure!(!found.is_empty(), "{}: no pictures in this folder (JPEG, PNG, BMP or WebP)", path.display());
             pictures.extend(found);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     args, progress,
-    table::{Table, bytes},
+    table::{Table, bytes, sentence},
     write_file,
 };
 
@@ -140,16 +140,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         show(report, &quantized, out)?;
     }
     let chosen = Method::ALL.map(|m| format!("{} {}", methods(m), m.name())).join(", ");
-    writeln!(
-        out,
+    let text = format!(
         "{}: {} in int8, {}; {} calibration pictures, divergence {:.5} ({chosen})",
         residual::printable(&args.output.to_string_lossy()),
         model.spec(),
         bytes(file.len() as u64),
         inputs.len(),
         quantized.divergence,
-    )?;
-    Ok(())
+    );
+    Ok(sentence(out, &text)?)
 }
 
 /// Up to `n` pictures, evenly from the whole data set, normalised, and their classes.
@@ -181,21 +180,21 @@ fn object(report: &Report) -> Value {
             "sqnr_db": l.sqnr,
             "range_use": l.range_use,
             "saturation": l.saturation,
-            "top1_alone": l.top1_alone,
+            "top1_alone": l.top1_alone.map(|percent| percent / 100.0),
         })
     });
     json!({
         "arch": report.architecture,
         "pictures": report.pictures,
-        "top1_f32": report.top1_f32,
-        "top1_int8": report.top1_int8,
+        "top1_f32": report.top1_f32 / 100.0,
+        "top1_int8": report.top1_int8 / 100.0,
         "layers": layers.collect::<Vec<_>>(),
     })
 }
 
 fn show(report: &Report, quantized: &Quantized, out: &mut dyn Write) -> anyhow::Result<()> {
     let header = ["layer", "method", "scale", "SQNR dB", "codes %", "saturated %", "top-1 alone %"];
-    let mut table = Table::new(&header);
+    let mut table = Table::new(&header).leave_out(&["codes %", "scale", "saturated %"]);
     for l in &report.layers {
         table.row(&[
             &l.name,
@@ -208,10 +207,9 @@ fn show(report: &Report, quantized: &Quantized, out: &mut dyn Write) -> anyhow::
         ]);
     }
     table.write(out)?;
-    writeln!(
-        out,
-        "\n{}: top-1 {:.2}% in f32, {:.2}% in int8 on {} pictures",
-        quantized.network.architecture, report.top1_f32, report.top1_int8, report.pictures
-    )?;
-    Ok(())
+    writeln!(out)?;
+    let Report { top1_f32, top1_int8, pictures, .. } = report;
+    let name = &quantized.network.architecture;
+    let text = format!("{name}: top-1 {top1_f32:.2}% in f32, {top1_int8:.2}% in int8 on {pictures} pictures");
+    Ok(sentence(out, &text)?)
 }

@@ -35,7 +35,7 @@ Examples:
   residual train --resume out --data-path cifar-10-batches-bin")]
 pub struct Args {
     /// Architecture
-    #[arg(long, alias = "model", value_name = "NAME", required_unless_present = "resume")]
+    #[arg(long, alias = "model", value_name = "NAME", required_unless_present = "resume", value_parser = args::architecture)]
     arch: Option<ResNet>,
     /// Folder of the data set (CIFAR binary files, or `train` beside `test` or `val` with a folder for each class), or
     /// `synthetic`: generated pictures
@@ -287,9 +287,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "step": row.step,
             "lr": row.lr,
             "train_loss": row.train_loss,
-            "train_top1": row.train_top1,
+            "train_top1": row.train_top1 / 100.0,
             "val_loss": row.val_loss,
-            "val_top1": row.val_top1,
+            "val_top1": row.val_top1 / 100.0,
             "images_per_second": row.images_per_second,
         });
         writeln!(out, "{object:#}")?;
@@ -297,10 +297,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An epoch, for people.
+/// An epoch, for people, in a line of 80 columns.
 pub fn line(row: &Row) -> String {
     format!(
-        "epoch {:3}  loss {:.4}  top-1 {:5.2}%   validation loss {:.4}  top-1 {:5.2}%   {:.0} images/s",
+        "epoch {:3}  loss {:.3} top-1 {:5.2}%  val loss {:.3} top-1 {:5.2}%  {:.0} img/s",
         row.epoch, row.train_loss, row.train_top1, row.val_loss, row.val_top1, row.images_per_second
     )
 }

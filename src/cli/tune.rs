@@ -17,7 +17,7 @@ use super::{
     bench::{layer_times, ms},
     plan_file::PlanFile,
     stats::Stats,
-    table::Table,
+    table::{Table, sentence},
 };
 
 /// Time every kernel on every layer of a network on this machine, and save the fastest as a plan
@@ -118,19 +118,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "{object:#}")?;
         return Ok(());
     }
-    let mut table = Table::new(&["shape", "layers", "planned", "ms", "fastest", "ms"]);
+    let header = ["shape", "layers", "planned", "ms", "fastest", "ms tuned"];
+    let mut table = Table::new(&header).leave_out(&["layers", "planned"]);
     for Group { geom, steps, kernels, ms, chosen } in &groups {
         let (planned, best) = (format!("{:.3}", ms[0]), format!("{:.3}", ms[*chosen]));
         let fastest = if *chosen == 0 { "the same" } else { &kernels[*chosen] };
         table.row(&[geom, &steps.len(), &kernels[0], &planned, &fastest, &best]);
     }
     table.write(out)?;
-    writeln!(
-        out,
-        "\n{spec}: {planned_ms:.3} ms as planned, {tuned_ms:.3} ms tuned, {}",
-        residual::printable(&args.output.to_string_lossy())
-    )?;
-    Ok(())
+    writeln!(out)?;
+    let file = residual::printable(&args.output.to_string_lossy());
+    Ok(sentence(out, &format!("{spec}: {planned_ms:.3} ms as planned, {tuned_ms:.3} ms tuned, {file}"))?)
 }
 
 /// Convolutions of one shape together, in order of their first.

@@ -73,7 +73,7 @@ impl From<residual::Error> for Error {
         let status = match error {
             E::Network(error) => return error.into(),
             E::Data(error) => return error.into(),
-            // The texts of these tell users of the command what to do.
+            // What helps is called otherwise in C.
             E::NoNormalisation { file, network } => {
                 let text = format!("{file} does not say how pictures are normalised for {network}; set mean and std");
                 return Error::with(Status::NoPreprocessing, text);

@@ -6,7 +6,7 @@ use residual::Image as Decoded;
 
 use crate::{
     Error, Status, guard,
-    host::{model::path, registry::Registry},
+    host::{registry::Registry, text::path},
     pointer::{fault, out, slice},
 };
 
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn residual_image_open(file: *const c_char, image: *mut *m
         // SAFETY: the contract of this library.
         let (path, image) = unsafe { (path(file, "file")?, out(image, 1, "image")?) };
         image.write(&[std::ptr::null_mut()]);
-        image.write(&[IMAGES.add(Decoded::open(path)?)]);
+        image.write(&[IMAGES.add(Decoded::open(path)?)?]);
         Ok(())
     })
 }
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn residual_image_decode(bytes: *const u8, len: usize, ima
         // SAFETY: the contract of this library.
         let (bytes, image) = unsafe { (slice(bytes, len, "bytes")?, out(image, 1, "image")?) };
         image.write(&[std::ptr::null_mut()]);
-        image.write(&[IMAGES.add(Decoded::decode(bytes)?)]);
+        image.write(&[IMAGES.add(Decoded::decode(bytes)?)?]);
         Ok(())
     })
 }

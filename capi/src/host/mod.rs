@@ -4,10 +4,13 @@ pub(crate) mod error;
 mod image;
 mod int8;
 mod model;
+mod options;
 mod registry;
 mod session;
+mod text;
 
 pub use error::residual_last_error;
 pub use image::*;
 pub use model::*;
+pub use options::*;
 pub use session::*;

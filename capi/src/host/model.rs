@@ -1,13 +1,13 @@
 //! Models: what is shared between sessions and never changes.
 
 use std::{
-    ffi::{CStr, CString, c_char},
+    ffi::{CString, c_char},
     io::Read,
     path::Path,
     sync::Arc,
 };
 
-use residual::{Given, Preprocessing, Pretrained, plan, preprocessing::Interpolation, session};
+use residual::{Preprocessing, Pretrained, plan, preprocessing::Interpolation, session};
 use residual_core::{
     geom::Shape,
     rsd::{AlignedBytes, View},
@@ -15,37 +15,19 @@ use residual_core::{
 
 use crate::{
     Error, Status, guard,
-    host::{int8::Int8, registry::Registry},
-    pointer::{fault, out, slice},
+    host::{
+        int8::Int8,
+        options::{Asked, Options, asked},
+        registry::Registry,
+        text::{c_string, path},
+    },
+    pointer::{fault, out},
 };
 
 static MODELS: Registry<Loaded> = Registry::new();
 
 /// A loaded network, ready to be shared by any number of sessions. Opaque.
 pub struct Model(());
-
-/// The most threads and the most pictures at once that a model can be made for.
-const MOST: u32 = 1024;
-
-/// How a model is loaded. Zeros and NULLs (`RESIDUAL_OPTIONS_INIT`) mean: as the file says.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Options {
-    /// threads that share the layers of a batch, at most 1024; 0 for all the process may use. Each session
-    /// starts its own, so use 1 where sessions run side by side. Results do not depend on it. int8 models run
-    /// on the calling thread
-    pub threads: u32,
-    /// pictures run at once, at most 1024; 0 for 1. Results do not depend on it
-    pub batch: u32,
-    /// the network, such as "resnet20-cifar-Ac", for weights that do not name it; or NULL
-    pub architecture: *const c_char,
-    /// three means of R, G, B in 0..1 instead of the file's; or NULL, together with `std`
-    pub mean: *const f32,
-    /// three standard deviations of R, G, B in 0..1 instead of the file's; or NULL, together with `mean`
-    pub std: *const f32,
-    /// class names, one a line, in the order of the outputs, instead of the file's; or NULL
-    pub class_names: *const c_char,
-}
 
 /// What a model computes with.
 #[repr(i32)]
@@ -99,8 +81,8 @@ pub(super) struct Loaded {
     pub layers: Vec<Layer>,
     pub input: Shape,
     pub batch: usize,
+    pub threads: usize,
     architecture: CString,
-    threads: usize,
     weight_bytes: usize,
     session_bytes: usize,
     assumed: bool,
@@ -117,96 +99,6 @@ impl Loaded {
     pub fn classes(&self) -> usize {
         self.names.len()
     }
-}
-
-/// Text that C can read.
-fn c_string(text: &str) -> CString {
-    CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
-}
-
-/// A string from C.
-///
-/// # Safety
-/// Where `text` is not NULL, a string that ends with a NUL and does not change during `'a`.
-unsafe fn string<'a>(text: *const c_char, argument: &'static str) -> Result<&'a CStr, Error> {
-    if text.is_null() {
-        return fault(Status::NullPointer, argument);
-    }
-    // SAFETY: the caller's promise.
-    Ok(unsafe { CStr::from_ptr(text) })
-}
-
-/// A string in UTF-8, or `None` for NULL.
-///
-/// # Safety
-/// As `string`.
-unsafe fn text<'a>(text: *const c_char, argument: &'static str) -> Result<Option<&'a str>, Error> {
-    if text.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: the caller's promise.
-    match unsafe { string(text, argument)? }.to_str() {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => fault(Status::BadArgument, argument),
-    }
-}
-
-/// A file's name: any bytes on Unix, UTF-8 elsewhere.
-///
-/// # Safety
-/// As `string`.
-pub(super) unsafe fn path<'a>(file: *const c_char, argument: &'static str) -> Result<&'a Path, Error> {
-    // SAFETY: the caller's promise.
-    let name = unsafe { string(file, argument)? };
-    #[cfg(unix)]
-    return Ok(Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.to_bytes())));
-    #[cfg(not(unix))]
-    match name.to_str() {
-        Ok(name) => Ok(Path::new(name)),
-        Err(_) => fault(Status::BadArgument, argument),
-    }
-}
-
-/// What the caller said, without pointers.
-struct Asked {
-    given: Given,
-    threads: usize,
-    batch: usize,
-}
-
-/// # Safety
-/// The contract of this library for every pointer in `options`.
-unsafe fn asked(options: *const Options) -> Result<Asked, Error> {
-    let zeros = (0, 0, std::ptr::null(), std::ptr::null(), std::ptr::null(), std::ptr::null());
-    let (threads, batch, architecture, mean, std, class_names) = if options.is_null() {
-        zeros
-    } else {
-        // SAFETY: the caller's promise.
-        let o = unsafe { slice(options, 1, "options")? }[0];
-        (o.threads, o.batch, o.architecture, o.mean, o.std, o.class_names)
-    };
-    if threads > MOST {
-        return fault(Status::BadArgument, "threads");
-    }
-    if batch > MOST {
-        return fault(Status::BadArgument, "batch");
-    }
-    // SAFETY: the caller's promise.
-    let (arch, names) = unsafe { (text(architecture, "architecture")?, text(class_names, "class_names")?) };
-    let normalisation = if mean.is_null() && std.is_null() {
-        None
-    } else {
-        // SAFETY: the caller's promise.
-        let (mean, std) = unsafe { (slice(mean, 3, "mean")?, slice(std, 3, "std")?) };
-        Some(([mean[0], mean[1], mean[2]], [std[0], std[1], std[2]]))
-    };
-    let given = Given {
-        arch: arch.map(str::parse).transpose()?,
-        normalisation,
-        class_names: names.map(|names| names.lines().map(str::to_owned).collect()),
-    };
-    let threads = if threads == 0 { residual::available_threads().min(MOST as usize) } else { threads as usize };
-    Ok(Asked { given, threads, batch: batch.max(1) as usize })
 }
 
 fn load(file: &Path, asked: &Asked) -> Result<Loaded, Error> {
@@ -344,7 +236,7 @@ pub unsafe extern "C" fn residual_model_open(
             // What a session would find.
             Int8::new(Arc::clone(bytes))?;
         }
-        model.write(&[MODELS.add(loaded)]);
+        model.write(&[MODELS.add(loaded)?]);
         Ok(())
     })
 }

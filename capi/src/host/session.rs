@@ -58,6 +58,15 @@ pub struct LayerTime {
 struct Shared {
     model: Arc<Loaded>,
     run: Mutex<Run>,
+    /// the process whose threads it has
+    process: u32,
+}
+
+impl Shared {
+    /// Whether its threads are there: a forked child has only the thread that forked.
+    fn is_whole(&self) -> bool {
+        self.model.threads == 1 || self.process == std::process::id()
+    }
 }
 
 struct Run {
@@ -125,11 +134,15 @@ impl Run {
 /// Uses a session, which nobody else may be using.
 fn with<R>(session: *mut Session, body: impl FnOnce(&Loaded, &mut Run) -> Result<R, Error>) -> Result<R, Error> {
     let shared = SESSIONS.get(session, "session")?;
+    if !shared.is_whole() {
+        let text = "`session` is of the process this one was forked from, and its threads stayed there; make another";
+        return Err(Error::with(Status::NoThreads, text));
+    }
     match shared.run.try_lock() {
         Ok(mut run) => body(&shared.model, &mut run),
         Err(TryLockError::WouldBlock) => fault(Status::Busy, "session"),
         Err(TryLockError::Poisoned(_)) => {
-            Err(Error::with(Status::Defect, "`session` is unusable since a defect of this library; free it"))
+            Err(Error::with(Status::Defect, "`session` is unusable after a defect of this library; free it"))
         }
     }
 }
@@ -172,7 +185,7 @@ pub unsafe extern "C" fn residual_session_new(model: *const Model, session: *mut
         session.write(&[std::ptr::null_mut()]);
         let model = find(model)?;
         let run = Mutex::new(Run::new(&model)?);
-        session.write(&[SESSIONS.add(Shared { model, run })]);
+        session.write(&[SESSIONS.add(Shared { model, run, process: std::process::id() })?]);
         Ok(())
     })
 }
@@ -314,4 +327,54 @@ pub unsafe extern "C" fn residual_session_layers(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn residual_session_free(session: *mut Session) -> Status {
     guard(|| SESSIONS.remove(session, "session"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr::null_mut;
+
+    use residual_core::format::synthetic;
+
+    use super::*;
+    use crate::{residual_model_free, residual_model_open};
+
+    fn model() -> *mut Model {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.rsd");
+        std::fs::write(&path, &*synthetic(&"resnet8-cifar".parse().unwrap(), 1).unwrap()).unwrap();
+        let file = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        let normalisation = [0.5_f32; 3];
+        let options = crate::Options {
+            threads: 1,
+            batch: 1,
+            architecture: std::ptr::null(),
+            mean: normalisation.as_ptr(),
+            std: normalisation.as_ptr(),
+            class_names: std::ptr::null(),
+        };
+        let mut model = null_mut();
+        // SAFETY: pointers to living objects.
+        assert_eq!(unsafe { residual_model_open(file.as_ptr(), &options, &mut model) }, Status::Ok);
+        model
+    }
+
+    #[test]
+    fn after_a_panic_a_session_says_so_and_others_go_on() {
+        let model = model();
+        let (input, mut logits) = (vec![0.0_f32; 32 * 32 * 3], [0.0_f32; 10]);
+        let (mut bad, mut good) = (null_mut(), null_mut());
+        // SAFETY: pointers and lengths are those of living objects.
+        unsafe {
+            assert_eq!(residual_session_new(model, &mut bad), Status::Ok);
+            assert_eq!(residual_session_new(model, &mut good), Status::Ok);
+            assert_eq!(guard(|| with(bad, |_, _| panic!("in a layer"))), Status::Defect);
+            let mut run = |session| residual_session_run(session, input.as_ptr(), input.len(), logits.as_mut_ptr(), 10);
+            assert_eq!((run(bad), run(bad), run(good)), (Status::Defect, Status::Defect, Status::Ok));
+            let text = std::ffi::CStr::from_ptr(crate::residual_last_error()).to_str().unwrap();
+            assert_eq!(text, "`session` is unusable after a defect of this library; free it");
+            assert_eq!(residual_session_free(bad), Status::Ok);
+            assert_eq!((run(bad), run(good)), (Status::BadHandle, Status::Ok));
+            assert_eq!((residual_session_free(good), residual_model_free(model)), (Status::Ok, Status::Ok));
+        }
+    }
 }

@@ -2,6 +2,9 @@
  * with AddressSanitizer; what is passed lies in memory of exactly the length it says.
  *
  *   misuse WEIGHTS INT8 PICTURE SCRATCH */
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "common.h"
 
 static const float mean[3] = {0.5f, 0.4f, 0.3f}, deviation[3] = {0.25f, 0.3f, 0.2f};
@@ -275,6 +278,61 @@ static void sessions(const char *file) {
     free(layers);
 }
 
+/* A stale handle never becomes a later object, whatever the allocator gives back. */
+static void stale_handles(const char *file) {
+    residual_model_t *model = open_model(file, 1), *old;
+    residual_session_t *session, *first;
+    int i;
+    EXPECT(RESIDUAL_OK, residual_session_new(model, &first));
+    EXPECT(RESIDUAL_OK, residual_session_free(first));
+    for (i = 0; i < 20; i++) {
+        residual_model_info_t info;
+        EXPECT(RESIDUAL_OK, residual_session_new(model, &session));
+        EXPECT(RESIDUAL_BAD_HANDLE, residual_session_free(first));
+        EXPECT(RESIDUAL_OK, residual_session_free(session));
+        old = model;
+        EXPECT(RESIDUAL_OK, residual_model_free(model));
+        model = open_model(file, 1);
+        EXPECT(RESIDUAL_BAD_HANDLE, residual_model_info(old, &info));
+        EXPECT(RESIDUAL_BAD_HANDLE, residual_model_free(old));
+    }
+    EXPECT(RESIDUAL_OK, residual_model_free(model));
+}
+
+/* In a forked child a session of several threads gives a status, and a new one works. */
+static void forked(const char *file) {
+    residual_model_t *model = open_model(file, 1);
+    residual_session_t *session;
+    residual_model_info_t info;
+    float *inputs, *logits;
+    size_t one;
+    int status;
+    pid_t child;
+    EXPECT(RESIDUAL_OK, residual_model_info(model, &info));
+    one = info.height * info.width * info.channels;
+    inputs = calloc(one, sizeof *inputs);
+    logits = calloc(info.classes, sizeof *logits);
+    CHECK(inputs && logits && info.threads == 2);
+    EXPECT(RESIDUAL_OK, residual_session_new(model, &session));
+    EXPECT(RESIDUAL_OK, residual_session_run(session, inputs, one, logits, info.classes));
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        EXPECT(RESIDUAL_NO_THREADS, residual_session_run(session, inputs, one, logits, info.classes));
+        EXPECT(RESIDUAL_OK, residual_session_free(session));
+        EXPECT(RESIDUAL_OK, residual_session_new(model, &session));
+        EXPECT(RESIDUAL_OK, residual_session_run(session, inputs, one, logits, info.classes));
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    EXPECT(RESIDUAL_OK, residual_session_run(session, inputs, one, logits, info.classes));
+    EXPECT(RESIDUAL_OK, residual_session_free(session));
+    EXPECT(RESIDUAL_OK, residual_model_free(model));
+    free(inputs);
+    free(logits);
+}
+
 unsigned engines(const char *file);
 
 /* Files cut short and with single bytes changed: a model or a status, never more. */
@@ -312,6 +370,9 @@ int main(int argc, char **argv) {
     images(argv[3]);
     sessions(argv[1]);
     sessions(argv[2]);
+    stale_handles(argv[1]);
+    stale_handles(argv[2]);
+    forked(argv[1]);
     checks += engines(argv[2]);
     damaged_files(argv[1], argv[4], 0);
     damaged_files(argv[2], argv[4], 1);

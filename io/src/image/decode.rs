@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    io::Cursor,
+    io::{self, Cursor, Read},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -47,6 +47,21 @@ impl Image {
         let path = path.as_ref();
         let bytes = read_regular(path, MAX_FILE).map_err(|source| DataError::Io { path: path.into(), source })?;
         Image::decode_with(&bytes, &path.display().to_string(), DecodeLimits::default())
+    }
+
+    /// Reads a picture to the end of `from`, a pipe for example; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn read(from: impl Read, name: &str) -> Result<Self, DataError> {
+        let mut bytes = Vec::new();
+        let read = from.take(MAX_FILE + 1).read_to_end(&mut bytes);
+        let read = read.and_then(|_| match bytes.len() as u64 > MAX_FILE {
+            true => Err(io::Error::other(format!("more than {MAX_FILE} bytes are no picture"))),
+            false => Ok(()),
+        });
+        read.map_err(|source| DataError::Io { path: name.into(), source })?;
+        Image::decode_with(&bytes, name, DecodeLimits::default())
     }
 
     /// Decodes JPEG, PNG, BMP or WebP, told apart by content.

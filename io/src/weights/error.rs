@@ -92,7 +92,7 @@ pub enum ImportError {
         asked: ResNet,
     },
     /// Neither the file nor the caller names the network.
-    #[error("{file} does not say which network it holds; pass --arch{}", suggest(.fits))]
+    #[error("{file} does not say which network it holds{}", suggest(.fits))]
     NoArchitecture {
         /// the file
         file: String,

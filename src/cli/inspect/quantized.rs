@@ -9,7 +9,7 @@ use residual::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::table::{Table, bytes, grouped};
+use crate::cli::table::{Table, bytes, grouped, sentence};
 
 struct Row {
     name: String,
@@ -41,17 +41,17 @@ pub fn show(model: &QuantizedModel, as_json: bool, out: &mut dyn Write) -> anyho
         writeln!(out, "{object:#}")?;
         return Ok(());
     }
-    let mut table = Table::new(&["layer", "op", "output", "scale", "zero point", "MACs", "offset"]);
+    let header = ["layer", "op", "output", "scale", "zero point", "MACs", "offset"];
+    let mut table = Table::new(&header).leave_out(&["offset", "zero point", "scale", "output"]);
     for row in &rows {
         let c = |i: usize| row.cells.get(i).map_or("", String::as_str);
         table.row(&[&row.name, &row.kind, &c(0), &c(1), &c(2), &c(3), &c(4)]);
     }
     table.write(out)?;
     writeln!(out)?;
-    writeln!(out, "{} in int8: input {input}, {} classes", model.name(), model.classes())?;
+    sentence(out, &format!("{} in int8: input {input}, {} classes", model.name(), model.classes()))?;
     let (size, arena) = (bytes(model.bytes().len() as u64), bytes(view.arena_bytes() as u64));
-    writeln!(out, "{} multiply-adds a picture; model {size}, values {arena}", grouped(macs))?;
-    Ok(())
+    Ok(sentence(out, &format!("{} multiply-adds a picture; model {size}, values {arena}", grouped(macs)))?)
 }
 
 fn row(view: &View<'_>, index: usize) -> Option<Row> {

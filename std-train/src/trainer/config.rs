@@ -148,7 +148,7 @@ impl Config {
             "one-cycle" => Schedule::OneCycle { peak: self.lr_peak },
             other => {
                 let reason = "is none of constant, steps, plateau, cosine and one-cycle";
-                return Err(TrainError::Setting { name: "lr-scheduler", value: other.into(), reason });
+                return Err(TrainError::Setting { name: "lr_scheduler", value: other.into(), reason });
             }
         };
         let warmup = match (self.lr_warmup_epochs, self.lr_warmup_rate) {
@@ -180,20 +180,20 @@ impl Config {
         let not_negative = |name, v: f64| number(name, v, small(v) && v >= 0.0, "must be a number not below 0");
         positive("lr", self.lr)?;
         fraction("momentum", self.momentum)?;
-        not_negative("weight-decay", self.weight_decay)?;
-        not_negative("norm-weight-decay", self.norm_weight_decay.unwrap_or(0.0))?;
-        not_negative("bias-weight-decay", self.bias_weight_decay.unwrap_or(0.0))?;
-        fraction("label-smoothing", self.label_smoothing)?;
-        positive("lr-gamma", self.lr_gamma)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        not_negative("norm_weight_decay", self.norm_weight_decay.unwrap_or(0.0))?;
+        not_negative("bias_weight_decay", self.bias_weight_decay.unwrap_or(0.0))?;
+        fraction("label_smoothing", self.label_smoothing)?;
+        positive("lr_gamma", self.lr_gamma)?;
         let inside = self.lr_peak > 0.0 && self.lr_peak < 1.0;
-        number("lr-peak", self.lr_peak, inside, "must lie between 0 and 1")?;
-        not_negative("lr-warmup-rate", self.lr_warmup_rate)?;
-        fraction("model-ema-decay", self.model_ema_decay)?;
+        number("lr_peak", self.lr_peak, inside, "must lie between 0 and 1")?;
+        not_negative("lr_warmup_rate", self.lr_warmup_rate)?;
+        fraction("model_ema_decay", self.model_ema_decay)?;
         for (name, value) in [
             ("epochs", self.epochs),
-            ("batch-size", self.batch_size as u64),
+            ("batch_size", self.batch_size as u64),
             ("accumulate", self.accumulate as u64),
-            ("model-ema-steps", self.model_ema_steps),
+            ("model_ema_steps", self.model_ema_steps),
         ] {
             number(name, value as f64, value > 0, "must be at least 1")?;
         }
@@ -263,6 +263,6 @@ mod tests {
         assert_eq!((&again, config.difference(&again)), (&config, None));
         let other = Config { batch_size: 64, ..again };
         let difference = config.difference(&other).unwrap();
-        assert_eq!(difference, ("batch-size".into(), "128".into(), "64".into()));
+        assert_eq!(difference, ("batch_size".into(), "128".into(), "64".into()));
     }
 }

@@ -11,9 +11,9 @@ use crate::network::StepError;
 #[non_exhaustive]
 pub enum TrainError {
     /// A setting out of its range.
-    #[error("--{name} {value}: {reason}")]
+    #[error("setting {name} = {value}: {reason}")]
     Setting {
-        /// its flag
+        /// its name, a field of [`Config`](super::Config)
         name: &'static str,
         /// what was asked for
         value: String,

@@ -88,13 +88,13 @@ fn bad_settings_data_and_checkpoints_are_refused_by_name() {
         Trainer::new(config, source, resources, out.path()).map(|_| ()).unwrap_err().to_string()
     };
     let text = refuse(&|c| c.lr = f64::NAN, source());
-    assert_eq!(text, "--lr NaN: must be a positive number");
+    assert_eq!(text, "setting lr = NaN: must be a positive number");
     let text = refuse(&|c| c.batch_size = 171, source());
     assert_eq!(text, "the data set has 170 training pictures for a batch, 171 needed");
     let text = refuse(&|c| c.classes = 7, source());
     assert_eq!(text, "the data set has 10 classes, 7 needed");
     let text = refuse(&|c| c.lr_scheduler = "linear".into(), source());
-    assert!(text.starts_with("--lr-scheduler linear: is none of"), "{text}");
+    assert!(text.starts_with("setting lr_scheduler = linear: is none of"), "{text}");
 
     let mut first = trainer(&config(), 1, out.path());
     run(&mut first, Some(2));

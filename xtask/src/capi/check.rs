@@ -18,7 +18,7 @@ use residual::{
 };
 use residual_core::rsd::synthetic;
 
-use super::{emulate::Work, firmware, header, host, succeed, tools::need, work, workspace};
+use super::{emulate::Work, firmware, header, host, isolate, succeed, tools::need, work, workspace};
 use crate::{checks::Report, mcu::board};
 
 const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g"];
@@ -41,6 +41,7 @@ pub fn run(report: &mut Report) {
     if !report.check("C library installs", || install(&prefix)) {
         return;
     }
+    report.check("C library beside another Rust library", || beside(&prefix));
     match Fixture::new() {
         Ok(fixture) => {
             programs(report, &prefix, &fixture);
@@ -235,15 +236,27 @@ fn example(folder: &Path, fixture: &Fixture, args: &[&str]) -> Command {
     command
 }
 
-/// Compiles test programs against the static library.
+/// Compiles test programs against the static library; `flags` may name other libraries.
 fn compile(prefix: &Path, name: &str, sources: &[&str], flags: &[&str]) -> Result<PathBuf> {
     let program = work().join(name);
     let mut gcc = Command::new("gcc");
-    gcc.args(WARNINGS).args(["-std=c11", "-pthread"]).args(flags).arg("-o").arg(&program);
-    gcc.args(sources.iter().map(|source| workspace().join("capi/tests/c").join(source)));
+    gcc.args(WARNINGS).args(["-std=c11", "-pthread"]).arg("-o").arg(&program);
+    gcc.args(sources.iter().map(|source| workspace().join("capi/tests/c").join(source))).args(flags);
     gcc.arg("-I").arg(prefix.join("include")).arg(prefix.join("lib/libresidual.a")).args(["-lm", "-ldl"]);
     succeed(&mut gcc)?;
     Ok(program)
+}
+
+/// A program with the static library and another one that Rust built, with a Rust runtime of its own.
+fn beside(prefix: &Path) -> Result<String> {
+    isolate::check(&prefix.join("lib/libresidual.a"), "")?;
+    let (tests, other) = (workspace().join("capi/tests/c"), work().join("libother.a"));
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.args(["--edition", "2024", "--crate-type", "staticlib", "-o"]).arg(&other).arg(tests.join("other.rs"));
+    succeed(&mut rustc)?;
+    let path = other.to_string_lossy();
+    succeed(&mut Command::new(compile(prefix, "beside", &["beside.c"], &["-O1", &path])?))?;
+    Ok("only global symbols `residual_*`; both catch their panics".into())
 }
 
 /// Wrong arguments and damaged models under AddressSanitizer.

@@ -12,7 +12,7 @@ use residual_core::{
     rsd::{AlignedBytes, View, synthetic},
 };
 
-use super::{firmware, succeed, workspace};
+use super::{firmware, isolate, succeed, workspace};
 use crate::mcu::{self, board::Board, elf, host};
 
 const PICTURES: usize = 20;
@@ -42,9 +42,7 @@ impl Work {
     /// Builds and runs the C firmware and the Rust one for `core`; says how they compare.
     pub fn compare(&self, prefix: &Path, core: &Board) -> Result<String> {
         let archive = prefix.join(format!("lib/cortex-{}/libresidual.a", core.name));
-        let (defined, _) = firmware::symbols(&archive)?;
-        let foreign: Vec<_> = defined.iter().filter(|name| !name.starts_with("residual_")).collect();
-        ensure!(foreign.is_empty(), "{} defines {foreign:?}", archive.display());
+        isolate::check(&archive, firmware::CROSS)?;
 
         let build = self.folder.join(format!("c-{}", core.name));
         let (model, pictures) = (self.folder.join("model.rsd"), self.folder.join("pictures.bin"));

@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{header, install as copy, replace, succeed, workspace};
+use super::{
+    header, install as copy,
+    isolate::{Target, isolate},
+    replace, succeed, workspace,
+};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -25,7 +29,7 @@ pub fn install(prefix: &Path) -> Result<()> {
     let built = build()?;
     let lib = prefix.join("lib");
     copy(&header::path(), &prefix.join("include/residual.h"))?;
-    copy(&built.join("libresidual_capi.a"), &lib.join("libresidual.a"))?;
+    copy(&archive(&built.join("libresidual_capi.a"))?, &lib.join("libresidual.a"))?;
     let shared = format!("libresidual.so.{VERSION}");
     copy(&built.join("libresidual_capi.so"), &lib.join(&shared))?;
     for name in [format!("libresidual.so.{}", abi()), "libresidual.so".into()] {
@@ -62,6 +66,13 @@ fn build() -> Result<PathBuf> {
     succeed(cargo("rustc").args(library))?;
     succeed(cargo("build").args(["--features", "embed", "--bin", "residual-embed"]))?;
     Ok(workspace().join("target/capi"))
+}
+
+/// The static library as it is installed.
+fn archive(built: &Path) -> Result<PathBuf> {
+    // Other systems' linkers and archives are of other kinds.
+    let elf = cfg!(target_os = "linux");
+    if elf { isolate(built, &Target { name: "host", prefix: "", runtime: true }) } else { Ok(built.into()) }
 }
 
 fn link(to: &str, at: &Path) -> Result<()> {

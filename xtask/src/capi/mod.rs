@@ -5,6 +5,7 @@ mod emulate;
 mod firmware;
 mod header;
 mod host;
+mod isolate;
 mod tools;
 
 use std::{

@@ -83,7 +83,7 @@ fn the_network_comes_from_the_metadata_or_the_caller() {
     let error = |file: &WeightFile, arch| spec_from(file, arch).unwrap_err().to_string();
     assert_eq!(
         error(&plain, None),
-        "w.bin does not say which network it holds; pass --arch \
+        "w.bin does not say which network it holds \
          (the shapes fit resnet8-cifar, resnet8-cifar-Ac or plain8-cifar)"
     );
     assert_eq!(
@@ -99,7 +99,7 @@ fn the_network_comes_from_the_metadata_or_the_caller() {
     let wrong = file(&tensors, &[("architecture", "lenet")]);
     assert!(error(&wrong, None).starts_with("w.bin: metadata architecture = \"lenet\" names none: "));
     let unknown = file(&Owned::from([("a".into(), (vec![1], vec![0.0]))]), &[]);
-    assert_eq!(error(&unknown, None), "w.bin does not say which network it holds; pass --arch");
+    assert_eq!(error(&unknown, None), "w.bin does not say which network it holds");
 }
 
 #[test]

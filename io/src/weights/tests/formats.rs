@@ -201,8 +201,7 @@ fn public_weights_load_and_survive_safetensors() {
         check(&spec, &file).unwrap();
         let names = spec_from(&file, None).unwrap_err().to_string();
         let depth = spec.depth();
-        let fits =
-            format!("pass --arch (the shapes fit resnet{depth}-cifar, resnet{depth}-cifar-Ac or plain{depth}-cifar)");
+        let fits = format!("holds (the shapes fit resnet{depth}-cifar, resnet{depth}-cifar-Ac or plain{depth}-cifar)");
         assert!(names.ends_with(&fits), "{names}");
 
         let dir = tempfile::tempdir().unwrap();

@@ -209,13 +209,23 @@ fn strange_archives_are_refused() {
         bytes
     };
     let text = refusal(&patch(10, true, &[8, 0]));
-    assert!(text.contains("entry data/0 is compressed"), "{text}");
+    assert!(text.contains("entry data/0 is compressed (deflate)"), "{text}");
+    let text = refusal(&patch(10, true, &[200, 0]));
+    assert!(text.contains("entry data/0 is compressed (200)"), "{text}");
     let text = refusal(&patch(8, true, &[1, 0]));
     assert!(text.contains("encrypted"), "{text}");
     let text = refusal(&patch(16, true, &[0; 4]));
     assert!(text.contains("entry data/0 is damaged: its checksum does not match"), "{text}");
     let text = refusal(&patch(24, true, &[0, 0, 1, 0]));
+    assert!(text.contains("entry data/0 is stored, but its sizes disagree: 4 and 65536 bytes"), "{text}");
+    // Both sizes, beside each other.
+    let text = refusal(&patch(20, true, &[0, 0, 1, 0, 0, 0, 1, 0]));
     assert!(text.contains("reaches beyond the end of the file"), "{text}");
+    let text = refusal(&patch(42, true, &[0xff, 0xff, 0xff, 0x7f]));
+    assert!(text.contains("reaches beyond the end of the file"), "{text}");
+    for cut in 1..good.len() {
+        refusal(&good[..good.len() - cut]);
+    }
     let text = refusal(&zip(&[("data.pkl", &asm.0)], stored()));
     assert!(text.contains("the archive has no entry data/0"), "{text}");
     let text = refusal(&zip(&[("x", b"")], stored()));

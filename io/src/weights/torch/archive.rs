@@ -1,84 +1,110 @@
 //! The zip archive of `torch.save` since PyTorch 1.6: stored entries below one folder.
 
-use std::{collections::HashMap, io::Cursor, ops::Range};
-
-use zip::{
-    CompressionMethod, ZipArchive,
-    read::{ArchiveOffset, Config},
+use std::{
+    collections::{HashMap, hash_map::Entry as Place},
+    ops::Range,
 };
+
+use rawzip::{CompressionMethod, ErrorKind, ZipArchive, ZipArchiveEntryWayfinder, ZipSliceArchive};
 
 use super::super::error::{Fault, clean};
 
 pub struct Archive<'a> {
     bytes: &'a [u8],
-    zip: ZipArchive<Cursor<&'a [u8]>>,
+    zip: ZipSliceArchive<&'a [u8]>,
+    /// by name, which are bytes of any kind
+    entries: HashMap<Vec<u8>, Entry>,
     /// with its slash
-    folder: String,
-    /// entries that were verified
-    known: HashMap<String, Range<usize>>,
+    folder: Vec<u8>,
     /// bytes that may still be verified: entries which overlap would make it quadratic
     budget: usize,
 }
 
+/// What the archive's directory says of an entry.
+struct Entry {
+    at: ZipArchiveEntryWayfinder,
+    method: CompressionMethod,
+    encrypted: bool,
+    crc: u32,
+    /// where it lies, once its checksum is verified
+    verified: Option<Range<usize>>,
+}
+
 impl<'a> Archive<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
-        let config = Config { archive_offset: ArchiveOffset::Known(0) };
-        let zip = ZipArchive::with_config(config, Cursor::new(bytes)).map_err(unreadable)?;
-        if zip.has_duplicate_names() {
-            return Err(Fault::format("two entries of the archive have the same name"));
+        let zip = ZipArchive::from_slice(bytes).map_err(unreadable)?;
+        let mut entries = HashMap::new();
+        for record in zip.entries() {
+            let record = record.map_err(unreadable)?;
+            let Place::Vacant(place) = entries.entry(record.file_path().as_bytes().to_vec()) else {
+                return Err(Fault::format("two entries of the archive have the same name"));
+            };
+            place.insert(Entry {
+                at: record.wayfinder(),
+                method: record.compression_method(),
+                encrypted: record.flags().is_encrypted(),
+                crc: record.crc32(),
+                verified: None,
+            });
         }
-        let folder = folder(&zip)?;
-        Ok(Archive { bytes, zip, folder, known: HashMap::new(), budget: bytes.len() })
+        let folder = folder(entries.keys())?;
+        Ok(Archive { bytes, zip, entries, folder, budget: bytes.len() })
     }
 
     /// Where the entry called `name` lies in the file, its checksum verified; `None` if there is none.
     pub fn find(&mut self, name: &str) -> Result<Option<Range<usize>>, Fault> {
-        if let Some(range) = self.known.get(name) {
-            return Ok(Some(range.clone()));
+        let Some(entry) = self.entries.get_mut(&[&self.folder, name.as_bytes()].concat()) else { return Ok(None) };
+        if entry.verified.is_some() {
+            return Ok(entry.verified.clone());
         }
-        let Some(index) = self.zip.index_for_name(&format!("{}{name}", self.folder)) else { return Ok(None) };
-        let entry = self.zip.by_index_raw(index).map_err(unreadable)?;
-        let name = name.to_owned();
-        let shown = clean(&name);
-        if entry.encrypted() {
-            return Err(Fault::format(format!("entry {shown} is encrypted")));
+        let shown = clean(name);
+        if entry.encrypted {
+            return Err(Fault::format(format!("entry {shown} is encrypted; torch.save encrypts nothing")));
         }
-        if entry.compression() != CompressionMethod::Stored {
-            let method = entry.compression();
+        if entry.method != CompressionMethod::STORE {
+            let method = entry.method.name().map_or_else(|| entry.method.as_u16().to_string(), str::to_lowercase);
             return Err(Fault::format(format!("entry {shown} is compressed ({method}); torch.save stores entries")));
         }
+        let (packed, size) = (entry.at.compressed_size_hint(), entry.at.uncompressed_size_hint());
+        if packed != size {
+            let reason = format!("entry {shown} is stored, but its sizes disagree: {packed} and {size} bytes");
+            return Err(Fault::format(reason));
+        }
         let outside = || Fault::format(format!("entry {shown} reaches beyond the end of the file"));
-        let start = entry.data_start().and_then(|n| usize::try_from(n).ok()).ok_or_else(outside)?;
-        let size = usize::try_from(entry.size()).map_err(|_| outside())?;
-        let range = start..start.checked_add(size).ok_or_else(outside)?;
+        let found = self.zip.get_entry(entry.at).map_err(|error| match error.kind() {
+            ErrorKind::Eof => outside(),
+            _ => unreadable(error),
+        })?;
+        let (start, end) = found.compressed_data_range();
+        let range = usize::try_from(start).and_then(|start| Ok(start..usize::try_from(end)?)).map_err(|_| outside())?;
         let content = self.bytes.get(range.clone()).ok_or_else(outside)?;
-        self.budget =
-            self.budget.checked_sub(size).ok_or_else(|| Fault::format("entries of the archive overlap each other"))?;
+        self.budget = self
+            .budget
+            .checked_sub(content.len())
+            .ok_or_else(|| Fault::format("entries of the archive overlap each other"))?;
         // A fuzzer cannot guess checksums.
-        if !cfg!(fuzzing) && crc32fast::hash(content) != entry.crc32() {
+        if !cfg!(fuzzing) && crc32fast::hash(content) != entry.crc {
             return Err(Fault::format(format!("entry {shown} is damaged: its checksum does not match")));
         }
-        self.known.insert(name, range.clone());
+        entry.verified = Some(range.clone());
         Ok(Some(range))
     }
 }
 
 /// The folder of the only `data.pkl`.
-fn folder(zip: &ZipArchive<Cursor<&[u8]>>) -> Result<String, Fault> {
-    let mut folders = zip.file_names_raw().filter_map(|name| {
+fn folder<'n>(names: impl Iterator<Item = &'n Vec<u8>>) -> Result<Vec<u8>, Fault> {
+    let mut folders = names.filter_map(|name| {
         let folder = name.strip_suffix(b"data.pkl")?;
         let (slash, name) = folder.split_last()?;
         (*slash == b'/' && !name.contains(&b'/')).then_some(folder)
     });
     match (folders.next(), folders.next()) {
-        (Some(folder), None) => {
-            str::from_utf8(folder).map(str::to_owned).map_err(|_| Fault::format("an entry's name is not UTF-8"))
-        }
+        (Some(folder), None) => Ok(folder.to_vec()),
         (Some(_), Some(_)) => Err(Fault::format("it has more than one data.pkl")),
         (None, _) => Err(Fault::format("the archive has no data.pkl, so torch.save did not write it")),
     }
 }
 
-fn unreadable(error: zip::result::ZipError) -> Fault {
-    Fault::format(clean(&error.to_string()))
+fn unreadable(error: rawzip::Error) -> Fault {
+    Fault::format(format!("not a readable zip archive: {}", clean(&error.to_string())))
 }

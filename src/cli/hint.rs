@@ -1,0 +1,26 @@
+//! Which flag helps: the libraries say what is missing in words, for they know no flags.
+
+use residual::{Error, ImportError, trainer::TrainError};
+
+/// The error, with the flag to mend it with.
+pub fn explain(error: &anyhow::Error) -> String {
+    if let Some(TrainError::Setting { name, value, reason }) = error.downcast_ref::<TrainError>() {
+        // Flags are called as the settings are.
+        return format!("--{} {value}: {reason}", name.replace('_', "-"));
+    }
+    match hint(error) {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    }
+}
+
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    let of_weights =
+        |error: &ImportError| matches!(error, ImportError::NoArchitecture { .. }).then_some("pass --arch NAME");
+    match error.downcast_ref::<Error>() {
+        Some(Error::NoNormalisation { .. }) => Some("pass --mean R,G,B and --std R,G,B"),
+        Some(Error::Import(error)) => of_weights(error),
+        Some(_) => None,
+        None => of_weights(error.downcast_ref::<ImportError>()?),
+    }
+}
