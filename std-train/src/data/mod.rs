@@ -1,7 +1,7 @@
 //! Pictures, what is done to them before a network sees them, and labelled sets of them.
 //!
-//! [`Image::open`] decodes a file; [`Preprocessing`] turns it into a network's input; [`open`]
-//! finds out which kind of data set a folder holds.
+//! [`Image::open`] decodes a file; [`Preprocessing`] turns it into a network's input; [`Layout`]
+//! finds out which kind of data set a folder holds, [`open`] opens a part of it.
 
 mod augment;
 mod cached;
@@ -10,6 +10,7 @@ mod decode;
 mod error;
 mod image;
 mod image_folder;
+mod layout;
 mod loader;
 mod preprocessing;
 mod resize;
@@ -26,6 +27,7 @@ pub use self::{
     error::DataError,
     image::Image,
     image_folder::{ImageFolder, pictures_below},
+    layout::Layout,
     loader::{Batch, Batches, Loader, Training, channel_statistics, mean_picture},
     preprocessing::{Interpolation, Preprocessing},
     synthetic::Synthetic,
@@ -36,7 +38,9 @@ pub use self::{
 pub enum Split {
     /// what is learned from
     Train,
-    /// what is measured on
+    /// what a run is watched by while it learns; where there is no such part, [`Split::Test`]
+    Validation,
+    /// what is measured on at the end; where there is no such part, [`Split::Validation`]
     Test,
 }
 
@@ -68,21 +72,25 @@ pub trait Dataset: Send + Sync {
 
     /// What to call picture `index` in messages: its file, and its record where a file holds many.
     fn name(&self, index: usize) -> String;
+
+    /// Where the pictures come from: a folder, or what else to call it.
+    fn place(&self) -> String {
+        "the data set".into()
+    }
+
+    /// What a user should know about how the pictures were found, a line each: files that were left out, classes
+    /// without pictures, folders that were passed over.
+    fn remarks(&self) -> &[String] {
+        &[]
+    }
 }
 
-/// Opens the data set in `dir`: CIFAR binary files if there are any, else a tree of class folders.
+/// Opens a part of the data set in `dir`, found as [`Layout`] says.
 ///
 /// # Errors
-/// What [`Cifar::open`] and [`ImageFolder::open`] report.
+/// What [`Layout::find`] and [`Layout::open`] report.
 pub fn open(dir: impl AsRef<Path>, split: Split) -> Result<Box<dyn Dataset>, DataError> {
-    let dir = dir.as_ref();
-    if !dir.is_dir() {
-        return Err(DataError::NoFolder(dir.into()));
-    }
-    Ok(match Cifar::find(dir)? {
-        Some((kind, dir)) => Box::new(Cifar::open(dir, kind, split)?),
-        None => Box::new(ImageFolder::open(dir, split)?),
-    })
+    Layout::find(dir.as_ref())?.open(split)
 }
 
 /// Opens the data set in `path`, as [`open`] does; `synthetic`, where no folder is called that, stands for
@@ -92,8 +100,23 @@ pub fn open(dir: impl AsRef<Path>, split: Split) -> Result<Box<dyn Dataset>, Dat
 /// What [`open`] reports.
 pub fn open_or_generate(path: impl AsRef<Path>, side: usize, split: Split) -> Result<Box<dyn Dataset>, DataError> {
     let path = path.as_ref();
-    if path == Path::new("synthetic") && !path.is_dir() {
+    if is_generated(path) {
         return Ok(Box::new(Synthetic::standard(side, split)));
     }
     open(path, split)
+}
+
+/// Whether `path` stands for generated pictures.
+pub(crate) fn is_generated(path: &Path) -> bool {
+    path == Path::new("synthetic") && !path.is_dir()
+}
+
+/// Names for a message: the first few, and how many more there are.
+pub(crate) fn listed<T: std::fmt::Display>(names: &[T]) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
