@@ -24,6 +24,10 @@ pub const LICENSE: &str = "license";
 pub const SOURCE: &str = "source";
 /// `true` if batch norms are folded into the convolutions.
 pub const FOLDED: &str = "folded";
+/// CRC-32 of the file, eight hexadecimal digits; only in the file, not in what is read from it.
+pub const CHECKSUM: &str = "residual_crc32";
+/// `residual` in files that have a checksum.
+pub const WRITER: &str = "written_by";
 /// How the weights were trained: the run's configuration as JSON.
 pub const RECIPE: &str = "recipe";
 /// What they were trained on.

@@ -7,6 +7,7 @@
 //! what rebuilding tensors needs and refuses every other object by name.
 
 mod check;
+mod checksum;
 mod error;
 pub mod keys;
 mod map;
@@ -74,6 +75,7 @@ pub struct WeightFile {
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
     state_dict_key: Option<&'static str>,
+    verified: bool,
 }
 
 impl WeightFile {
@@ -107,14 +109,19 @@ impl WeightFile {
             Format::TorchZip => torch::read_zip(&bytes, &mut out).map(|key| state_dict_key = key),
             Format::TorchLegacy => torch::read_legacy(&bytes, &mut out).map(|key| state_dict_key = key),
         };
-        if let Err(fault) = result {
-            return Err(fault.at(file, format));
-        }
         let tensors = out.tensors;
+        let verified = result.and_then(|()| match safetensors::header(&bytes) {
+            Some(header) if format == Format::SafeTensors => checksum::verify(&bytes, header, &mut metadata),
+            _ => Ok(false),
+        });
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(fault) => return Err(fault.at(file, format)),
+        };
         if tensors.values().all(|t| matches!(t.data, Data::Owned(_))) {
             bytes = Bytes::Memory(Vec::new());
         }
-        Ok(WeightFile { path, format, bytes, tensors, metadata, state_dict_key })
+        Ok(WeightFile { path, format, bytes, tensors, metadata, state_dict_key, verified })
     }
 
     /// The path it was opened by, or the name it was given.
@@ -125,6 +132,11 @@ impl WeightFile {
     /// Its format.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Whether it holds a checksum, which its content was compared with; [`save`] writes one.
+    pub fn is_verified(&self) -> bool {
+        self.verified
     }
 
     /// The string-to-string metadata of a safetensors file, see [`keys`]; empty for PyTorch files.

@@ -1,13 +1,17 @@
 //! The safetensors format: 8 bytes of header length, a JSON header, then the tensors.
 
-use std::{collections::BTreeMap, io::Write, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::Path,
+};
 
 use residual_core::weights::Tensor;
 use safetensors::tensor::{Dtype as Stored, Metadata};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ImportError,
+    ImportError, checksum,
     error::{Fault, clean},
     store::{Collector, Dtype, View},
 };
@@ -65,7 +69,8 @@ fn dtype(stored: Stored) -> Dtype {
 
 /// Writes tensors as a safetensors file, atomically.
 ///
-/// The bytes depend only on the tensors and the metadata: both are sorted by name. The header is padded so
+/// The bytes depend only on the tensors and the metadata: both are sorted by name. A checksum of the file is added to
+/// the metadata, and compared when it is read. The header is padded so
 /// that every tensor is aligned to 8 bytes in the file, hence borrowed when mapped.
 ///
 /// # Errors
@@ -94,9 +99,9 @@ pub fn save<'t>(
     }
 
     let mut header = Map::new();
-    if !metadata.is_empty() {
-        header.insert("__metadata__".into(), json!(metadata));
-    }
+    let mut metadata = metadata.clone();
+    checksum::announce(&mut metadata);
+    header.insert("__metadata__".into(), json!(metadata));
     let mut end = 0;
     for (&name, tensor) in &sorted {
         let start = end;
@@ -106,18 +111,26 @@ pub fn save<'t>(
     let mut header = Value::Object(header).to_string();
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
 
+    let mut block = Vec::with_capacity(1 << 16);
+    let mut blocks = |take: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
+        for part in sorted.values().flat_map(|tensor| tensor.data.chunks(1 << 14)) {
+            block.clear();
+            block.extend(part.iter().flat_map(|v| v.to_le_bytes()));
+            take(&block)?;
+        }
+        Ok(())
+    };
+    checksum::seal(&mut header, |take| {
+        // Nothing is written here, so nothing fails.
+        let _ = blocks(&mut |block| {
+            take(block);
+            Ok(())
+        });
+    });
     crate::write_atomic(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
-        let mut block = Vec::with_capacity(1 << 16);
-        for tensor in sorted.values() {
-            for part in tensor.data.chunks(1 << 14) {
-                block.clear();
-                block.extend(part.iter().flat_map(|v| v.to_le_bytes()));
-                out.write_all(&block)?;
-            }
-        }
-        Ok(())
+        blocks(&mut |block| out.write_all(block))
     })
     .map_err(|source| ImportError::Io { file: file(), source })
 }
