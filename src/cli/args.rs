@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::error::ErrorKind;
 use residual::{
     Error, Given, Isa, Pictures, Preprocessing, Pretrained, QuantizedModel,
@@ -17,7 +17,7 @@ use residual::{
     weights::{Tensor, Weights},
 };
 
-use super::plan_file::PlanFile;
+use super::{plan_file::PlanFile, wrong_usage};
 
 /// More is a slip of the finger.
 const MOST_THREADS: usize = 1024;
@@ -167,7 +167,8 @@ impl Opened {
     pub fn use_plan(&mut self, file: Option<&Path>, how: &Pictures) -> anyhow::Result<()> {
         let Some(file) = file else { return Ok(()) };
         let Opened::Float(model) = self else {
-            bail!("{}: plans are for f32 networks, {} is int8", file.display(), self.name());
+            let text = format!("--plan {}: plans are for f32 networks, {} is int8", file.display(), self.name());
+            return Err(wrong_usage(text));
         };
         let options = options(how.batch, how.threads, true)?;
         model.prefer_kernels(PlanFile::open(file, model.spec(), &options)?.kernels);
@@ -188,6 +189,14 @@ impl Opened {
             Opened::Float(model) => model.spec().input().h,
             Opened::Int8(model) => model.input()?.0.h,
         })
+    }
+}
+
+/// Says of an error that a picture caused how to go on without it.
+pub fn or_skip(error: Error) -> anyhow::Error {
+    match error {
+        Error::Data(error) => anyhow!("{error}; --skip-unreadable goes on without it"),
+        error => error.into(),
     }
 }
 
@@ -264,6 +273,19 @@ fn count(text: &str, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (1..=most).contains(&n) => Ok(n),
         _ => Err(format!("must be a whole number from 1 to {most}")),
+    }
+}
+
+/// A side in pixels: at least 1.
+pub fn side(text: &str) -> Result<usize, String> {
+    count(text, residual::Image::MAX_SIDE)
+}
+
+/// A number of steps or epochs: at least 1.
+pub fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("must be a whole number, at least 1".into()),
     }
 }
 

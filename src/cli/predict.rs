@@ -15,7 +15,7 @@ use residual::{
 };
 use serde_json::json;
 
-use super::{args, note, progress};
+use super::{args, note, progress, wrong_usage};
 
 /// Classify pictures, or all pictures in folders
 #[derive(clap::Args)]
@@ -65,13 +65,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (mut model, file) = match &args.weights {
         Some(weights) => (args.known.open_any(weights)?, weights.clone()),
         None => {
-            let Some(shipped) = args::shipped() else { bail!("pass --weights FILE: there is no `models` folder here") };
+            let shipped = args::shipped();
+            let shipped =
+                shipped.ok_or_else(|| wrong_usage("pass --weights FILE: there is no `models` folder here"))?;
             (args.known.open_any(&shipped)?, shipped)
         }
     };
     if let Some(input) = &args.raw {
         let args::Opened::Int8(model) = &model else {
-            bail!("{}: --raw needs an int8 model (.rsd, .tflite)", file.display());
+            return Err(wrong_usage(format!("{}: --raw needs an int8 model (.rsd, .tflite)", file.display())));
         };
         return raw(args, model, input, how.isa, out);
     }
@@ -98,7 +100,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 
     let mut predictions = Vec::new();
     let mut unreadable = 0;
-    for (picture, answer) in pictures.iter().zip(answers?) {
+    for (picture, answer) in pictures.iter().zip(answers.map_err(args::or_skip)?) {
         match answer {
             Ok(classes) => predictions.push((picture, classes)),
             Err(error) => {
