@@ -1,10 +1,27 @@
 //! Files that are either complete or absent.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufWriter, Write},
     path::Path,
 };
+
+/// How the names of temporary files begin and end.
+const PREFIX: &str = ".residual-";
+const SUFFIX: &str = ".tmp";
+
+/// Removes the temporary files that killed processes left in a folder where nobody else writes.
+pub(crate) fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
 
 /// Writes a file so that `path` never holds half of it: the bytes go to a temporary name in the same
 /// folder, are flushed to the disk, and the name is then changed. On an error nothing is left behind.
@@ -14,7 +31,7 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut BufWriter<&mut File>) -
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".residual-").suffix(".tmp");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     {
         // As for any new file: the process's umask decides (temporary files are private otherwise).
@@ -36,7 +53,7 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut BufWriter<&mut File>) -
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io};
+    use std::io;
 
     use super::*;
 
