@@ -9,7 +9,7 @@
 
 use std::{error::Error, path::Path, sync::atomic::AtomicBool};
 
-use residual::trainer::{Config, Event, Limits, Resources, Row, Source, Trainer, report};
+use residual::trainer::{Config, Event, Limits, Resources, Row, RunFolder, Source, Trainer, report};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,8 +37,10 @@ fn train(name: &str, data: &Path, epochs: u64, out: &Path, resources: Resources)
     // The paper's recipe: its plain networks need nothing else either.
     let mut config = Config::paper(&name.parse()?, epochs);
     config.classes = source.classes().len();
-    let mut trainer = Trainer::new(config, source, resources, out)?;
-    if out.join("checkpoint").exists() {
+    let begun = out.join("checkpoint").exists();
+    let place = if begun { RunFolder::resume(out)? } else { RunFolder::create(out)? };
+    let mut trainer = Trainer::new(config, source, resources, place)?;
+    if begun {
         trainer.resume(out)?;
     }
     trainer.run(&Limits::default(), &AtomicBool::new(false), |event| {

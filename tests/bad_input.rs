@@ -263,8 +263,9 @@ fn unreadable_pictures() {
     fixture.write("tree/truck/2.png", b"");
     for threads in ["1", "2", "5"] {
         let eval = ["eval", "--weights", &weights, "--data-path", &tree, "--threads", threads, "--batch-size", "2"];
-        assert_eq!(refused(&eval, &[&broken]), 1);
-        refused(&["predict", "--weights", &weights, "--threads", threads, &tree], &[&broken]);
+        assert_eq!(refused(&eval, &[&broken, "--skip-unreadable"]), 1);
+        let predict = ["predict", "--weights", &weights, "--threads", threads, &tree];
+        refused(&predict, &[&broken, "--skip-unreadable"]);
     }
     let whole = fs::read(fixture.picture("photo.jpg", 64, 64, 1)).unwrap();
     let truncated = fixture.write("truncated.jpg", &whole[..whole.len() / 2]);
@@ -341,6 +342,8 @@ fn arguments_that_make_no_sense() {
         (vec!["predict", "--weights", &weights], "PICTURE"),
         (vec!["inspect"], "--arch"),
         (vec!["train-me"], "train-me"),
+        (vec!["bench", "--train"], "--arch"),
+        (vec!["predict", "--weights", &weights, "--raw", &weights], "--raw"),
         (vec!["inspect", "--arch", ARCH, "--wrong"], "--wrong"),
     ] {
         assert_eq!(refused(&args, &[culprit]), 2, "{args:?}");

@@ -315,5 +315,5 @@ fn bench_times_training_steps() {
     let text = succeed(&[&["bench", "--train", "--arch", ARCH], &options[..]].concat());
     assert!(text.contains("images/s"), "{text}");
     let (code, text) = common::fail(&["bench", "--train", "--batch", "4"]);
-    assert!(code == 1 && text.contains("--arch"), "{text}");
+    assert!(code == 2 && text.contains("--arch"), "{text}");
 }

@@ -20,6 +20,24 @@ const NETWORKS: [&str; 5] =
     ["resnet8-cifar", "resnet8-cifar-Ac-w5", "resnet8-cifar-B-w7", "resnet11-cifar-bottleneck-w6", "plain8-cifar-w9"];
 
 #[test]
+fn quantize_knows_the_generated_pictures_and_every_name_of_a_part() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("weights", "resnet8-cifar");
+    let (net, report) = (fixture.arg("net.rsd"), fixture.arg("report"));
+    let few = ["--calibration-images", "4", "--report-images", "2", "--report", &report, "--json"];
+    for part in ["train", "Valid"] {
+        fixture.tree(&format!("data/{part}"), 10, 1);
+    }
+    for data in ["synthetic", &fixture.arg("data")] {
+        let args = [&["quantize", "--weights", &weights, "--data-path", data, "-o", &net], &few[..]].concat();
+        assert_eq!(json(&args)["calibration_images"], 4, "{data}");
+    }
+    fixture.tree("data/cats", 1, 1);
+    let args = ["quantize", "--weights", &weights, "--data-path", &fixture.arg("data"), "-o", &net];
+    assert!(fail(&args).1.contains("`cats`"));
+}
+
+#[test]
 fn quantized_networks_give_the_same_bytes_as_model_file_and_as_tflite() {
     let fixture = Fixture::new();
     let data = fixture.tree("data", 10, 2);

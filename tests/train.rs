@@ -60,7 +60,8 @@ fn a_run_leaves_everything_and_eval_needs_nothing_else() {
     let names: Vec<String> =
         fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(names.iter().filter(|n| n.starts_with("events.out.tfevents.")).count(), 1, "{names:?}");
-    assert_eq!(names.len(), 6, "{names:?}");
+    assert_eq!(names.len(), 7, "{names:?}");
+    assert!(names.contains(&".lock".to_owned()), "{names:?}");
 
     let weights = fixture.arg("out/model.safetensors");
     let object = json(&["eval", "--weights", &weights, "--data-path", "synthetic", "--json"]);
@@ -157,7 +158,8 @@ fn an_interrupted_run_saves_where_it_is() {
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    let text = text.lines().last().unwrap();
     assert!(text.starts_with("error: interrupted at step ") && text.contains("--resume"), "{text}");
     let step: u64 = text.split(' ').nth(4).unwrap().trim_end_matches(';').parse().unwrap();
     let more = (step + 3).to_string();
@@ -190,17 +192,36 @@ fn bad_settings_and_data_are_refused_by_name() {
     let fixture = Fixture::new();
     let out = fixture.arg("out");
     for (flags, says) in [
+        (["--lr", "-1"], "--lr -1: must be a positive number"),
+        (["--epochs", "0"], "--epochs 0: must be at least 1"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--accumulate", "0"], "--accumulate"),
+        (["--lr-step-size", "0"], "--lr-step-size"),
+        (["--train-crop-size", "0"], "--train-crop-size"),
+        (["--max-steps", "0"], "--max-steps"),
+        (["--holdout", "1.5"], "--holdout"),
+        (["--holdout", "-1"], "-1"),
         (["--lr-gamma", "NaN"], "--lr-gamma NaN: must be a positive number"),
         (["--momentum", "1"], "--momentum 1: must be at least 0 and below 1"),
         (["--weight-decay", "-1"], "--weight-decay -1: must be a number not below 0"),
         (["--lr-peak", "2"], "--lr-peak 2: must lie between 0 and 1"),
         (["--label-smoothing", "inf"], "--label-smoothing inf"),
-        (["--holdout", "5000"], "has 5000 training pictures, 5001 needed"),
         (["--max-steps", "x"], "--max-steps"),
     ] {
-        let text = refused(&out, &flags);
-        assert!(text.contains(says), "{flags:?}: {text}");
+        let arguments = arguments(&out, &flags);
+        let (code, text) = fail(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(code == 2 && text.contains(says), "{flags:?}: {code} {text}");
     }
+    for flags in [
+        ["--no-validation", "--holdout", "0.1"],
+        ["--no-validation", "--lr-scheduler", "plateau"],
+        ["--overwrite", "--seed", "x"],
+    ] {
+        let arguments = arguments(&out, &flags);
+        assert_eq!(fail(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).0, 2, "{flags:?}");
+    }
+    let text = refused(&out, &["--holdout", "5000"]);
+    assert!(text.contains("has 5000 training pictures, of which every class keeps one, 5010 needed"), "{text}");
     let run = |data: &str, flags: &[&str]| refused(&out, &[&["--data-path", data], flags].concat());
     assert!(run("synthetic", &["--lr", "NaN"]).contains("--lr NaN: must be a positive number"));
     assert!(run("synthetic", &["--lr-scheduler", "linear"]).contains("--lr-scheduler linear: is none of constant"));
@@ -235,6 +256,8 @@ fn checkpoints_of_other_runs_and_broken_ones_are_refused() {
     let says = "is of a run with arch \"resnet8-cifar-w8\", this one has \"resnet14-cifar-w8\"";
     assert!(text.contains(path.to_str().unwrap()) && text.contains(says), "{text}");
     assert!(resume(&["--lr", "0.1"]).contains("is of a run with lr 0.2, this one has 0.1"));
+    assert!(resume(&["--epochs", "1"]).contains("is of a run with epochs 2, this one has 1"));
+    assert!(resume(&["--holdout", "0.1"]).contains("is of a run with holdout 0.0, this one has 0.1"));
     let good = fs::read(&path).unwrap();
     for length in [0, 5, 200, good.len() / 2, good.len() - 1] {
         fs::write(&path, &good[..length]).unwrap();
@@ -244,4 +267,141 @@ fn checkpoints_of_other_runs_and_broken_ones_are_refused() {
     assert!(resume(&[]).contains("is no checkpoint: no `residual_checkpoint` in it"));
     let absent = fixture.arg("absent");
     assert!(fail(&["train", "--resume", &absent, "--data-path", "synthetic"]).1.contains("absent/checkpoint"));
+}
+
+/// What the command says on standard error.
+fn said(args: &[&str]) -> String {
+    let output = residual(args).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{args:?}: {text}");
+    text
+}
+
+/// A small run on a folder.
+fn on_folder<'a>(data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let base = ["train", "--arch", "resnet8-cifar-w8", "--train-crop-size", "8", "--batch-size", "4", "--threads", "1"];
+    [&base[..], &["--epochs", "1", "--data-path", data, "--output-dir", out], more].concat()
+}
+
+#[test]
+fn what_was_found_is_said_and_a_folder_without_parts_is_refused() {
+    let fixture = Fixture::new();
+    for (part, each) in [("train", 6), ("valid", 3)] {
+        fixture.tree(&format!("data/{part}"), 3, each);
+    }
+    fixture.write("data/train/bird/scan.tif", b"II*");
+    let (data, out) = (fixture.arg("data"), fixture.arg("out"));
+    let text = said(&on_folder(&data, &out, &[]));
+    let found = format!("3 classes (airplane, automobile, bird): 18 training pictures in {data}/train, 9 validation");
+    assert!(text.contains(&found) && text.contains("1 files are left out (1 .tif)"), "{text}");
+    let weights = fixture.arg("out/model.safetensors");
+    for (split, images) in [("train", 18), ("val", 9), ("test", 9)] {
+        let object = json(&["eval", "--weights", &weights, "--data-path", &data, "--split", split, "--json"]);
+        assert_eq!((&object["images"], object["classes"].as_array().unwrap().len()), (&images.into(), 3));
+    }
+
+    // One tree: only when it is said what to validate on.
+    let (tree, out) = (fixture.arg("data/train"), fixture.arg("out2"));
+    let (code, text) = fail(&on_folder(&tree, &out, &[]));
+    assert!(code == 1 && text.contains("--holdout") && text.contains("--no-validation"), "{text}");
+    let text = said(&on_folder(&tree, &out, &["--holdout", "0.34", "--max-steps", "2"]));
+    assert!(text.contains("12 training pictures") && text.contains("6 validation pictures held out"), "{text}");
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(fixture.path("out2/config.json")).unwrap()).unwrap();
+    assert_eq!((config["holdout"].as_f64(), config["holdout_seed"].as_u64()), (Some(0.34), Some(0)));
+    said(&["train", "--resume", &out, "--data-path", &tree]);
+    let text = said(&on_folder(&tree, &fixture.arg("out3"), &["--no-validation"]));
+    assert!(text.contains("no validation"), "{text}");
+
+    fixture.tree("data/cats", 1, 1);
+    let (code, text) = fail(&on_folder(&data, &fixture.arg("out4"), &[]));
+    assert!(code == 1 && text.contains("`train`") && text.contains("`cats`"), "{text}");
+    assert!(fail(&["eval", "--weights", &weights, "--data-path", &data]).1.contains("`cats`"));
+}
+
+#[test]
+fn a_folder_that_holds_a_run_is_written_over_only_when_asked() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    train(&out, &["--max-steps", "41"]);
+    let (checkpoint, metrics) = (fixture.path("out/checkpoint"), fixture.path("out/metrics.csv"));
+    let (first, rows) = (fs::read(&checkpoint).unwrap(), fs::read(&metrics).unwrap());
+    let text = refused(&out, &["--max-steps", "1"]);
+    assert!(
+        text.contains("holds a run already") && text.contains("--resume") && text.contains("--overwrite"),
+        "{text}"
+    );
+    assert!(fs::read(&checkpoint).unwrap() == first && fs::read(&metrics).unwrap() == rows);
+    // Nor by a run that cannot begin.
+    refused(&out, &["--overwrite", "--data-path", &fixture.arg("absent")]);
+    assert!(fs::read(&checkpoint).unwrap() == first && fs::read(&metrics).unwrap() == rows);
+
+    fixture.write("out/.residual-Ab12.tmp", b"half a checkpoint");
+    train(&out, &["--overwrite", "--max-steps", "1"]);
+    assert!(fs::read(fixture.path("out/checkpoint.old")).unwrap() == first);
+    assert_eq!(fs::read_to_string(&metrics).unwrap().lines().count(), 2);
+    let names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names.iter().filter(|n| n.starts_with("events.")).count(), 1, "{names:?}");
+    assert!(!names.iter().any(|n| n.ends_with(".tmp")), "{names:?}");
+}
+
+#[test]
+fn two_runs_in_one_folder_are_refused_until_the_first_is_gone() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    let mut child = start(&out, &["--save-seconds", "0", "--epochs", "1000"]);
+    wait_for(&fixture.path("out/checkpoint"));
+    let resume = ["train", "--resume", &out, "--data-path", "synthetic", "--max-steps", "3000"];
+    let both = ["train", "--resume", &out, "--output-dir", &out, "--overwrite", "--data-path", "synthetic"];
+    assert_eq!(fail(&both).0, 2);
+    for text in [refused(&out, &[]), refused(&out, &["--overwrite"]), fail(&resume).1] {
+        assert!(text.contains("another run is at work in this folder"), "{text}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(refused(&out, &[]).contains("holds a run already"));
+    said(&["train", "--resume", &out, "--data-path", "synthetic", "--max-steps", "1"]);
+}
+
+#[test]
+fn a_finished_run_says_so_and_can_be_made_longer() {
+    let fixture = Fixture::new();
+    let out = fixture.arg("out");
+    train(&out, &["--epochs", "1"]);
+    let text = said(&["train", "--resume", &out, "--data-path", "synthetic"]);
+    assert!(text.contains("is finished (1 epochs): more --epochs make it longer"), "{text}");
+    let text = said(&["train", "--resume", &out, "--data-path", "synthetic", "--epochs", "2", "--max-steps", "45"]);
+    assert!(text.contains("2 epochs instead of 1: the learning rate's course, one-cycle, is from here on"), "{text}");
+    let config = fs::read_to_string(fixture.path("out/config.json")).unwrap();
+    assert!(config.contains("\"epochs\": 2"), "{config}");
+    said(&["train", "--resume", &out, "--data-path", "synthetic"]);
+    let metrics = fs::read_to_string(fixture.path("out/metrics.csv")).unwrap();
+    let steps: Vec<_> = metrics.lines().skip(1).map(|l| l.split(',').nth(1).unwrap()).collect();
+    assert_eq!(steps, ["40", "80"]);
+}
+
+#[test]
+fn a_resumed_run_meets_its_own_classes_and_pictures_or_none() {
+    let fixture = Fixture::new();
+    fixture.tree("data/train", 3, 6);
+    fixture.tree("data/test", 3, 2);
+    let (data, out) = (fixture.arg("data"), fixture.arg("out"));
+    succeed(&on_folder(&data, &out, &["--max-steps", "2"]));
+    let resume = ["train", "--resume", &out, "--data-path", &data];
+    for part in ["train", "test"] {
+        fs::rename(fixture.path(&format!("data/{part}/bird")), fixture.path(&format!("data/{part}/zebra"))).unwrap();
+    }
+    let text = fail(&resume).1;
+    assert!(text.contains("a class `bird` where these data have `zebra`"), "{text}");
+    for part in ["train", "test"] {
+        fs::rename(fixture.path(&format!("data/{part}/zebra")), fixture.path(&format!("data/{part}/bird"))).unwrap();
+    }
+    fs::rename(fixture.path("data/train/bird/0.png"), fixture.path("data/train/airplane/9.png")).unwrap();
+    assert!(fail(&resume).1.contains("is of a run on 6 training pictures of `airplane`, this one has 7"));
+    fs::rename(fixture.path("data/train/airplane/9.png"), fixture.path("data/train/bird/0.png")).unwrap();
+    fs::rename(fixture.path("data/train"), fixture.path("train")).unwrap();
+    fs::rename(fixture.path("data"), fixture.path("moved")).unwrap();
+    fs::rename(fixture.path("train"), fixture.path("moved/train")).unwrap();
+    // Where the data lie does not matter.
+    said(&["train", "--resume", &out, "--data-path", &fixture.arg("moved")]);
 }

@@ -357,8 +357,8 @@ pub(crate) fn status(error: &residual_edge::Error) -> Status {
 #[cfg(all(test, feature = "host"))]
 mod tests {
     use residual_core::{
-        format::{AlignedBytes, Builder},
         geom::Shape,
+        rsd::{AlignedBytes, Builder},
     };
 
     use super::*;

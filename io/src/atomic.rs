@@ -69,15 +69,33 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many links"))
 }
 
+/// Removes the temporary files that killed processes left in a folder where nobody else writes.
+///
+/// # Errors
+/// What the operating system says of the folder or a file.
+pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_temporary(&entry) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn is_temporary(entry: &fs::DirEntry) -> bool {
+    entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+}
+
 /// Removes temporary files of processes that were killed: old ones that nobody has locked.
 fn sweep(folder: &Path) {
     /// A process may have made its file and not locked it yet.
     const AGE: Duration = Duration::from_secs(600);
     let stale = |entry: &fs::DirEntry| {
-        let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
         let old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-        ours && old().is_some_and(|age| age > AGE) && File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok())
+        is_temporary(entry)
+            && old().is_some_and(|age| age > AGE)
+            && File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok())
     };
     // What cannot be removed is not in the way.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(stale) {

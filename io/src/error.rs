@@ -96,20 +96,27 @@ pub enum DataError {
     #[error("{}: no class folders (expected one folder of pictures for every class, or CIFAR binary files)", .0.display())]
     NoClasses(PathBuf),
     /// A class folder holds no picture.
-    #[error("{}: no pictures in this class folder (looked for {extensions})", path.display())]
+    #[error("{}: no pictures in this class folder (looked for {extensions}{})", path.display(), but(left_out))]
     EmptyClass {
         /// the class folder
         path: PathBuf,
         /// the file name extensions that count as pictures
         extensions: String,
+        /// how many files of which other extensions it holds
+        left_out: String,
     },
-    /// A test class the training part does not have, so it has no label.
-    #[error("{}: class `{class}` is not among the {classes} classes of {}", path.display(), train.display())]
+    /// Classes of a test part that the training part does not have, so they have no label.
+    #[error(
+        "{}: class{} {class} {} not among the {classes} classes of {}",
+        path.display(), if *several { "es" } else { "" }, if *several { "are" } else { "is" }, train.display()
+    )]
     UnknownClass {
-        /// the class folder
+        /// the test part
         path: PathBuf,
-        /// its class
+        /// its unknown classes
         class: String,
+        /// whether there are several
+        several: bool,
         /// the folder that defines the classes
         train: PathBuf,
         /// the number of classes there
@@ -124,6 +131,60 @@ pub enum DataError {
         first: String,
         /// the other
         second: String,
+    },
+    /// A folder holds a part of a data set beside a class.
+    #[error(
+        "{}: holds both `{part}`, a part of a data set by its name, and `{class}`, which would be a class; \
+         put class folders into `train` and `val`, or parts and classes into folders of their own",
+        path.display()
+    )]
+    Mixed {
+        /// the folder
+        path: PathBuf,
+        /// the part
+        part: String,
+        /// the class
+        class: String,
+    },
+    /// A class folder holds the parts of a data set.
+    #[error(
+        "{}: holds both `{first}` and `{second}`, as a data set does and a class does not; if it is one, name it \
+         instead of the folder around it",
+        path.display()
+    )]
+    Nested {
+        /// the folder that would be a class
+        path: PathBuf,
+        /// one part
+        first: String,
+        /// the other
+        second: String,
+    },
+    /// A data set lacks the part that is asked for.
+    #[error("{}: holds `{found}`, but no {what} beside it", path.display())]
+    NoPart {
+        /// the folder
+        path: PathBuf,
+        /// the names looked for
+        what: &'static str,
+        /// a part that is there
+        found: String,
+    },
+    /// CIFAR in files for other programs.
+    #[error(
+        "{}: `{file}` is of CIFAR's version for {version}; this program reads the binary version: \
+         {archive} from https://www.cs.toronto.edu/~kriz/cifar.html, unpacked",
+        path.display()
+    )]
+    CifarVersion {
+        /// the folder
+        path: PathBuf,
+        /// the file that tells
+        file: &'static str,
+        /// `Python` or `Matlab`
+        version: &'static str,
+        /// the file to download instead
+        archive: &'static str,
     },
     /// A CIFAR file is empty or ends inside a record.
     #[error("{}: {len} bytes are not a whole number of records of {record} bytes", path.display())]
@@ -178,4 +239,8 @@ pub enum DataError {
     /// A thread that prepares pictures ended before its work was done.
     #[error("a thread that prepares pictures ended early")]
     Worker,
+}
+
+fn but(left_out: &str) -> String {
+    if left_out.is_empty() { String::new() } else { format!("; it holds {left_out}") }
 }

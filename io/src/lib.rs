@@ -15,10 +15,10 @@ mod text;
 pub mod tflite;
 pub mod weights;
 
-pub use atomic::write_atomic;
+pub use atomic::{remove_leftovers, write_atomic};
 pub use error::DataError;
 pub use image::Image;
 pub use preprocessing::Preprocessing;
 pub use read::{open_regular, read_regular, read_text};
-pub use text::printable;
+pub use text::{listed, printable};
 pub use weights::ImportError;

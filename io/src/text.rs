@@ -19,3 +19,13 @@ pub(crate) fn push_printable(out: &mut String, c: char) {
         false => out.push(c),
     }
 }
+
+/// Names for a message: the first few, and how many more there are.
+pub fn listed<T: std::fmt::Display>(names: &[T]) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

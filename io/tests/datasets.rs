@@ -7,7 +7,7 @@ use std::{
 
 use residual_io::{
     DataError, Image,
-    dataset::{Cifar, CifarKind, Dataset, ImageFolder, Split, open},
+    dataset::{Cifar, CifarKind, Dataset, ImageFolder, Layout, Split, open},
 };
 use tempfile::TempDir;
 
@@ -56,13 +56,121 @@ fn image_folder_picks_its_split() {
     let val = open(dir.path(), Split::Test).unwrap();
     assert_eq!((shades(&*val), val.classes().len()), (vec![(1, 2)], 2));
 
+    assert!(val.remarks().iter().any(|r| r.ends_with("no pictures of 1 of the classes: x")), "{:?}", val.remarks());
+    assert!(val.remarks().iter().any(|r| r.contains("`test` is left out: it holds no class folders")));
+
     write_png(&dir.path().join("test/z/3.png"), 3);
     let error = message(open(dir.path(), Split::Test));
-    assert!(error.contains("class `z` is not among the 2 classes of") && error.contains("train"), "{error}");
+    assert!(error.contains("test: class `z` is not among the 2 classes of") && error.contains("train"), "{error}");
+    // Validation prefers `val`, and says so.
+    let val = open(dir.path(), Split::Validation).unwrap();
+    assert_eq!(shades(&*val), vec![(1, 2)]);
+    assert!(val.remarks().iter().any(|r| r.ends_with("measured on `val`; `test` is left out")), "{:?}", val.remarks());
 
-    // Without a test part the folder itself is the tree.
+    // A class may be called `train`.
     let plain = tree(&["train/0.png", "plane/1.png"]);
     assert_eq!(open(plain.path(), Split::Test).unwrap().classes(), ["plane", "train"]);
+}
+
+#[test]
+fn parts_are_known_by_all_their_names() {
+    for (train, held) in [
+        ("train", "val"),
+        ("train", "valid"),
+        ("Train", "Validation"),
+        ("TRAIN", "TEST"),
+        ("training", "testing"),
+        ("train", "test"),
+    ] {
+        let files = [format!("{train}/a/0.png"), format!("{train}/b/1.png"), format!("{held}/b/2.png")];
+        let dir = tree(&files.each_ref().map(String::as_str));
+        let layout = Layout::find(dir.path()).unwrap();
+        assert!(layout.has_parts());
+        assert_eq!(shades(&*layout.open(Split::Train).unwrap()), [(0, 0), (1, 1)], "{train}");
+        for split in [Split::Validation, Split::Test] {
+            let set = layout.open(split).unwrap();
+            assert_eq!((shades(&*set), set.classes()), (vec![(1, 2)], &["a".to_owned(), "b".to_owned()][..]), "{held}");
+        }
+    }
+    let whole = tree(&["a/0.png", "b/1.png"]);
+    assert!(!Layout::find(whole.path()).unwrap().has_parts());
+    let train = tree(&["train/a/0.png", "train/b/1.png"]);
+    assert!(!Layout::find(train.path()).unwrap().has_parts());
+    assert_eq!(open(train.path(), Split::Train).unwrap().classes(), ["a", "b"]);
+    assert!(
+        message(open(train.path(), Split::Test))
+            .ends_with("holds `train`, but no val, valid, validation or test with class folders beside it")
+    );
+    let held = tree(&["valid/a/0.png", "valid/b/1.png"]);
+    assert_eq!(open(held.path(), Split::Test).unwrap().classes(), ["a", "b"]);
+    assert!(message(open(held.path(), Split::Train)).ends_with("holds `valid`, but no train beside it"));
+}
+
+#[test]
+fn folders_that_could_be_read_in_two_ways_are_refused_by_name() {
+    for (files, says) in [
+        (&["train/a/0.png", "train/b/1.png", "val/a/2.png", "cats/3.png"][..], ["`train`", "`cats`"]),
+        (&["train/a/0.png", "cats/3.png", "dogs/4.png"], ["`train`", "`cats`"]),
+        (&["test/0.png", "cats/3.png", "dogs/4.png"], ["`test`", "`cats`"]),
+        (&["train/0.png", "Valid/0.png", "dogs/4.png"], ["`train`", "`dogs`"]),
+        (&["train/a/0.png", "Train/a/1.png", "val/a/2.png"], ["`Train`", "`train`"]),
+        (&["train/a/0.png", "training/a/1.png"], ["`train`", "`training`"]),
+        (&["set/train/a/0.png", "set/val/a/1.png"], ["`train`", "`val`"]),
+        (&["bottle/train/good/0.png", "bottle/test/bad/1.png", "cable/train/good/2.png"], ["`train`", "`test`"]),
+        (&["train/0.png", "val/a/1.png"], ["train: no class folders", "one folder"]),
+        (&["train/0.png", "val/1.png"], ["train: no class folders", "one folder"]),
+    ] {
+        let dir = tree(files);
+        for split in [Split::Train, Split::Validation, Split::Test] {
+            let error = message(open(dir.path(), split));
+            assert!(says.iter().all(|part| error.contains(part)), "{files:?}: {error}");
+        }
+    }
+    // What holds no pictures is no class.
+    let dir = tree(&["train/a/0.png", "val/a/1.png"]);
+    fs::create_dir_all(dir.path().join("labels/a")).unwrap();
+    fs::write(dir.path().join("labels/a/0.txt"), "0 0 1 1").unwrap();
+    assert_eq!(open(dir.path(), Split::Train).unwrap().classes(), ["a"]);
+}
+
+#[test]
+fn files_that_are_left_out_are_counted_and_said() {
+    let dir = tree(&["a/0.png", "b/1.png"]);
+    for file in ["a/1.tif", "a/2.TIF", "b/deep/3.gif", "b/4", "b/.DS_Store", "b/Thumbs.db"] {
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "II*\0").unwrap();
+    }
+    let set = open(dir.path(), Split::Train).unwrap();
+    let [remark] = set.remarks() else { panic!("{:?}", set.remarks()) };
+    assert!(
+        remark.contains(": 4 files are left out (1 .gif, 2 .tif, 1 without extension); pictures are jpg"),
+        "{remark}"
+    );
+    assert_eq!((set.len(), set.place()), (2, dir.path().display().to_string()));
+    fs::create_dir(dir.path().join("c")).unwrap();
+    fs::write(dir.path().join("c/0.ppm"), "P6").unwrap();
+    let error = message(open(dir.path(), Split::Train));
+    assert!(error.contains("c: no pictures in this class folder") && error.contains("it holds 1 .ppm"), "{error}");
+}
+
+#[test]
+fn cifar_for_other_programs_is_told_from_pictures() {
+    for (file, archive) in [
+        ("data_batch_1", "cifar-10-binary.tar.gz"),
+        ("cifar-10-batches-py/data_batch_1", "cifar-10-binary.tar.gz"),
+        ("cifar-10-batches-mat/test_batch.mat", "cifar-10-binary.tar.gz"),
+        ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
+        ("train", "cifar-100-binary.tar.gz"),
+        ("cifar-100-python/test", "cifar-100-binary.tar.gz"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+        fs::write(dir.path().join(file), b"\x80\x02}").unwrap();
+        let error = message(open(dir.path(), Split::Train));
+        let name = file.rsplit('/').next().unwrap();
+        assert!(error.contains(archive) && error.contains(&format!("`{name}`")), "{error}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::error::ErrorKind;
 use residual::{
     DataError, Error, Given, Isa, Pictures, Preprocessing, Pretrained, QuantizedModel,
@@ -15,7 +15,7 @@ use residual::{
     weights::{WeightFile, check, spec_from},
 };
 
-use super::plan_file::PlanFile;
+use super::{plan_file::PlanFile, wrong_usage};
 
 /// More is a slip of the finger.
 const MOST_THREADS: usize = 1024;
@@ -156,7 +156,8 @@ impl Opened {
     pub fn use_plan(&mut self, file: Option<&Path>, how: &Pictures) -> anyhow::Result<()> {
         let Some(file) = file else { return Ok(()) };
         let Opened::Float(model) = self else {
-            bail!("{}: plans are for f32 networks, {} is int8", file.display(), self.name());
+            let text = format!("--plan {}: plans are for f32 networks, {} is int8", file.display(), self.name());
+            return Err(wrong_usage(text));
         };
         let options = options(how.batch, how.threads, true)?;
         model.prefer_kernels(PlanFile::open(file, model.spec(), &options)?.kernels);
@@ -177,6 +178,14 @@ impl Opened {
             Opened::Float(model) => model.spec().input().h,
             Opened::Int8(model) => model.input()?.0.h,
         })
+    }
+}
+
+/// Says of an error that a picture caused how to go on without it.
+fn or_skip(error: Error) -> anyhow::Error {
+    match error {
+        Error::Data(error) => anyhow!("{error}; --skip-unreadable goes on without it"),
+        error => error.into(),
     }
 }
 
@@ -221,7 +230,7 @@ impl Known {
 pub fn naming(weights: &Path, error: Error) -> anyhow::Error {
     match error {
         Error::NotFinite { .. } => anyhow!("{}: {error}", weights.display()),
-        error => error.into(),
+        error => or_skip(error),
     }
 }
 
@@ -302,6 +311,19 @@ fn count(text: &str, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (1..=most).contains(&n) => Ok(n),
         _ => Err(format!("must be a whole number from 1 to {most}")),
+    }
+}
+
+/// A side in pixels: at least 1.
+pub fn side(text: &str) -> Result<usize, String> {
+    count(text, residual::Image::MAX_SIDE)
+}
+
+/// A number of steps or epochs: at least 1.
+pub fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("must be a whole number, at least 1".into()),
     }
 }
 

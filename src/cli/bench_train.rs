@@ -2,7 +2,6 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::anyhow;
 use residual::timing::{StepOptions, peak_rss, steps};
 use serde_json::json;
 
@@ -10,11 +9,13 @@ use super::{
     bench::{Args, ms},
     stats::Stats,
     table::bytes,
+    wrong_usage,
 };
 
 /// Trains on one random batch: forward, backward and the update of SGD with momentum.
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    let arch = args.network.arch.ok_or_else(|| anyhow!("--train needs --arch NAME: it begins with random weights"))?;
+    let arch =
+        args.network.arch.ok_or_else(|| wrong_usage("--train needs --arch NAME: it begins with random weights"))?;
     let isa = residual::isa()?;
     let options = StepOptions { batch: args.batch, threads: args.threads.get(), isa, winograd: true };
     let times = steps(arch, &options, Duration::from_secs_f64(args.seconds))?;

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, io::Write, path::PathBuf};
 
-use anyhow::ensure;
 use residual::{
     QuantizedModel,
     graph::{Net, OpKind},
@@ -11,7 +10,7 @@ use residual::{
     weights::{describe, keys, save},
 };
 
-use super::{args, table::bytes, write_file};
+use super::{args, table::bytes, write_file, wrong_usage};
 
 /// Write weights as safetensors, with network, preprocessing and class names in the metadata
 ///
@@ -69,8 +68,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 /// An int8 model as a model file, for microcontrollers.
 fn int8(args: &Args, model: &QuantizedModel, out: &mut dyn Write) -> anyhow::Result<()> {
     let weights = args.model.weights.display();
-    ensure!(!args.fold, "{weights}: --fold: an int8 model has no batch norm");
-    ensure!(args.license.is_none() && args.source.is_none(), "{weights}: model files hold no --license and --source");
+    if args.fold {
+        return Err(wrong_usage(format!("{weights}: --fold: an int8 model has no batch norm")));
+    }
+    if args.license.is_some() || args.source.is_some() {
+        return Err(wrong_usage(format!("{weights}: model files hold no --license and --source")));
+    }
     write_file(&args.output, model.bytes())?;
     let size = bytes(model.bytes().len() as u64);
     writeln!(out, "{}: {} in int8, {size}", printable(&args.output.to_string_lossy()), model.name())?;

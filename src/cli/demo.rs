@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 use residual::{
     Classifier, Given, Image, Isa, Pictures, Preprocessing, Pretrained,
     data::{Dataset, Split, Synthetic},
@@ -16,7 +16,7 @@ use residual::{
     resnet::{ResNet, fold_batch_norm},
     session::Session,
     testing::Generated,
-    trainer::{Config, Event, Limits, Resources, Source, Trainer},
+    trainer::{Config, Event, Limits, Resources, RunFolder, Source, TrainError, Trainer},
 };
 
 use super::{
@@ -75,6 +75,11 @@ fn learning(args: &Args, options: &Options, folder: &Path, out: &mut dyn Write) 
     out.flush()?;
     let resources = Resources { threads: options.threads, workers: options.threads, isa: options.isa };
     let begin = Instant::now();
+    let folder = RunFolder::create(folder).map_err(|error| match error {
+        TrainError::HoldsRun { folder, .. } => anyhow!("{folder} holds a run already: choose another --output-dir"),
+        error => error.into(),
+    })?;
+    let weights = folder.path().join("model.safetensors");
     let mut trainer = Trainer::new(config, source, resources, folder)?;
     let mut written = Ok(());
     trainer.run(&Limits::default(), &AtomicBool::new(false), |event| {
@@ -85,7 +90,7 @@ fn learning(args: &Args, options: &Options, folder: &Path, out: &mut dyn Write) 
     written?;
     let seconds = begin.elapsed().as_secs_f64();
 
-    let model = Pretrained::open(folder.join("model.safetensors"), &Given::default())?;
+    let model = Pretrained::open(weights, &Given::default())?;
     let how = Pictures { threads: options.threads, batch: 8, isa: options.isa, skip_unreadable: false };
     let result = evaluate(&model, &test, &how, |_| {})?;
     let claimed = trainer.rows().last().map_or(0.0, |row| row.val_top1);

@@ -17,7 +17,8 @@ use super::{
 /// Measure top-1 and top-5 accuracy on a data set
 ///
 /// The data set is a folder of CIFAR-10 or CIFAR-100 binary files, or a tree with one folder of pictures for each
-/// class; where it holds `train` beside `test` or `val`, --split chooses.
+/// class; where it holds `train` beside `test` or `val` (also `valid`, `validation`), --split chooses. Where the part
+/// asked for is missing, `test` and `val` stand for each other, which is said.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -53,6 +54,7 @@ pub struct Args {
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Part {
     Train,
+    Val,
     Test,
 }
 
@@ -67,9 +69,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     model.use_plan(args.plan.as_deref(), &how)?;
     let (split, split_name) = match args.split {
         Part::Train => (Split::Train, "train"),
+        Part::Val => (Split::Validation, "val"),
         Part::Test => (Split::Test, "test"),
     };
     let data = data::open_or_generate(&args.data_path, model.side()?, split)?;
+
+    data.remarks().iter().for_each(|remark| note(remark));
 
     let bar = progress::pictures(data.len());
     let progress = |n: usize| bar.inc(n as u64);

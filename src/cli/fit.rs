@@ -7,7 +7,10 @@ use residual::{Given, QuantizedModel};
 use residual_edge::{Fast, Small, arena_bytes};
 use serde_json::json;
 
-use super::table::{bytes, grouped, sentence};
+use super::{
+    table::{bytes, grouped, sentence},
+    wrong_usage,
+};
 
 /// Say whether an int8 model fits a microcontroller, and why not
 ///
@@ -103,7 +106,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let asked = args.chip.to_ascii_lowercase();
     let chip = CHIPS.iter().find(|c| c.name == asked || c.name.replace('-', "") == asked).ok_or_else(|| {
         let known = CHIPS.iter().map(|c| c.name).collect::<Vec<_>>().join(", ");
-        anyhow!("unknown chip {:?}; known: {known}", args.chip)
+        wrong_usage(format!("unknown chip {:?}; known: {known}", args.chip))
     })?;
     let fault = |error| anyhow!("{}: {error}", args.model.display());
     let arenas = [

@@ -28,7 +28,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, error::ErrorKind};
-use residual::printable;
+use residual::{printable, trainer::TrainError};
 
 /// Deep residual networks on CPUs: train, inspect, classify, measure.
 #[derive(Parser)]
@@ -97,9 +97,36 @@ pub fn main() -> ExitCode {
             Some(error) => usage(error),
             None => {
                 complain(&hint::explain(&error));
-                ExitCode::FAILURE
+                ExitCode::from(exit_code(&error))
             }
         },
+    }
+}
+
+/// A mistake in the arguments that only a command sees: arguments that exclude each other, or that a file excludes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// An error of wrong usage.
+fn wrong_usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
+}
+
+/// The user asked to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Interrupted(String);
+
+/// As shells and other programs have it: 2 for wrong usage, 130 after Ctrl-C, 1 for what failed.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let setting = matches!(error.downcast_ref(), Some(TrainError::Setting { .. }));
+    if error.is::<Interrupted>() {
+        130
+    } else if setting || error.is::<Usage>() {
+        2
+    } else {
+        1
     }
 }
 

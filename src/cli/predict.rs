@@ -16,7 +16,7 @@ use residual::{
 };
 use serde_json::json;
 
-use super::{args, note, progress, shipped};
+use super::{args, note, progress, shipped, wrong_usage};
 
 /// Classify pictures, or all pictures in folders
 #[derive(clap::Args)]
@@ -72,7 +72,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let file = args.weights.as_deref().unwrap_or(Path::new(shipped::NAME));
     if let Some(input) = &args.raw {
         let args::Opened::Int8(model) = &model else {
-            bail!("{}: --raw needs an int8 model (.rsd, .tflite)", file.display());
+            return Err(wrong_usage(format!("{}: --raw needs an int8 model (.rsd, .tflite)", file.display())));
         };
         return raw(args, model, input, how.isa, out);
     }

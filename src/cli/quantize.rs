@@ -13,7 +13,7 @@ use residual::{
 use serde_json::{Value, json};
 
 use super::{
-    args, progress,
+    args, note, progress,
     table::{Table, bytes, sentence},
     write_file,
 };
@@ -32,8 +32,8 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     model: args::Model,
-    /// Folder of the data set
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the data set, or `synthetic`: the generated pictures that `train` knows by this name
+    #[arg(long, value_name = "DIR|synthetic")]
     data_path: PathBuf,
     /// Pictures that ranges are taken from
     #[arg(long, value_name = "N", default_value = "512", value_parser = args::batch)]
@@ -90,14 +90,16 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         threads: args.threads.get(),
         isa: residual::isa()?,
     };
-    let data = data::open(&args.data_path, Split::Train)?;
+    let side = model.spec().input().h;
+    let data = data::open_or_generate(&args.data_path, side, Split::Train)?;
+    data.remarks().iter().for_each(|remark| note(remark));
     let (inputs, _) = pictures(&model, data.as_ref(), args.calibration_images)?;
     ensure!(!inputs.is_empty(), "{}: no pictures to calibrate with", args.data_path.display());
 
     let mut quantized = quantize(&net, &inputs, &options)?;
-    let side = |n: Option<usize>| n.map_or(0, |n| n as u32);
+    let pixels = |n: Option<usize>| n.map_or(0, |n| n as u32);
     quantized.network.preprocessing =
-        Some(Preprocessing { mean: p.mean, std: p.std, resize: side(p.resize), crop: side(p.crop) });
+        Some(Preprocessing { mean: p.mean, std: p.std, resize: pixels(p.resize), crop: pixels(p.crop) });
     quantized.network.classes = match model.class_names() {
         Some(names) => names.to_vec(),
         None if data.classes().len() == model.spec().classes() => data.classes().to_vec(),
@@ -111,7 +113,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let report = match &args.report {
         None => None,
         Some(dir) => {
-            let data = data::open(&args.data_path, Split::Test)?;
+            let data = data::open_or_generate(&args.data_path, side, Split::Test)?;
+            data.remarks().iter().for_each(|remark| note(remark));
             let (inputs, labels) = pictures(&model, data.as_ref(), args.report_images)?;
             let report = report(&net, &quantized, &inputs, &labels, &options)?;
             fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;

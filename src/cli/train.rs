@@ -1,6 +1,7 @@
 //! `residual train`: from pictures to weights.
 
 use std::{
+    fs,
     io::Write,
     path::{Path, PathBuf},
     sync::{
@@ -10,21 +11,22 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::error::ErrorKind;
 use residual::{
     resnet::{ResNet, Stem},
-    trainer::{Config, Event, Limits, Outcome, Resources, Row, Source, TrainError, Trainer},
+    trainer::{Config, Event, Holdout, Limits, Outcome, Resources, Row, RunFolder, Source, TrainError, Trainer},
 };
 use serde_json::json;
 
-use super::{args, progress};
+use super::{Interrupted, args, note, progress, wrong_usage};
 
 /// Train a network of the paper from scratch
 ///
 /// The recipe is the paper's unless flags say otherwise; they are named as torchvision's. OUT receives metrics.csv (a
 /// row an epoch), report.html (curves), TensorBoard events, config.json, model.safetensors (for every other command) and
 /// checkpoint. Ctrl-C saves; --resume goes on to the same bits as if the run had never stopped, on any number of threads.
+/// What was found in the data set is said before training begins.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -37,16 +39,20 @@ pub struct Args {
     /// Architecture
     #[arg(long, alias = "model", value_name = "NAME", required_unless_present = "resume", value_parser = args::architecture)]
     arch: Option<ResNet>,
-    /// Folder of the data set (CIFAR binary files, or `train` beside `test` or `val` with a folder for each class), or
-    /// `synthetic`: generated pictures
+    /// Folder of the data set: CIFAR binary files, or `train` beside `val`, `valid`, `validation` or `test` (the first of
+    /// these that is there), each with a folder for every class; or one tree of class folders, with --holdout or
+    /// --no-validation. Or `synthetic`: generated pictures
     #[arg(long, value_name = "DIR|synthetic")]
     data_path: PathBuf,
     /// Folder for the results; created [default: that of --resume]
     #[arg(long, value_name = "OUT", required_unless_present = "resume")]
     output_dir: Option<PathBuf>,
-    /// Continue the run in this folder, with its settings
+    /// Continue the run in this folder, with its settings; more --epochs make it longer
     #[arg(long, value_name = "OUT")]
     resume: Option<PathBuf>,
+    /// Replace the run that --output-dir holds; its checkpoint stays as checkpoint.old
+    #[arg(long, requires = "output_dir")]
+    overwrite: bool,
     #[command(flatten)]
     recipe: Recipe,
     #[command(flatten)]
@@ -58,7 +64,7 @@ pub struct Args {
     #[arg(long)]
     cache_dataset: bool,
     /// Stop after N steps in all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::at_least_one)]
     max_steps: Option<u64>,
     /// Save a checkpoint at least this often; at the end of every epoch in any case
     #[arg(long, value_name = "S", default_value = "300")]
@@ -110,7 +116,7 @@ struct Recipe {
     #[arg(long, value_name = "STEPS", value_delimiter = ',')]
     lr_milestones: Option<Vec<u64>>,
     /// Of steps: every how many epochs the rate falls, instead of milestones
-    #[arg(long, value_name = "EPOCHS", conflicts_with = "lr_milestones")]
+    #[arg(long, value_name = "EPOCHS", conflicts_with = "lr_milestones", value_parser = args::at_least_one)]
     lr_step_size: Option<u64>,
     /// Of steps and plateau: what the rate is multiplied by [default: 0.1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -136,9 +142,19 @@ struct Recipe {
     /// Every how many steps the average is updated [default: 1]
     #[arg(long, value_name = "N")]
     model_ema_steps: Option<u64>,
-    /// Hold out N training pictures and validate on them instead of the test set (the paper: 5000)
+    /// Hold training pictures out, of every class alike, and validate on them: a fraction (0.1) or how many (the paper:
+    /// 5000)
+    #[arg(long, value_name = "FRACTION|N", value_parser = holdout)]
+    holdout: Option<Holdout>,
+    /// Decides which pictures are held out, whatever --seed is [default: 0]
     #[arg(long, value_name = "N")]
-    holdout: Option<usize>,
+    holdout_seed: Option<u64>,
+    /// Train on all training pictures and validate on none
+    #[arg(long, conflicts_with = "holdout")]
+    no_validation: bool,
+    /// End an epoch before a last batch of fewer pictures
+    #[arg(long)]
+    drop_last: bool,
     /// No random crops, flips and colours
     #[arg(long)]
     no_augment: bool,
@@ -147,7 +163,7 @@ struct Recipe {
     #[arg(long)]
     pixel_mean: bool,
     /// Side of the network's input in pixels [default: 32, ImageNet networks 224]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::side)]
     train_crop_size: Option<usize>,
     /// Forbid Winograd's convolutions, which round more
     #[arg(long)]
@@ -186,6 +202,7 @@ impl Recipe {
             model_ema_decay,
             model_ema_steps,
             holdout,
+            holdout_seed,
             seed
         );
         config.norm_weight_decay = self.norm_weight_decay.or(config.norm_weight_decay);
@@ -196,7 +213,14 @@ impl Recipe {
         config.augment &= !self.no_augment;
         config.pixel_mean |= self.pixel_mean;
         config.winograd &= !self.no_winograd;
+        config.no_validation |= self.no_validation;
+        config.drop_last |= self.drop_last;
     }
+}
+
+/// `--holdout`.
+fn holdout(text: &str) -> Result<Holdout, &'static str> {
+    text.parse()
 }
 
 impl Args {
@@ -210,6 +234,23 @@ impl Args {
         self.output_dir.as_deref().or(self.resume.as_deref()).unwrap_or(Path::new("."))
     }
 
+    /// The folder, locked. That of --resume goes on being its run's; any other must be new, or given up.
+    fn take_folder(&self) -> anyhow::Result<RunFolder> {
+        let out = self.folder();
+        let same = |resume: &PathBuf| fs::canonicalize(resume).ok() == fs::canonicalize(out).ok();
+        match &self.resume {
+            Some(resume) if same(resume) && self.overwrite => {
+                let out = out.display();
+                Err(wrong_usage(format!(
+                    "--resume {out} goes on with the run that --overwrite would replace: pass one"
+                )))
+            }
+            Some(resume) if same(resume) => Ok(RunFolder::resume(out)?),
+            _ if self.overwrite => Ok(RunFolder::overwrite(out)?),
+            _ => Ok(RunFolder::create(out)?),
+        }
+    }
+
     fn trainer(&self) -> anyhow::Result<Trainer> {
         let resources = self.resources()?;
         let mut config = match (&self.resume, self.arch) {
@@ -220,21 +261,43 @@ impl Args {
         if let Some(arch) = self.arch {
             config.arch = arch.to_string();
         }
+        let epochs = config.epochs;
         self.recipe.change(&mut config);
         config.check()?;
+        let folder = self.take_folder()?;
         let blame = |error| match error {
             error @ TrainError::Data { .. } => anyhow!("{}: {error}", self.data_path.display()),
+            TrainError::Picture(error) => anyhow!("{error}; mend the picture or take it out of the data set"),
             error => anyhow::Error::from(error),
         };
         let source = Source::open(&self.data_path, config.side, self.cache_dataset).map_err(blame)?;
         if self.resume.is_none() {
             config.classes = source.classes().len();
         }
-        let mut trainer = Trainer::new(config, source, resources, self.folder()).map_err(blame)?;
+        source.summary(&config).map_err(blame)?.iter().for_each(|line| note(line));
+        let longer = self.resume.is_some() && config.epochs > epochs;
+        let course = format!("{} epochs instead of {epochs}: {}", config.epochs, course(&config));
+        let mut trainer = Trainer::new(config, source, resources, folder).map_err(blame)?;
         if let Some(folder) = &self.resume {
             trainer.resume(folder)?;
         }
+        if longer {
+            note(&course);
+        }
+        if trainer.is_finished() {
+            let folder = self.folder().display();
+            note(&format!("the run in {folder} is finished ({epochs} epochs): more --epochs make it longer"));
+        }
         Ok(trainer)
+    }
+}
+
+/// What becomes of the learning rate of a run that is made longer.
+fn course(config: &Config) -> String {
+    let name = &config.lr_scheduler;
+    match config.stretches() {
+        true => format!("the learning rate's course, {name}, is from here on that of the longer run"),
+        false => format!("the learning rate's course, {name}, goes on"),
     }
 }
 
@@ -279,7 +342,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     failed?;
     if outcome == Outcome::Interrupted {
         let step = trainer.position().step;
-        bail!("interrupted at step {step}; the checkpoint is saved: --resume {} goes on", args.folder().display());
+        let folder = args.folder().display();
+        let text = format!("interrupted at step {step}; the checkpoint is saved: --resume {folder} goes on");
+        return Err(Interrupted(text).into());
     }
     if let (true, Some(row)) = (args.json, trainer.rows().last()) {
         let object = json!({
@@ -299,8 +364,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 
 /// An epoch, for people, in a line of 80 columns.
 pub fn line(row: &Row) -> String {
+    let validation = match row.val_loss.is_nan() && row.val_top1.is_nan() {
+        true => "no validation".to_owned(),
+        false => format!("val loss {:.3} top-1 {:5.2}%", row.val_loss, row.val_top1),
+    };
     format!(
-        "epoch {:3}  loss {:.3} top-1 {:5.2}%  val loss {:.3} top-1 {:5.2}%  {:.0} img/s",
-        row.epoch, row.train_loss, row.train_top1, row.val_loss, row.val_top1, row.images_per_second
+        "epoch {:3}  loss {:.3} top-1 {:5.2}%  {validation}  {:.0} img/s",
+        row.epoch, row.train_loss, row.train_top1, row.images_per_second
     )
 }

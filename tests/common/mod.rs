@@ -43,7 +43,8 @@ pub fn json(args: &[&str]) -> serde_json::Value {
     value
 }
 
-/// Runs the command, which must fail with one line `error: ...` on standard error and nothing else anywhere.
+/// Runs the command, which must fail with one line `error: ...` on standard error, behind lines `note: ...` at most, and
+/// nothing else anywhere.
 pub fn fail(args: &[&str]) -> (i32, String) {
     check_failure(args, &mut residual(args))
 }
@@ -54,8 +55,11 @@ pub fn check_failure(args: &[&str], command: &mut Command) -> (i32, String) {
     let code = status.code().unwrap_or_else(|| panic!("{args:?} died: {status}\n{stderr}"));
     assert!(code == 1 || code == 2, "{args:?}: {status}\n{stderr}");
     assert_eq!(String::from_utf8(stdout).unwrap(), "", "{args:?}");
-    assert!(stderr.starts_with("error: ") && stderr.trim_end().lines().count() == 1, "{args:?}: {stderr}");
-    (code, stderr)
+    let lines: Vec<&str> = stderr.lines().collect();
+    let (error, notes) = lines.split_last().unwrap_or((&"", &[]));
+    let said = error.starts_with("error: ") && notes.iter().all(|line| line.starts_with("note: "));
+    assert!(said, "{args:?}: {stderr}");
+    (code, (*error).to_owned())
 }
 
 /// A folder with generated weights, pictures and data sets.

@@ -333,7 +333,7 @@ pub unsafe extern "C" fn residual_session_free(session: *mut Session) -> Status 
 mod tests {
     use std::ptr::null_mut;
 
-    use residual_core::format::synthetic;
+    use residual_core::rsd::synthetic;
 
     use super::*;
     use crate::{residual_model_free, residual_model_open};

@@ -58,9 +58,9 @@ impl CifarKind {
             (CifarKind::Cifar10, Split::Train) => {
                 &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"]
             }
-            (CifarKind::Cifar10, Split::Test) => &["test_batch.bin"],
+            (CifarKind::Cifar10, Split::Validation | Split::Test) => &["test_batch.bin"],
             (CifarKind::Cifar100, Split::Train) => &["train.bin"],
-            (CifarKind::Cifar100, Split::Test) => &["test.bin"],
+            (CifarKind::Cifar100, Split::Validation | Split::Test) => &["test.bin"],
         }
     }
 
@@ -81,6 +81,7 @@ impl CifarKind {
 #[derive(Debug)]
 pub struct Cifar {
     kind: CifarKind,
+    dir: PathBuf,
     classes: Vec<String>,
     files: Vec<CifarFile>,
 }
@@ -185,7 +186,7 @@ impl Cifar {
             CifarFile::new(kind, path, bytes)
         };
         let files = kind.files(split).iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Cifar { kind, classes: class_names(dir, kind)?, files })
+        Ok(Cifar { kind, dir: dir.into(), classes: class_names(dir, kind)?, files })
     }
 
     /// Which data set this is.
@@ -229,6 +230,36 @@ impl Dataset for Cifar {
         let shown = |(file, record): (&CifarFile, usize)| format!("{} record {record}", file.path.display());
         self.locate(index).map_or_else(String::new, shown)
     }
+
+    fn place(&self) -> String {
+        self.dir.display().to_string()
+    }
+}
+
+/// Refuses CIFAR in files for Python and Matlab, in `dir` or in the folder that their archives unpack to.
+pub(super) fn refuse_other_versions(dir: &Path) -> Result<(), DataError> {
+    const TEN: &str = "cifar-10-binary.tar.gz";
+    const HUNDRED: &str = "cifar-100-binary.tar.gz";
+    for (folder, file, version, archive) in [
+        ("cifar-10-batches-py", "data_batch_1", "Python", TEN),
+        ("cifar-10-batches-py", "test_batch", "Python", TEN),
+        ("cifar-10-batches-mat", "data_batch_1.mat", "Matlab", TEN),
+        ("cifar-10-batches-mat", "test_batch.mat", "Matlab", TEN),
+        ("cifar-100-python", "train", "Python", HUNDRED),
+        ("cifar-100-python", "test", "Python", HUNDRED),
+        ("cifar-100-matlab", "train.mat", "Matlab", HUNDRED),
+        ("cifar-100-matlab", "test.mat", "Matlab", HUNDRED),
+        // What was downloaded and not unpacked.
+        ("", "cifar-10-python.tar.gz", "Python", TEN),
+        ("", "cifar-10-matlab.tar.gz", "Matlab", TEN),
+        ("", "cifar-100-python.tar.gz", "Python", HUNDRED),
+        ("", "cifar-100-matlab.tar.gz", "Matlab", HUNDRED),
+    ] {
+        if let Some(path) = [dir.to_path_buf(), dir.join(folder)].into_iter().find(|d| d.join(file).is_file()) {
+            return Err(DataError::CifarVersion { path, file, version, archive });
+        }
+    }
+    Ok(())
 }
 
 fn class_names(dir: &Path, kind: CifarKind) -> Result<Vec<String>, DataError> {

@@ -1,11 +1,14 @@
 //! One folder for every class, as torchvision's `ImageFolder`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use walkdir::WalkDir;
 
-use super::{Dataset, Split};
-use crate::{DataError, Image};
+use super::{Dataset, Layout, Split};
+use crate::{DataError, Image, listed};
 
 /// File name extensions that count as pictures, in any case.
 const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
@@ -16,70 +19,73 @@ const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 /// hidden folders are no classes.
 #[derive(Debug)]
 pub struct ImageFolder {
+    dir: PathBuf,
     classes: Vec<String>,
     pictures: Vec<(PathBuf, usize)>,
+    remarks: Vec<String>,
 }
 
 impl ImageFolder {
-    /// The data set in `dir`.
-    ///
-    /// Where `dir` holds `train` and one of `test` and `val`, `split` picks between them, and the
-    /// training part defines the classes of both. Otherwise `dir` is itself the tree of classes.
+    /// A part of the data set in `dir`, found as [`Layout`] says; the training part defines the classes of all.
     ///
     /// # Errors
-    /// [`DataError::NoFolder`], [`DataError::NoClasses`], [`DataError::EmptyClass`],
-    /// [`DataError::UnknownClass`] or [`DataError::Io`], naming the folder.
+    /// What [`Layout::find`] reports; [`DataError::NoPart`], [`DataError::EmptyClass`], [`DataError::UnknownClass`] or
+    /// [`DataError::Io`], naming the folder.
     pub fn open(dir: impl AsRef<Path>, split: Split) -> Result<Self, DataError> {
         let dir = dir.as_ref();
         if !dir.is_dir() {
             return Err(DataError::NoFolder(dir.into()));
         }
-        let part = |name: &str| {
-            let part = dir.join(name);
-            // ImageNet's unlabelled `test` holds no class folders; `val` is meant then.
-            let labelled = part.is_dir() && !class_folders(&part)?.is_empty();
-            Ok(labelled.then_some(part))
-        };
-        let train = dir.join("train");
-        let test = if train.is_dir() { part("test")?.map_or_else(|| part("val"), |p| Ok(Some(p)))? } else { None };
-        match (split, test) {
-            (_, None) => ImageFolder::tree(dir),
-            (Split::Train, Some(_)) => ImageFolder::tree(&train),
-            (Split::Test, Some(test)) => {
-                let classes = class_folders(&train)?;
-                ImageFolder::labelled_by(&test, classes, &train)
-            }
-        }
+        Layout::of_trees(dir)?.tree(split)
     }
 
     /// A tree that defines its own classes.
-    fn tree(dir: &Path) -> Result<Self, DataError> {
-        let classes = class_folders(dir)?;
+    pub(super) fn tree(dir: &Path) -> Result<Self, DataError> {
+        let classes = subfolders(dir)?;
         if classes.is_empty() {
             return Err(DataError::NoClasses(dir.into()));
         }
         ImageFolder::labelled_by(dir, classes, dir)
     }
 
-    /// A tree with the classes of `train`; it may lack some.
-    fn labelled_by(dir: &Path, classes: Vec<String>, train: &Path) -> Result<Self, DataError> {
-        let mut pictures = Vec::new();
-        for class in class_folders(dir)? {
-            let folder = dir.join(&class);
-            let label = match classes.binary_search(&class) {
-                Ok(label) => label,
-                Err(_) => {
-                    let classes = classes.len();
-                    return Err(DataError::UnknownClass { path: folder, class, train: train.into(), classes });
-                }
-            };
-            let found = pictures_below(&folder)?;
-            if found.is_empty() {
-                return Err(DataError::EmptyClass { path: folder, extensions: EXTENSIONS.join(", ") });
-            }
-            pictures.extend(found.into_iter().map(|path| (path, label)));
+    /// A tree with the classes of `train`; it may lack some, which a remark says.
+    pub(super) fn labelled_by(dir: &Path, classes: Vec<String>, train: &Path) -> Result<Self, DataError> {
+        let own = subfolders(dir)?;
+        let unknown: Vec<_> =
+            own.iter().filter(|c| classes.binary_search(c).is_err()).map(|c| format!("`{c}`")).collect();
+        if !unknown.is_empty() {
+            let (class, several, classes) = (listed(&unknown), unknown.len() > 1, classes.len());
+            return Err(DataError::UnknownClass { path: dir.into(), class, several, train: train.into(), classes });
         }
-        Ok(ImageFolder { classes, pictures })
+        let mut found = ImageFolder { dir: dir.into(), classes, pictures: Vec::new(), remarks: Vec::new() };
+        let mut left_out = BTreeMap::new();
+        for class in &own {
+            let folder = dir.join(class);
+            let Ok(label) = found.classes.binary_search(class) else { continue };
+            let files = Files::below(&folder)?;
+            if files.pictures.is_empty() {
+                let (extensions, left_out) = (EXTENSIONS.join(", "), counted(&files.others));
+                return Err(DataError::EmptyClass { path: folder, extensions, left_out });
+            }
+            found.pictures.extend(files.pictures.into_iter().map(|path| (path, label)));
+            files.others.into_iter().for_each(|(kind, n)| *left_out.entry(kind).or_insert(0) += n);
+        }
+        if !left_out.is_empty() {
+            let (n, kinds) = (left_out.values().sum::<usize>(), counted(&left_out));
+            let read = EXTENSIONS.join(", ");
+            found.remark(format!("{}: {n} files are left out ({kinds}); pictures are {read}", dir.display()));
+        }
+        let missing: Vec<_> = found.classes.iter().filter(|c| own.binary_search(c).is_err()).collect();
+        if !missing.is_empty() {
+            let text =
+                format!("{}: no pictures of {} of the classes: {}", dir.display(), missing.len(), listed(&missing));
+            found.remark(text);
+        }
+        Ok(found)
+    }
+
+    pub(super) fn remark(&mut self, text: String) {
+        self.remarks.push(text);
     }
 
     /// The file of picture `index`.
@@ -109,16 +115,25 @@ impl Dataset for ImageFolder {
     fn name(&self, index: usize) -> String {
         self.path(index).map_or_else(String::new, |path| path.display().to_string())
     }
+
+    fn place(&self) -> String {
+        self.dir.display().to_string()
+    }
+
+    fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
 }
 
-/// The names of the folders in `dir`, sorted by code point as Python sorts them.
-fn class_folders(dir: &Path) -> Result<Vec<String>, DataError> {
+/// The names of the folders in `dir` that are not hidden, sorted by code point as Python sorts them.
+pub(super) fn subfolders(dir: &Path) -> Result<Vec<String>, DataError> {
     let unreadable = |source| DataError::Io { path: dir.into(), source };
     let mut names = Vec::new();
     for entry in dir.read_dir().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
+        let kind = entry.file_type().map_err(unreadable)?;
         // `is_dir` of the path follows links.
-        if !entry.path().is_dir() {
+        if !(kind.is_dir() || kind.is_symlink() && entry.path().is_dir()) {
             continue;
         }
         let name = entry.file_name().into_string().map_err(|_| DataError::Io {
@@ -139,24 +154,74 @@ fn class_folders(dir: &Path) -> Result<Vec<String>, DataError> {
 /// # Errors
 /// [`DataError::Io`] for a folder that cannot be read, naming it.
 pub fn pictures_below(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut found = Vec::new();
-    for entry in WalkDir::new(dir).follow_links(true) {
-        let entry = entry.map_err(|e| DataError::Io {
-            path: e.path().unwrap_or(dir).into(),
-            source: e.into_io_error().unwrap_or_else(|| std::io::Error::other("the folder links back to itself")),
-        })?;
-        let is_picture = entry
-            .path()
-            .extension()
-            .and_then(|e| e.to_str())
-            .is_some_and(|e| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(e)));
-        if is_picture && entry.file_type().is_file() {
-            found.push(entry.into_path());
+    Ok(Files::below(dir)?.pictures)
+}
+
+/// Whether there is any picture below `dir`.
+pub(super) fn holds_pictures(dir: &Path) -> Result<bool, DataError> {
+    for file in files(dir) {
+        if is_picture(&file?) {
+            return Ok(true);
         }
     }
-    found.sort_by(|a, b| {
-        let key = |p: &Path| (p.parent().map(|d| d.as_os_str().to_owned()), p.file_name().map(ToOwned::to_owned));
-        key(a).cmp(&key(b))
-    });
-    Ok(found)
+    Ok(false)
+}
+
+/// The files of a folder and of those in it.
+#[derive(Default)]
+struct Files {
+    pictures: Vec<PathBuf>,
+    /// how many others there are, by extension
+    others: BTreeMap<String, usize>,
+}
+
+impl Files {
+    fn below(dir: &Path) -> Result<Self, DataError> {
+        let mut found = Files::default();
+        for path in files(dir) {
+            let path = path?;
+            if is_picture(&path) {
+                found.pictures.push(path);
+            } else if !is_hidden(&path) {
+                let kind = path.extension().map_or_else(
+                    || "without extension".to_owned(),
+                    |e| format!(".{}", e.to_string_lossy().to_ascii_lowercase().escape_debug()),
+                );
+                *found.others.entry(kind).or_insert(0) += 1;
+            }
+        }
+        found.pictures.sort_by(|a, b| {
+            let key = |p: &Path| (p.parent().map(|d| d.as_os_str().to_owned()), p.file_name().map(ToOwned::to_owned));
+            key(a).cmp(&key(b))
+        });
+        Ok(found)
+    }
+}
+
+/// All files below `dir`, in no certain order; links are followed.
+fn files(dir: &Path) -> impl Iterator<Item = Result<PathBuf, DataError>> {
+    let dir = dir.to_path_buf();
+    WalkDir::new(&dir).follow_links(true).into_iter().filter_map(move |entry| match entry {
+        Ok(entry) => entry.file_type().is_file().then(|| Ok(entry.into_path())),
+        Err(e) => Some(Err(DataError::Io {
+            path: e.path().unwrap_or(&dir).into(),
+            source: e.into_io_error().unwrap_or_else(|| std::io::Error::other("the folder links back to itself")),
+        })),
+    })
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|e| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(e)))
+}
+
+/// Files that systems put into folders, which nobody misses.
+fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') || ["thumbs.db", "desktop.ini"].iter().any(|known| known.eq_ignore_ascii_case(&name))
+}
+
+/// `3 .gif, 2 .tif`.
+fn counted(kinds: &BTreeMap<String, usize>) -> String {
+    listed(&kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect::<Vec<_>>())
 }

@@ -1,9 +1,10 @@
 //! Labelled sets of pictures.
 //!
-//! [`open`] finds out which kind of data set a folder holds.
+//! [`Layout`] finds out which kind of data set a folder holds, [`open`] opens a part of it.
 
 mod cifar;
 mod image_folder;
+mod layout;
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use crate::{DataError, Image};
 pub use self::{
     cifar::{Cifar, CifarFile, CifarKind},
     image_folder::{ImageFolder, pictures_below},
+    layout::Layout,
 };
 
 /// A part of a data set.
@@ -19,7 +21,9 @@ pub use self::{
 pub enum Split {
     /// what is learned from
     Train,
-    /// what is measured on
+    /// what a run is watched by while it learns; where there is no such part, [`Split::Test`]
+    Validation,
+    /// what is measured on at the end; where there is no such part, [`Split::Validation`]
     Test,
 }
 
@@ -51,19 +55,23 @@ pub trait Dataset: Send + Sync {
 
     /// What to call picture `index` in messages: its file, and its record where a file holds many.
     fn name(&self, index: usize) -> String;
+
+    /// Where the pictures come from: a folder, or what else to call it.
+    fn place(&self) -> String {
+        "the data set".into()
+    }
+
+    /// What a user should know about how the pictures were found, a line each: files that were left out, classes
+    /// without pictures, folders that were passed over.
+    fn remarks(&self) -> &[String] {
+        &[]
+    }
 }
 
-/// Opens the data set in `dir`: CIFAR binary files if there are any, else a tree of class folders.
+/// Opens a part of the data set in `dir`, found as [`Layout`] says.
 ///
 /// # Errors
-/// What [`Cifar::open`] and [`ImageFolder::open`] report.
+/// What [`Layout::find`] and [`Layout::open`] report.
 pub fn open(dir: impl AsRef<Path>, split: Split) -> Result<Box<dyn Dataset>, DataError> {
-    let dir = dir.as_ref();
-    if !dir.is_dir() {
-        return Err(DataError::NoFolder(dir.into()));
-    }
-    Ok(match Cifar::find(dir)? {
-        Some((kind, dir)) => Box::new(Cifar::open(dir, kind, split)?),
-        None => Box::new(ImageFolder::open(dir, split)?),
-    })
+    Layout::find(dir.as_ref())?.open(split)
 }

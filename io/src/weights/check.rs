@@ -144,7 +144,7 @@ fn fits(spec: &ResNet, file: &WeightFile) -> bool {
 /// The network that `file` holds, with the file's number of classes: the one its metadata names, or `arch`.
 ///
 /// ```no_run
-/// use residual_io::import::{WeightFile, check, spec_from};
+/// use residual_io::weights::{WeightFile, check, spec_from};
 /// let weights = WeightFile::open("resnet20.th")?;
 /// let spec = spec_from(&weights, Some("resnet20-cifar-Ac"))?;
 /// check(&spec, &weights)?;

@@ -80,6 +80,7 @@ pub struct WeightFile {
     metadata: BTreeMap<String, String>,
     state_dict_key: Option<String>,
     notes: Vec<String>,
+    verified: bool,
 }
 
 impl WeightFile {
@@ -107,9 +108,9 @@ impl WeightFile {
             Err(reason) => return Err(ImportError::UnknownFormat { file, reason }),
         };
         let mut out = Collector::new(&bytes);
-        let (mut metadata, mut state_dict_key, mut notes) = Default::default();
+        let (mut metadata, mut state_dict_key, mut notes, mut verified) = Default::default();
         let result = match format {
-            Format::SafeTensors => safetensors::read(&bytes, &mut out).map(|map| metadata = map),
+            Format::SafeTensors => safetensors::read(&bytes, &mut out).map(|found| (metadata, verified) = found),
             Format::TorchZip => torch::read_zip(&bytes, &mut out, &mut notes).map(|key| state_dict_key = key),
             Format::TorchLegacy => torch::read_legacy(&bytes, &mut out, &mut notes).map(|key| state_dict_key = key),
         };
@@ -120,7 +121,7 @@ impl WeightFile {
         if tensors.values().all(|t| matches!(t.data, Data::Owned(_))) {
             bytes = Bytes::Memory(Vec::new());
         }
-        Ok(WeightFile { path, format, bytes, tensors, metadata, state_dict_key, notes })
+        Ok(WeightFile { path, format, bytes, tensors, metadata, state_dict_key, notes, verified })
     }
 
     /// The path it was opened by, or the name it was given.
@@ -141,6 +142,11 @@ impl WeightFile {
     /// For a PyTorch checkpoint, the entry the tensors were found in; `None` if the file itself is a state dict.
     pub fn state_dict_key(&self) -> Option<&str> {
         self.state_dict_key.as_deref()
+    }
+
+    /// Whether it holds a checksum, which its content was compared with; [`save`] writes one.
+    pub fn is_verified(&self) -> bool {
+        self.verified
     }
 
     /// What was taken of the file and what was not, where that is not simply all of it; for people to read.

@@ -22,8 +22,8 @@ use super::{
 const MAX_HEADER: usize = 8 << 20;
 
 /// Reads the header and checks it against the length of the file, and the file against its checksum if it has one;
-/// returns the metadata.
-pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<BTreeMap<String, String>, Fault> {
+/// returns the metadata, and whether there was a checksum.
+pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<(BTreeMap<String, String>, bool), Fault> {
     let header = header(bytes).ok_or_else(|| Fault::format("its header is longer than the file"))?;
     if header.len() > MAX_HEADER {
         let len = header.len();
@@ -38,7 +38,9 @@ pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<BTreeMap<Str
     }
     let tensors: BTreeMap<_, _> = parsed.tensors().into_iter().collect();
     let mut metadata: BTreeMap<String, String> = parsed.metadata().clone().unwrap_or_default().into_iter().collect();
-    if let Some(stated) = metadata.remove(keys::CHECKSUM) {
+    let stated = metadata.remove(keys::CHECKSUM);
+    let verified = stated.is_some();
+    if let Some(stated) = stated {
         let content = &bytes[start..];
         let mut sum = Checksum::new(&metadata);
         for (name, info) in &tensors {
@@ -67,7 +69,7 @@ pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<BTreeMap<Str
         };
         out.add(&name, &view)?;
     }
-    Ok(metadata)
+    Ok((metadata, verified))
 }
 
 /// CRC-32 over the metadata and the tensors, both in the order of their names: where in the file a writer puts them

@@ -46,6 +46,14 @@ impl Dataset for Cached {
     fn name(&self, index: usize) -> String {
         self.data.name(index)
     }
+
+    fn place(&self) -> String {
+        self.data.place()
+    }
+
+    fn remarks(&self) -> &[String] {
+        self.data.remarks()
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub struct Loader {
     pub indices: Arc<[u32]>,
     /// pictures of a batch; an epoch's last may have fewer
     pub batch: usize,
+    /// leave out a last batch of fewer
+    pub drop_last: bool,
     /// side of the network's input
     pub side: usize,
     /// how pictures are normalised, and without augmentation resized and cropped
@@ -57,7 +59,8 @@ const AHEAD: usize = 2;
 impl Loader {
     /// Batches of an epoch.
     pub fn batches(&self) -> usize {
-        self.indices.len().div_ceil(self.batch.max(1))
+        let (pictures, batch) = (self.indices.len(), self.batch.max(1));
+        if self.drop_last { pictures / batch } else { pictures.div_ceil(batch) }
     }
 
     /// Pictures of batch `i`.
@@ -228,6 +231,7 @@ mod tests {
             data: Arc::new(Synthetic::new(50, 8, 3, Split::Train)),
             indices: (5..48).collect(),
             batch: 8,
+            drop_last: false,
             side: 8,
             preprocessing: Preprocessing { resize: None, crop: None, ..Preprocessing::imagenet() },
             training: Some(Training { augmentation: Augmentation::PadCrop { pad: 1 }, seed: 1, epoch }),
@@ -245,6 +249,8 @@ mod tests {
         assert_eq!(one, all(3, 0, 0));
         assert_eq!(one[2..], all(4, 0, 2));
         assert_ne!(one, all(1, 1, 0));
+        let dropping = Loader { drop_last: true, ..loader(2, 0) };
+        assert_eq!(one[..5], dropping.start(0).unwrap().collect::<Result<Vec<_>, _>>().unwrap());
         let mut labels: Vec<u32> = one.iter().flat_map(|b| b.labels.clone()).collect();
         let mut want: Vec<u32> = (5..48).map(|i| i % 10).collect();
         labels.sort_unstable();

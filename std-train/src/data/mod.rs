@@ -12,7 +12,7 @@ use std::path::Path;
 
 pub use residual_io::{
     DataError,
-    dataset::{Cifar, CifarFile, CifarKind, Dataset, ImageFolder, Split, open, pictures_below},
+    dataset::{Cifar, CifarFile, CifarKind, Dataset, ImageFolder, Layout, Split, open, pictures_below},
     image::{DecodeLimits, Image, transform},
     preprocessing::{Interpolation, Preprocessing},
 };
@@ -31,8 +31,13 @@ pub use self::{
 /// What [`open`] reports.
 pub fn open_or_generate(path: impl AsRef<Path>, side: usize, split: Split) -> Result<Box<dyn Dataset>, DataError> {
     let path = path.as_ref();
-    if path == Path::new("synthetic") && !path.is_dir() {
+    if is_generated(path) {
         return Ok(Box::new(Synthetic::standard(side, split)));
     }
     open(path, split)
+}
+
+/// Whether `path` stands for generated pictures.
+pub(crate) fn is_generated(path: &Path) -> bool {
+    path == Path::new("synthetic") && !path.is_dir()
 }

@@ -49,7 +49,7 @@ impl Dataset for Synthetic {
 
     fn image(&self, index: usize) -> Result<Image, DataError> {
         let class = self.label(index);
-        let split = u64::from(self.split == Split::Test);
+        let split = u64::from(self.split != Split::Train);
         let mut random = Stream::new(self.seed, Purpose::Picture, [split, index as u64]);
         let side = self.side as f64;
         let period = side / if class.is_multiple_of(2) { 2.0 } else { 4.5 } * (0.9 + 0.2 * random.unit());
@@ -80,6 +80,10 @@ impl Dataset for Synthetic {
 
     fn name(&self, index: usize) -> String {
         format!("generated picture {index}")
+    }
+
+    fn place(&self) -> String {
+        "synthetic".into()
     }
 }
 

@@ -3,13 +3,15 @@
 //! A safetensors file: tensors `model.*`, `velocity.*` and, with averaging, `average.*`; the position, the sums of
 //! the epoch so far, the schedule's memory and the configuration as string metadata, numbers in hexadecimal bits
 //! where rounding would lose something. There is no random state: every random number follows from the seed and
-//! what it is for. Two checkpoints of the same run at the same step are the same bytes.
+//! what it is for. Two checkpoints of the same run at the same step are the same bytes, but for one that was written
+//! between an epoch's last step and its row, which holds how long the epoch took. A checksum of the whole file lies in
+//! the metadata.
 
 use std::{collections::BTreeMap, path::Path};
 
 use residual_io::weights::{self, Tensor, WeightFile, Weights};
 
-use super::{Config, TrainError};
+use super::{Config, Identity, TrainError};
 use crate::{
     layer::softmax::Score,
     optim::{ScheduleState, Sgd},
@@ -29,6 +31,10 @@ pub struct Position {
     pub step: u64,
     /// sums of the current epoch
     pub score: Score,
+    /// learning rate of the last step
+    pub rate: f64,
+    /// training pictures a second, in the current epoch
+    pub images_per_second: f64,
     /// the schedule's memory
     pub schedule: ScheduleState,
 }
@@ -43,7 +49,13 @@ pub struct State<'s> {
     pub average: Option<&'s mut Vec<f32>>,
 }
 
-const VERSION: &str = "1";
+/// What decides a run.
+pub struct Run<'r> {
+    pub config: &'r Config,
+    pub identity: &'r Identity,
+}
+
+const VERSION: &str = "2";
 
 fn bits(v: f64) -> String {
     format!("{:016x}", v.to_bits())
@@ -60,7 +72,7 @@ impl State<'_> {
     ///
     /// # Errors
     /// What the operating system reports.
-    pub fn save(&self, path: &Path, config: &Config, at: &Position) -> Result<(), TrainError> {
+    pub fn save(&self, path: &Path, run: &Run<'_>, at: &Position) -> Result<(), TrainError> {
         let entries = self.parameters.entries();
         let parts = self.parts();
         let named: Vec<(String, Tensor<'_>)> = parts
@@ -75,7 +87,8 @@ impl State<'_> {
         let metadata = BTreeMap::from(
             [
                 ("residual_checkpoint", VERSION.to_owned()),
-                ("config", serde_json::to_string(config).unwrap_or_default()),
+                ("config", serde_json::to_string(run.config).unwrap_or_default()),
+                ("data", serde_json::to_string(run.identity).unwrap_or_default()),
                 ("pictures", at.pictures.to_string()),
                 ("epoch", at.epoch.to_string()),
                 ("batch", at.batch.to_string()),
@@ -83,6 +96,8 @@ impl State<'_> {
                 ("score_loss", bits(at.score.loss)),
                 ("score_correct", at.score.correct.to_string()),
                 ("score_count", at.score.count.to_string()),
+                ("rate", bits(at.rate)),
+                ("images_per_second", bits(at.images_per_second)),
                 ("schedule_best", bits(at.schedule.best)),
                 ("schedule_waited", at.schedule.waited.to_string()),
                 ("schedule_factor", bits(at.schedule.factor)),
@@ -94,18 +109,21 @@ impl State<'_> {
         Ok(weights::save(path, tensors, &metadata)?)
     }
 
-    /// Reads a checkpoint of the same run into this state.
+    /// Reads a checkpoint of the same run into this state; the run may now have more epochs.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when it is damaged or of another run, naming what differs.
-    pub fn load(&mut self, file: &Checkpoint, config: &Config, pictures: u64) -> Result<Position, TrainError> {
-        if let Some((name, here, there)) = config.difference(&file.config) {
+    pub fn load(&mut self, file: &Checkpoint, run: &Run<'_>) -> Result<Position, TrainError> {
+        let epochs = run.config.epochs.max(file.config.epochs);
+        if let Some((name, here, there)) = run.config.difference(&Config { epochs, ..file.config.clone() }) {
             return Err(file.wrong(format!("is of a run with {name} {there}, this one has {here}")));
         }
-        let at = file.position()?;
-        if at.pictures != pictures {
-            let reason = format!("is of a run on {} training pictures, this one has {pictures}", at.pictures);
+        if let Some(reason) = file.identity.difference(run.identity) {
             return Err(file.wrong(reason));
+        }
+        let at = file.position()?;
+        if at.pictures != run.identity.train.total() {
+            return Err(file.wrong(format!("has a damaged `pictures`: {}", at.pictures)));
         }
         let entries = self.parameters.entries().to_vec();
         let mut targets = vec![("model", self.parameters.values_mut()), ("velocity", self.optimiser.velocity_mut())];
@@ -119,6 +137,9 @@ impl State<'_> {
                     let reason = format!("tensor `{name}` has shape {:?}, {need:?} needed", tensor.shape);
                     return Err(file.wrong(reason));
                 }
+                if let Some(value) = tensor.data.iter().find(|v| !v.is_finite()) {
+                    return Err(file.wrong(format!("is damaged: tensor `{name}` holds {value}; {MEND}")));
+                }
                 values[entry.range.clone()].copy_from_slice(tensor.data);
             }
         }
@@ -131,7 +152,11 @@ pub struct Checkpoint {
     weights: WeightFile,
     /// of its run
     pub config: Config,
+    identity: Identity,
 }
+
+/// What to do about a damaged checkpoint.
+const MEND: &str = "take a copy of it from elsewhere, or begin anew with --overwrite";
 
 impl Checkpoint {
     /// Opens a checkpoint.
@@ -152,9 +177,14 @@ impl Checkpoint {
                 return Err(wrong(format!("has version {other}; this program reads version {VERSION}")));
             }
         }
+        if !weights.is_verified() {
+            return Err(wrong(format!("is damaged: it has no checksum; {MEND}")));
+        }
         let config: Config =
             serde_json::from_str(text("config")?).map_err(|e| wrong(format!("has a damaged configuration: {e}")))?;
-        Ok(Checkpoint { weights, config })
+        let identity =
+            serde_json::from_str(text("data")?).map_err(|e| wrong(format!("has damaged facts about its data: {e}")))?;
+        Ok(Checkpoint { weights, config, identity })
     }
 
     fn wrong(&self, reason: String) -> TrainError {
@@ -174,6 +204,8 @@ impl Checkpoint {
             batch: number("batch")?,
             step: number("step")?,
             score: Score { loss: real("score_loss")?, correct: count("score_correct")?, count: count("score_count")? },
+            rate: real("rate")?,
+            images_per_second: real("images_per_second")?,
             schedule: ScheduleState {
                 best: real("schedule_best")?,
                 waited: small("schedule_waited")?,

@@ -3,7 +3,7 @@
 use residual_core::resnet::{ResNet, Stem};
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
+use super::{Holdout, TrainError};
 use crate::optim::{Decay, Pace, Schedule, Warmup};
 
 /// A run's configuration. Its JSON lies beside the results and inside checkpoints.
@@ -58,8 +58,17 @@ pub struct Config {
     pub model_ema_decay: f64,
     /// every how many steps
     pub model_ema_steps: u64,
-    /// training pictures held out for validation; 0 validates on the test set
-    pub holdout: usize,
+    /// training pictures held out for validation; 0 validates on the data set's own pictures for it
+    pub holdout: Holdout,
+    /// decides which, whatever the run's own seed: runs that differ by that are comparable
+    #[serde(default)]
+    pub holdout_seed: u64,
+    /// nothing is validated
+    #[serde(default)]
+    pub no_validation: bool,
+    /// an epoch ends before a last batch of fewer pictures
+    #[serde(default)]
+    pub drop_last: bool,
     /// random changes of the pictures
     pub augment: bool,
     /// a mean for every pixel is subtracted, as in the paper, and not one for every channel
@@ -104,7 +113,10 @@ impl Config {
             model_ema: false,
             model_ema_decay: 0.999,
             model_ema_steps: 1,
-            holdout: 0,
+            holdout: Holdout::None,
+            holdout_seed: 0,
+            no_validation: false,
+            drop_last: false,
             augment: true,
             pixel_mean: false,
             winograd: true,
@@ -197,7 +209,25 @@ impl Config {
         ] {
             number(name, value as f64, value > 0, "must be at least 1")?;
         }
+        let setting = |name, value: &str, reason| Err(TrainError::Setting { name, value: value.into(), reason });
+        if self.no_validation && self.lr_scheduler == "plateau" {
+            return setting("lr-scheduler", "plateau", "needs validation pictures, and --no-validation allows none");
+        }
+        if self.no_validation && self.holdout != Holdout::None {
+            let value = f64::from(self.holdout).to_string();
+            return setting("holdout", &value, "holds validation pictures out, and --no-validation allows none");
+        }
         Ok(())
+    }
+
+    /// Whether the course of the learning rate stretches with the number of epochs; otherwise a run of more epochs
+    /// begins as one of fewer does.
+    pub fn stretches(&self) -> bool {
+        match self.lr_scheduler.as_str() {
+            "cosine" | "one-cycle" => true,
+            "steps" => self.lr_milestones.is_empty() && self.lr_step_size == 0,
+            _ => false,
+        }
     }
 
     /// The first setting of two runs that differs: `(name, here, there)`.

@@ -30,6 +30,45 @@ pub enum TrainError {
         /// how many there are
         got: usize,
     },
+    /// There is nothing to validate on.
+    #[error(
+        "{place}: no pictures to validate on (no val, valid, validation or test beside train); --holdout 0.1 holds \
+         some training pictures out, --no-validation does without"
+    )]
+    NoValidation {
+        /// the data set
+        place: String,
+    },
+    /// Batch norm would see a single value.
+    #[error(
+        "{which} would hold one picture, of which `{layer}` makes a 1 x 1 map: batch norm has a single value a channel, \
+         and its variance is 0; {remedy}"
+    )]
+    Lone {
+        /// which batch
+        which: String,
+        /// the first layer of such maps
+        layer: String,
+        /// what helps
+        remedy: &'static str,
+    },
+    /// A folder that a new run would write over.
+    #[error(
+        "{folder} holds a run already (`{file}`): choose another folder, or pass --resume to go on with it, or \
+         --overwrite to begin anew"
+    )]
+    HoldsRun {
+        /// the folder
+        folder: String,
+        /// a file of the run
+        file: String,
+    },
+    /// A folder where another process trains.
+    #[error("{folder}: another run is at work in this folder; wait for its end, or choose another folder")]
+    InUse {
+        /// the folder
+        folder: String,
+    },
     /// A checkpoint that is damaged or belongs to another run.
     #[error("{file}: {reason}")]
     Checkpoint {

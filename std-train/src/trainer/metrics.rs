@@ -23,9 +23,9 @@ pub struct Row {
     pub train_loss: f64,
     /// percentage of them that were right
     pub train_top1: f64,
-    /// mean loss of the validation pictures
+    /// mean loss of the validation pictures; NaN without any, and an empty field in the file
     pub val_loss: f64,
-    /// percentage of them that were right
+    /// percentage of them that were right; NaN without any
     pub val_top1: f64,
     /// training pictures a second
     pub images_per_second: f64,
@@ -39,7 +39,10 @@ impl Row {
     fn parse(line: &str) -> Option<Row> {
         let mut parts = line.split(',');
         let (epoch, step) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let mut number = || parts.next()?.parse::<f64>().ok();
+        let mut number = || match parts.next()? {
+            "" => Some(f64::NAN),
+            text => text.parse::<f64>().ok(),
+        };
         let row = Row {
             epoch,
             step,
@@ -63,7 +66,7 @@ pub fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
     for row in rows {
         let _ = write!(text, "{},{}", row.epoch, row.step);
         for (value, digits) in row.fields().into_iter().zip([8, 6, 3, 6, 3, 1]) {
-            let _ = write!(text, ",{value:.digits$}");
+            let _ = if value.is_nan() { write!(text, ",") } else { write!(text, ",{value:.digits$}") };
         }
         text.push('\n');
     }
@@ -97,6 +100,11 @@ mod tests {
         write(&path, &[row(1, 10), row(2, 20)]).unwrap();
         assert_eq!(read(&path, 20), [row(1, 10), row(2, 20)]);
         assert_eq!(read(&path, 19), [row(1, 10)]);
+        let unvalidated = Row { val_loss: f64::NAN, val_top1: f64::NAN, ..row(1, 10) };
+        write(&path, &[unvalidated]).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("1,10,0.12500000,1.500000,25.000,,,100.0\n"));
+        assert!(read(&path, 10)[0].val_loss.is_nan());
+        write(&path, &[row(1, 10), row(2, 20)]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("epoch,step,lr,train_loss,train_top1,val_loss,val_top1,images_per_second\n1,10,"));
     }

@@ -3,11 +3,12 @@
 //! ```no_run
 //! use std::{path::Path, sync::atomic::AtomicBool};
 //!
-//! use residual_train::trainer::{Config, Event, Limits, Resources, Source, Trainer};
+//! use residual_train::trainer::{Config, Event, Limits, Resources, RunFolder, Source, Trainer};
 //!
 //! let source = Source::open(Path::new("cifar-10-batches-bin"), 32, false)?;
 //! let config = Config::paper(&"resnet20-cifar".parse()?, 164);
-//! let mut trainer = Trainer::new(config, source, Resources::default(), Path::new("run"))?;
+//! let folder = RunFolder::create(Path::new("run"))?;
+//! let mut trainer = Trainer::new(config, source, Resources::default(), folder)?;
 //! trainer.run(&Limits::default(), &AtomicBool::new(false), |event| {
 //!     if let Event::Epoch(row) = event {
 //!         println!("{}: {:.2}%", row.epoch, row.val_top1);
@@ -23,6 +24,9 @@
 mod checkpoint;
 mod config;
 mod error;
+mod folder;
+mod holdout;
+mod identity;
 pub mod metrics;
 pub mod report;
 mod run;
@@ -31,23 +35,23 @@ mod tensorboard;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use residual_core::{Isa, resnet::ResNet};
 
-use self::checkpoint::{Checkpoint, State};
-pub use self::{checkpoint::Position, config::Config, error::TrainError, metrics::Row, source::Source};
+pub use self::{
+    checkpoint::Position, config::Config, error::TrainError, folder::RunFolder, holdout::Holdout, metrics::Row,
+    source::Source,
+};
+use self::{
+    checkpoint::{Checkpoint, Run, State},
+    identity::{Identity, Pictures},
+};
 use crate::{
     data::{Dataset, Loader},
     network::{Network, Options},
     optim::{Pace, Sgd},
     parameters::Parameters,
-    random::{Purpose, Stream},
 };
 
 /// How a run ended.
@@ -123,10 +127,11 @@ pub struct Trainer {
     config: Config,
     spec: ResNet,
     resources: Resources,
-    out: PathBuf,
+    folder: RunFolder,
     source: Source,
+    identity: Identity,
     train: Loader,
-    validation: Loader,
+    validation: Option<Loader>,
     network: Network,
     parameters: Parameters,
     optimiser: Sgd,
@@ -135,42 +140,49 @@ pub struct Trainer {
     position: Position,
     rows: Vec<Row>,
     gradients: Vec<f32>,
-    /// a checkpoint that lies in `out` is not ours
-    foreign: bool,
 }
 
 /// The data sets of a run, shared with the threads that read them.
 type Shared = Arc<dyn Dataset>;
 
 impl Trainer {
-    /// Prepares a run whose files will lie in `out`, which is created.
+    /// Prepares a run whose files will lie in `folder`. Nothing is written yet.
     ///
     /// # Errors
-    /// A setting out of range, a data set too small, or a folder that cannot be written.
-    pub fn new(config: Config, source: Source, resources: Resources, out: &Path) -> Result<Self, TrainError> {
+    /// A setting out of range; a data set too small or without pictures to validate on; batches that batch norm cannot
+    /// be trained on.
+    pub fn new(config: Config, source: Source, resources: Resources, folder: RunFolder) -> Result<Self, TrainError> {
         config.check()?;
         let spec = config.spec()?;
         if source.classes().len() != spec.classes() {
             let (need, got) = (spec.classes(), source.classes().len());
             return Err(TrainError::Data { what: "classes", need, got });
         }
-        let (train, validation) = indices(&config, &source)?;
+        let division = source.divide(&config)?;
+        let identity = Identity {
+            classes: source.classes().to_vec(),
+            train: Pictures::of(&*source.train, &division.train),
+            validation: division.validation_pictures(),
+        };
+        let source::Division { train, validation } = division;
         if train.len() < config.batch_size {
             let (need, got) = (config.batch_size, train.len());
             return Err(TrainError::Data { what: "training pictures for a batch", need, got });
         }
+        refuse_lone_pictures(&config, &spec, train.len())?;
         let preprocessing = source.preprocessing(&spec, &train, config.pixel_mean)?;
         let loader = |data, indices: Vec<u32>| Loader {
             data,
             indices: indices.into(),
             batch: config.batch_size,
+            drop_last: false,
             side: config.side,
             preprocessing: preprocessing.clone(),
             training: None,
             threads: resources.workers,
         };
-        let validation_data = if config.holdout > 0 { source.train.clone() } else { source.test.clone() };
-        let (train, validation) = (loader(source.train.clone(), train), loader(validation_data, validation));
+        let train = Loader { drop_last: config.drop_last, ..loader(source.train.clone(), train) };
+        let validation = validation.map(|(data, indices)| loader(data, indices));
 
         let parameters = Parameters::init(spec, config.seed);
         let options = Options {
@@ -184,12 +196,12 @@ impl Trainer {
         let pace = config.pace(steps)?;
         let position = Position { pictures: train.indices.len() as u64, ..Position::default() };
         let optimiser = Sgd::new(&parameters, config.momentum as f32, config.nesterov, config.decay());
-        fs::create_dir_all(out).map_err(|source| TrainError::io(out, source))?;
         Ok(Trainer {
             spec,
             resources,
-            out: out.into(),
+            folder,
             source,
+            identity,
             train,
             validation,
             network,
@@ -199,7 +211,6 @@ impl Trainer {
             optimiser,
             pace,
             position,
-            foreign: true,
             rows: Vec::new(),
             config,
         })
@@ -213,16 +224,19 @@ impl Trainer {
         Ok(Checkpoint::open(&folder.join(CHECKPOINT))?.config)
     }
 
-    /// Continues from the checkpoint in `folder`, to the same bits as if the run had not stopped.
+    /// Continues from the checkpoint in `folder`, to the same bits as if the run had not stopped. The configuration
+    /// may ask for more epochs than the run's: then a course of the learning rate that stretches over the run
+    /// ([`Config::stretches`]) is that of the longer run from here on.
     ///
     /// # Errors
-    /// A checkpoint that cannot be read, or [`TrainError::Checkpoint`] naming what is wrong or what differs.
+    /// A checkpoint that cannot be read, or [`TrainError::Checkpoint`] naming what is wrong or what differs: a setting,
+    /// the classes, the pictures.
     pub fn resume(&mut self, folder: &Path) -> Result<(), TrainError> {
         let path = folder.join(CHECKPOINT);
         let file = Checkpoint::open(&path)?;
-        let (config, pictures) = (self.config.clone(), self.position.pictures);
-        let position = self.state().0.load(&file, &config, pictures)?;
-        if position.epoch > config.epochs || position.batch > self.train.batches() as u64 {
+        let (mut state, run, _) = self.state();
+        let position = state.load(&file, &run)?;
+        if position.epoch > self.config.epochs || position.batch > self.train.batches() as u64 {
             let reason = format!("is at batch {} of epoch {}, beyond the run", position.batch, position.epoch);
             return Err(TrainError::Checkpoint { file: path.display().to_string(), reason });
         }
@@ -230,8 +244,13 @@ impl Trainer {
         self.rows = metrics::read(&folder.join("metrics.csv"), position.step);
         // The row of an epoch that was not finished is written again when it is.
         self.rows.retain(|row| row.epoch <= position.epoch);
-        self.foreign = folder != self.out;
+        self.folder.adopt(folder);
         Ok(())
+    }
+
+    /// Whether all epochs are done.
+    pub fn is_finished(&self) -> bool {
+        self.position.epoch >= self.config.epochs
     }
 
     /// Where the run is.
@@ -254,27 +273,27 @@ impl Trainer {
         &self.train.preprocessing
     }
 
-    fn state(&mut self) -> (State<'_>, &Config, &Position) {
-        let Trainer { parameters, optimiser, average, config, position, .. } = self;
-        (State { parameters, optimiser, average: average.as_mut() }, config, position)
+    fn state(&mut self) -> (State<'_>, Run<'_>, &Position) {
+        let Trainer { parameters, optimiser, average, config, identity, position, .. } = self;
+        (State { parameters, optimiser, average: average.as_mut() }, Run { config, identity }, position)
     }
 }
 
 /// The name of the checkpoint in a run's folder.
 const CHECKPOINT: &str = "checkpoint";
 
-/// Training and validation pictures.
-fn indices(config: &Config, source: &Source) -> Result<(Vec<u32>, Vec<u32>), TrainError> {
-    let n = source.train.len();
-    if config.holdout == 0 {
-        return Ok(((0..n as u32).collect(), (0..source.test.len() as u32).collect()));
+/// Refuses batches of one picture where a layer's maps are single pixels.
+fn refuse_lone_pictures(config: &Config, spec: &ResNet, pictures: usize) -> Result<(), TrainError> {
+    let pixel = spec.convs().find(|conv| conv.geom.output().h * conv.geom.output().w == 1);
+    let Some(layer) = pixel.map(|conv| conv.name.to_string()) else { return Ok(()) };
+    if config.batch_size == 1 {
+        let remedy = "take at least --batch-size 2, or larger pictures";
+        return Err(TrainError::Lone { which: "--batch-size 1: a batch".into(), layer, remedy });
     }
-    if config.holdout >= n {
-        return Err(TrainError::Data { what: "training pictures", need: config.holdout + 1, got: n });
+    if pictures % config.batch_size == 1 && !config.drop_last {
+        let which = format!("{pictures} training pictures, {} a batch: the last", config.batch_size);
+        let remedy = "--drop-last leaves it out, or take another --batch-size";
+        return Err(TrainError::Lone { which, layer, remedy });
     }
-    let order = Stream::new(config.seed, Purpose::Holdout, [0, 0]).permutation(n);
-    let (mut train, mut held) = (order[config.holdout..].to_vec(), order[..config.holdout].to_vec());
-    train.sort_unstable();
-    held.sort_unstable();
-    Ok((train, held))
+    Ok(())
 }

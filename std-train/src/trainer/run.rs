@@ -1,7 +1,7 @@
 //! The loop: steps, epochs, validation, files.
 
 use std::{
-    fs, io,
+    io,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
@@ -36,13 +36,19 @@ impl Trainer {
         stop: &AtomicBool,
         mut observe: impl FnMut(Event<'_>),
     ) -> Result<Outcome, TrainError> {
-        write(&self.out.join("config.json"), &self.config.json())?;
-        let mut events = EventFile::create(&self.out).map_err(|e| TrainError::io(&self.out, e))?;
+        if self.is_finished() {
+            return Ok(Outcome::Finished);
+        }
+        self.folder.begin()?;
+        let out = self.folder.path().to_path_buf();
+        write(&out.join("config.json"), &self.config.json())?;
+        let mut events = EventFile::create(&out).map_err(|e| TrainError::io(&out, e))?;
         let limit = limits.max_steps.unwrap_or(u64::MAX);
         let mut saved = Instant::now();
         while self.position.epoch < self.config.epochs {
-            let Position { epoch, step, .. } = self.position;
-            if step >= limit {
+            let Position { epoch, step, batch, .. } = self.position;
+            // An epoch whose row was not written yet is not done.
+            if step >= limit && batch < self.train.batches() as u64 {
                 return Ok(Outcome::Limited);
             }
             let (begin, from) = (Instant::now(), self.position.score.count);
@@ -51,15 +57,16 @@ impl Trainer {
                 if self.config.augment { self.source.augmentation(&self.spec) } else { Augmentation::None };
             loader.training = Some(Training { augmentation, seed: self.config.seed, epoch });
             let mut batches = loader.start(self.position.batch as usize)?;
-            let (mut rate, mut images_per_second, mut early) = (0.0, 0.0, None);
+            let mut early = None;
             while (self.position.batch as usize) < loader.batches() && early.is_none() {
-                rate = self.step(&loader, &mut batches)?;
+                self.step(&loader, &mut batches)?;
                 let seconds = begin.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
-                images_per_second = (self.position.score.count - from) as f64 / seconds;
+                self.position.images_per_second = (self.position.score.count - from) as f64 / seconds;
                 let (position, total) = (self.position, self.pace.total);
+                let Position { rate, images_per_second, .. } = position;
                 observe(Event::Step(&Progress { position, total, rate, images_per_second }));
                 let point = [("loss/batch", position.score.mean_loss()), ("lr", rate)];
-                events.scalars(position.step, &point).map_err(|e| TrainError::io(&self.out, e))?;
+                events.scalars(position.step, &point).map_err(|e| TrainError::io(&out, e))?;
                 if stop.load(Ordering::Relaxed) {
                     early = Some(Outcome::Interrupted);
                 } else if position.step >= limit {
@@ -78,20 +85,10 @@ impl Trainer {
             }
             self.check_weights()?;
             let validation = self.validate()?;
-            let score = self.position.score;
-            let row = Row {
-                epoch: epoch + 1,
-                step: self.position.step,
-                lr: rate,
-                train_loss: score.mean_loss(),
-                train_top1: 100.0 * score.top1(),
-                val_loss: validation.mean_loss(),
-                val_top1: 100.0 * validation.top1(),
-                images_per_second,
-            };
+            let row = self.row(validation);
             self.rows.push(row);
             if whole {
-                self.pace.after_epoch(&mut self.position.schedule, validation.mean_loss());
+                self.pace.after_epoch(&mut self.position.schedule, row.val_loss);
                 let Position { pictures, step, schedule, .. } = self.position;
                 self.position = Position { pictures, epoch: epoch + 1, step, schedule, ..Position::default() };
             }
@@ -108,8 +105,23 @@ impl Trainer {
         Ok(Outcome::Finished)
     }
 
-    /// One step of the optimiser: a batch, or several whose gradients are added up. Returns its rate.
-    fn step(&mut self, loader: &Loader, batches: &mut Batches) -> Result<f64, TrainError> {
+    /// The row of the epoch so far.
+    fn row(&self, validation: Option<Score>) -> Row {
+        let Position { epoch, step, rate, images_per_second, score, .. } = self.position;
+        Row {
+            epoch: epoch + 1,
+            step,
+            lr: rate,
+            train_loss: score.mean_loss(),
+            train_top1: 100.0 * score.top1(),
+            val_loss: validation.map_or(f64::NAN, |v| v.mean_loss()),
+            val_top1: validation.map_or(f64::NAN, |v| 100.0 * v.top1()),
+            images_per_second,
+        }
+    }
+
+    /// One step of the optimiser: a batch, or several whose gradients are added up.
+    fn step(&mut self, loader: &Loader, batches: &mut Batches) -> Result<(), TrainError> {
         let first = self.position.batch as usize;
         let group = first..first.saturating_add(self.config.accumulate).min(loader.batches());
         let count = group.clone().map(|i| loader.size(i)).sum();
@@ -132,6 +144,7 @@ impl Trainer {
         self.optimiser.step(&mut self.parameters, &self.gradients, rate as f32);
         let position = &mut self.position;
         position.step += 1;
+        position.rate = rate;
         position.batch = group.end as u64;
         position.score.add(score);
         self.pace.after_step(&mut position.schedule, 1.0 - position.score.top1(), position.batch);
@@ -141,21 +154,22 @@ impl Trainer {
             let keep = self.config.model_ema_decay as f32;
             average.iter_mut().zip(self.parameters.values()).for_each(|(a, v)| *a = keep * *a + (1.0 - keep) * v);
         }
-        Ok(rate)
+        Ok(())
     }
 
-    /// Loss and accuracy on the validation pictures, of the averaged weights if there are any.
+    /// Loss and accuracy on the validation pictures, if there are any, of the averaged weights if there are any.
     ///
     /// # Errors
     /// A picture that cannot be read.
-    pub fn validate(&self) -> Result<Score, TrainError> {
+    pub fn validate(&self) -> Result<Option<Score>, TrainError> {
+        let Some(validation) = &self.validation else { return Ok(None) };
         let parameters = self.result();
         let Resources { threads, isa, .. } = self.resources;
-        let batch = self.validation.batch.min(64);
+        let batch = validation.batch.min(64);
         let options = plan::Options { batch, threads, isa, ..plan::Options::default() };
         let net = fold_batch_norm(&self.spec, &parameters)?;
         let mut session = Session::new(&net, &options)?;
-        let loader = Loader { batch, ..self.validation.clone() };
+        let loader = Loader { batch, ..validation.clone() };
         let mut images = vec![0.0; batch * self.spec.input().elements()];
         let mut score = Score::default();
         for part in loader.start(0)? {
@@ -164,7 +178,7 @@ impl Trainer {
             let logits = session.run(&images)?;
             score.add(cross_entropy(&logits[..part.labels.len() * self.spec.classes()], &part.labels, 0.0, None));
         }
-        Ok(score)
+        Ok(Some(score))
     }
 
     /// The weights the run is about: the average, if there is one.
@@ -176,27 +190,31 @@ impl Trainer {
         parameters
     }
 
-    /// Writes the checkpoint. One that another run left in the folder is kept as `checkpoint.old`.
+    /// Writes the checkpoint.
     ///
     /// # Errors
     /// What the operating system reports; [`TrainError::Weight`] for weights that nothing can go on from.
     pub fn save(&mut self) -> Result<(), TrainError> {
         self.check_weights()?;
-        let path = self.out.join(CHECKPOINT);
-        if self.foreign && path.exists() {
-            fs::rename(&path, self.out.join("checkpoint.old")).map_err(|e| TrainError::io(&path, e))?;
-        }
-        self.foreign = false;
-        let (state, config, position) = self.state();
-        state.save(&path, config, position)
+        self.folder.begin()?;
+        let path = self.folder.path().join(CHECKPOINT);
+        // The time an epoch took is kept only while its row is due: otherwise the same step is the same bytes.
+        let due = self.position.batch == self.train.batches() as u64;
+        let (state, run, position) = self.state();
+        let images_per_second = if due { position.images_per_second } else { 0.0 };
+        state.save(&path, &run, &Position { images_per_second, ..*position })
     }
 
     /// A gradient that overflowed shows in a layer's output only at the next step.
     fn check_weights(&self) -> Result<(), TrainError> {
-        let values = self.parameters.values();
-        let Some(at) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
-        let tensor = self.parameters.owner(at).map_or_else(String::new, |e| e.tensor.name.to_string());
-        Err(TrainError::Weight { step: self.position.step, tensor, value: values[at] })
+        let parts = [("", self.parameters.values()), ("velocity.", self.optimiser.velocity())];
+        for (part, values) in parts {
+            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                let tensor = self.parameters.owner(at).map_or_else(String::new, |e| format!("{part}{}", e.tensor.name));
+                return Err(TrainError::Weight { step: self.position.step, tensor, value: values[at] });
+            }
+        }
+        Ok(())
     }
 
     /// Writes everything that is for others: weights, metrics, report, events.
@@ -208,14 +226,17 @@ impl Trainer {
             (keys::DATA, self.source.name().to_owned()),
             (keys::SEED, self.config.seed.to_string()),
             (keys::STEPS, row.step.to_string()),
-            (keys::ACCURACY, format!("{:.2}", row.val_top1)),
         ] {
             metadata.insert(key.into(), value);
         }
-        weights::save(self.out.join("model.safetensors"), self.result().tensors(), &metadata)?;
-        let path = self.out.join("metrics.csv");
+        if self.validation.is_some() {
+            metadata.insert(keys::ACCURACY.into(), format!("{:.2}", row.val_top1));
+        }
+        let out = self.folder.path();
+        weights::save(out.join("model.safetensors"), self.result().tensors(), &metadata)?;
+        let path = out.join("metrics.csv");
         metrics::write(&path, &self.rows).map_err(|e| TrainError::io(&path, e))?;
-        let path = self.out.join("report.html");
+        let path = out.join("report.html");
         let title = format!("{} on {}", self.spec, self.source.name());
         report::write(&path, &title, &self.config.json(), &self.rows).map_err(|e| TrainError::io(&path, e))?;
         let scalars = [
@@ -225,7 +246,8 @@ impl Trainer {
             ("error/validation", 100.0 - row.val_top1),
             ("images_per_second", row.images_per_second),
         ];
-        events.scalars(row.step, &scalars).map_err(|e| TrainError::io(&self.out, e))
+        let scalars: Vec<_> = scalars.into_iter().filter(|(_, value)| !value.is_nan()).collect();
+        events.scalars(row.step, &scalars).map_err(|e| TrainError::io(out, e))
     }
 }
 

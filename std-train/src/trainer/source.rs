@@ -3,43 +3,64 @@
 use std::{path::Path, sync::Arc};
 
 use residual_core::resnet::{ResNet, Stem};
+use residual_io::listed;
 
-use super::{Shared, TrainError};
+use super::{Config, Holdout, Shared, TrainError, identity::Pictures};
 use crate::data::{
-    self, Augmentation, Cached, DataError, Preprocessing, Split, Synthetic, channel_statistics, mean_picture,
+    self, Augmentation, Cached, DataError, Dataset, Layout, Preprocessing, Split, Synthetic, channel_statistics,
+    mean_picture,
 };
 
-/// Training and test pictures of the same classes.
+/// Pictures to train on and, where there are any apart from them, pictures to validate on, of the same classes.
 #[derive(Clone)]
 pub struct Source {
     pub(super) train: Shared,
-    pub(super) test: Shared,
+    validation: Option<Shared>,
     name: String,
+}
+
+/// Which pictures a run uses, and for what.
+pub(super) struct Division {
+    pub train: Vec<u32>,
+    pub validation: Option<(Shared, Vec<u32>)>,
+}
+
+impl Division {
+    pub fn validation_pictures(&self) -> Pictures {
+        self.validation.as_ref().map_or_else(Pictures::default, |(data, indices)| Pictures::of(&**data, indices))
+    }
 }
 
 /// Pictures that statistics are taken over.
 const SAMPLED: usize = 50_000;
 
 impl Source {
-    /// The data set in a folder, or `synthetic`: generated pictures of `side x side` pixels. With `cache`, pictures
-    /// are decoded once and kept in memory.
+    /// The data set in a folder, found as [`Layout`] says, or `synthetic`: generated pictures of `side x side` pixels.
+    /// With `cache`, pictures are decoded once and kept in memory.
     ///
     /// # Errors
-    /// What opening it reports; [`TrainError::Data`] for fewer than two classes or no test pictures.
+    /// What opening it reports; [`TrainError::Data`] for fewer than two classes.
     pub fn open(path: &Path, side: usize, cache: bool) -> Result<Self, TrainError> {
         let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-        let part = |split| -> Result<Shared, TrainError> {
-            let data: Shared = data::open_or_generate(path, side, split)?.into();
-            Ok(if cache { Arc::new(Cached::new(data)) } else { data })
+        let part = |data: Box<dyn Dataset>| -> Shared {
+            let data: Shared = data.into();
+            if cache { Arc::new(Cached::new(data)) } else { data }
         };
-        Source { train: part(Split::Train)?, test: part(Split::Test)?, name }.check()
+        if data::is_generated(path) {
+            let part = |split| part(Box::new(Synthetic::standard(side, split)));
+            return Source { train: part(Split::Train), validation: Some(part(Split::Validation)), name }.check();
+        }
+        let layout = Layout::find(path)?;
+        let train = part(layout.open(Split::Train)?);
+        let validation = if layout.has_parts() { Some(part(layout.open(Split::Validation)?)) } else { None };
+        Source { train, validation, name }.check()
     }
 
     /// Generated pictures.
-    pub fn synthetic(train: usize, test: usize, side: usize) -> Self {
+    pub fn synthetic(train: usize, validation: usize, side: usize) -> Self {
         Source {
             train: Arc::new(Synthetic::new(train, side, 0, Split::Train)),
-            test: Arc::new(Synthetic::new(test, side, 0, Split::Test)),
+            validation: Some(Arc::new(Synthetic::new(validation, side, 0, Split::Validation))),
             name: "synthetic".into(),
         }
     }
@@ -48,8 +69,8 @@ impl Source {
     ///
     /// # Errors
     /// [`TrainError::Data`] for fewer than two classes, or different ones.
-    pub fn new(train: Shared, test: Shared, name: &str) -> Result<Self, TrainError> {
-        Source { train, test, name: name.into() }.check()
+    pub fn new(train: Shared, validation: Shared, name: &str) -> Result<Self, TrainError> {
+        Source { train, validation: Some(validation), name: name.into() }.check()
     }
 
     fn check(self) -> Result<Self, TrainError> {
@@ -57,14 +78,60 @@ impl Source {
         if got < 2 {
             return Err(TrainError::Data { what: "classes", need: 2, got });
         }
-        if self.test.classes() != self.train.classes() {
-            let (need, got) = (got, self.test.classes().len());
-            return Err(TrainError::Data { what: "test classes like those to train on", need, got });
+        let Some(validation) = &self.validation else { return Ok(self) };
+        if validation.classes() != self.train.classes() {
+            let (need, got) = (got, validation.classes().len());
+            return Err(TrainError::Data { what: "validation classes like those to train on", need, got });
         }
-        if self.test.is_empty() {
-            return Err(TrainError::Data { what: "test pictures", need: 1, got: 0 });
+        if validation.is_empty() {
+            return Err(TrainError::Data { what: "validation pictures", need: 1, got: 0 });
         }
         Ok(self)
+    }
+
+    /// Which pictures a run of this configuration uses.
+    pub(super) fn divide(&self, config: &Config) -> Result<Division, TrainError> {
+        let all = |data: &Shared| (0..data.len() as u32).collect::<Vec<_>>();
+        if config.no_validation {
+            return Ok(Division { train: all(&self.train), validation: None });
+        }
+        if config.holdout != Holdout::None {
+            let (train, held) = config.holdout.divide(&*self.train, config.holdout_seed)?;
+            return Ok(Division { train, validation: Some((self.train.clone(), held)) });
+        }
+        let Some(validation) = &self.validation else {
+            return Err(TrainError::NoValidation { place: self.train.place() });
+        };
+        let indices = all(validation);
+        Ok(Division { train: all(&self.train), validation: Some((validation.clone(), indices)) })
+    }
+
+    /// What was found, for a user to read before a run begins: the classes, the pictures of each part and where they
+    /// lie, and then what was left out, a line each.
+    ///
+    /// # Errors
+    /// As [`super::Trainer::new`] for a data set that cannot be divided.
+    pub fn summary(&self, config: &Config) -> Result<Vec<String>, TrainError> {
+        let division = self.divide(config)?;
+        let (classes, pictures, place) = (self.classes(), division.train.len(), self.train.place());
+        let found = format!("{} classes ({}): {pictures} training pictures in {place}", classes.len(), listed(classes));
+        let mut remarks = self.train.remarks().to_vec();
+        let validation = match &division.validation {
+            None => "no validation".to_owned(),
+            Some((data, held)) if config.holdout != Holdout::None => {
+                let counts = Pictures::of(&**data, held);
+                let without: Vec<_> = counts.absent().map(|class| &classes[class]).collect();
+                if !without.is_empty() {
+                    remarks.push(format!("{place}: no validation pictures of {}", listed(&without)));
+                }
+                format!("{} validation pictures held out of them", held.len())
+            }
+            Some((data, indices)) => {
+                remarks.extend_from_slice(data.remarks());
+                format!("{} validation pictures in {}", indices.len(), data.place())
+            }
+        };
+        Ok([vec![format!("{found}, {validation}")], remarks].concat())
     }
 
     /// The class names.

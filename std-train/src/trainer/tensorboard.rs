@@ -12,6 +12,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+const PREFIX: &str = "events.out.tfevents.";
+const SUFFIX: &str = ".residual";
+
+/// Whether a file of this name is one that this program wrote.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
 /// An event file that grows.
 #[derive(Debug)]
 pub struct EventFile(File);
@@ -23,7 +31,7 @@ impl EventFile {
     /// What the operating system reports.
     pub fn create(folder: &Path) -> io::Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("events.out.tfevents.{}.{:09}.residual", now.as_secs(), now.subsec_nanos());
+        let name = format!("{PREFIX}{}.{:09}{SUFFIX}", now.as_secs(), now.subsec_nanos());
         let mut file = EventFile(File::create(folder.join(name))?);
         let mut event = Vec::new();
         double(&mut event, 1, now.as_secs_f64());

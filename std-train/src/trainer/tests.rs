@@ -1,10 +1,19 @@
 //! Runs on generated pictures: learning, resuming, errors.
 
-use std::{fs, path::Path, sync::atomic::AtomicBool};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use residual_core::Isa;
 
-use super::{Config, Limits, Outcome, Resources, Source, Trainer};
+use super::{Config, Holdout, Limits, Outcome, Resources, RunFolder, Source, TrainError, Trainer};
+use crate::data::{DataError, Dataset, Image, Split, Synthetic};
 
 fn config() -> Config {
     let spec = "resnet8-cifar-w8".parse::<residual_core::resnet::ResNet>().unwrap().with_input(16, 16).unwrap();
@@ -21,9 +30,29 @@ fn source() -> Source {
     Source::synthetic(170, 50, 16)
 }
 
+fn resources(threads: usize) -> Resources {
+    Resources { threads, workers: threads, isa: Isa::best() }
+}
+
 fn trainer(config: &Config, threads: usize, out: &Path) -> Trainer {
-    let resources = Resources { threads, workers: threads, isa: Isa::best() };
-    Trainer::new(config.clone(), source(), resources, out).unwrap()
+    Trainer::new(config.clone(), source(), resources(threads), RunFolder::create(out).unwrap()).unwrap()
+}
+
+/// Goes on with the run in a folder.
+fn resume(config: &Config, source: Source, threads: usize, out: &Path) -> Result<Trainer, TrainError> {
+    let mut trainer = Trainer::new(config.clone(), source, resources(threads), RunFolder::resume(out)?)?;
+    trainer.resume(out)?;
+    Ok(trainer)
+}
+
+fn resumed(config: &Config, threads: usize, out: &Path) -> Trainer {
+    resume(config, source(), threads, out).unwrap()
+}
+
+fn refused(config: &Config, source: Source, out: &Path) -> String {
+    let text = resume(config, source, 1, out).err().unwrap().to_string();
+    assert!(!text.contains('\n'), "{text}");
+    text
 }
 
 fn run(trainer: &mut Trainer, steps: Option<u64>) -> Outcome {
@@ -39,8 +68,7 @@ fn a_run_resumed_anywhere_and_with_any_threads_ends_with_the_same_bytes() {
     for stop in [7, 22] {
         let out = tempfile::tempdir().unwrap();
         assert_eq!(run(&mut trainer(&config(), 2, out.path()), Some(stop)), Outcome::Limited);
-        let mut second = trainer(&config(), 3, out.path());
-        second.resume(out.path()).unwrap();
+        let mut second = resumed(&config(), 3, out.path());
         assert_eq!(second.position().step, stop);
         assert_eq!(run(&mut second, None), Outcome::Finished);
         assert!(fs::read(out.path().join("checkpoint")).unwrap() == want, "stopped at {stop}");
@@ -61,8 +89,8 @@ fn a_small_network_learns_the_generated_pictures() {
     let mut config = config();
     config.epochs = 6;
     config.model_ema = false;
-    let resources = Resources { threads: 2, workers: 1, isa: Isa::best() };
-    let mut trainer = Trainer::new(config, Source::synthetic(1000, 200, 16), resources, out.path()).unwrap();
+    let folder = RunFolder::create(out.path()).unwrap();
+    let mut trainer = Trainer::new(config, Source::synthetic(1000, 200, 16), resources(2), folder).unwrap();
     run(&mut trainer, None);
     let (first, last) = (trainer.rows()[0], trainer.rows()[5]);
     assert!(last.train_loss < 0.7 * first.train_loss && last.val_top1 > 50.0, "{first:?} {last:?}");
@@ -73,19 +101,19 @@ fn an_interrupted_run_saves() {
     let out = tempfile::tempdir().unwrap();
     let mut first = trainer(&config(), 1, out.path());
     assert_eq!(first.run(&Limits::default(), &AtomicBool::new(true), |_| {}).unwrap(), Outcome::Interrupted);
-    let mut second = trainer(&config(), 1, out.path());
-    second.resume(out.path()).unwrap();
+    drop(first);
+    let second = resumed(&config(), 1, out.path());
     assert_eq!((second.position().step, second.position().batch), (1, 1));
 }
 
 #[test]
 fn bad_settings_data_and_checkpoints_are_refused_by_name() {
     let out = tempfile::tempdir().unwrap();
-    let resources = Resources { threads: 1, workers: 1, isa: Isa::best() };
     let refuse = |change: &dyn Fn(&mut Config), source: Source| {
         let mut config = config();
         change(&mut config);
-        Trainer::new(config, source, resources, out.path()).map(|_| ()).unwrap_err().to_string()
+        let folder = RunFolder::create(out.path()).unwrap();
+        Trainer::new(config, source, resources(1), folder).map(|_| ()).unwrap_err().to_string()
     };
     let text = refuse(&|c| c.lr = f64::NAN, source());
     assert_eq!(text, "setting lr = NaN: must be a positive number");
@@ -98,18 +126,19 @@ fn bad_settings_data_and_checkpoints_are_refused_by_name() {
 
     let mut first = trainer(&config(), 1, out.path());
     run(&mut first, Some(2));
+    drop(first);
     let path = out.path().join("checkpoint");
     let good = fs::read(&path).unwrap();
     let mut other = config();
     other.arch = "resnet14-cifar-w8".into();
-    let error = trainer(&other, 1, out.path()).resume(out.path()).unwrap_err().to_string();
+    let error = refused(&other, source(), out.path());
     assert!(
         error.ends_with("is of a run with arch \"resnet8-cifar-w8\", this one has \"resnet14-cifar-w8\""),
         "{error}"
     );
     for length in [0, 7, 100, good.len() / 2, good.len() - 1] {
         fs::write(&path, &good[..length]).unwrap();
-        let error = trainer(&config(), 1, out.path()).resume(out.path()).unwrap_err().to_string();
+        let error = refused(&config(), source(), out.path());
         assert!(error.contains(path.to_str().unwrap()), "{error}");
     }
 }
@@ -127,8 +156,10 @@ fn a_run_that_diverges_names_the_layer_and_keeps_the_last_checkpoint() {
     assert!(error.starts_with("training diverged at step ") && error.contains("layer `"), "{error}");
     assert!(fs::read(&path).unwrap() == good);
 
+    drop(diverging);
+
     // A gradient that overflowed, behind the last step: no output shows it, and nothing may be saved.
-    let mut overflowed = trainer(&config, 1, out.path());
+    let mut overflowed = resumed(&config, 1, out.path());
     let at = overflowed.parameters.entry("layer2.0.conv1.weight").unwrap().range.start;
     overflowed.parameters.values_mut()[at] = f32::NAN;
     let error = overflowed.save().unwrap_err().to_string();
@@ -141,9 +172,201 @@ fn another_runs_checkpoint_is_kept() {
     let out = tempfile::tempdir().unwrap();
     run(&mut trainer(&config(), 1, out.path()), Some(2));
     let first = fs::read(out.path().join("checkpoint")).unwrap();
-    run(&mut trainer(&config(), 1, out.path()), Some(3));
-    assert!(fs::read(out.path().join("checkpoint.old")).unwrap() == first);
-    assert_eq!(trainer(&config(), 1, out.path()).resume(out.path()).map_err(|e| e.to_string()), Ok(()));
+    let error = RunFolder::create(out.path()).unwrap_err().to_string();
+    assert!(error.contains("holds a run already (`checkpoint`)"), "{error}");
+    // A run that takes the folder of another without going on with it moves that one away.
+    for folder in [RunFolder::overwrite, RunFolder::resume] {
+        let mut second = Trainer::new(config(), source(), resources(1), folder(out.path()).unwrap()).unwrap();
+        assert!(
+            fs::read(out.path().join("checkpoint")).unwrap() == first || out.path().join("checkpoint.old").exists()
+        );
+        run(&mut second, Some(3));
+        assert!(fs::read(out.path().join("checkpoint.old")).unwrap() == first);
+    }
+    assert!(out.path().join("checkpoint.old.2").exists());
+    assert_eq!(resumed(&config(), 1, out.path()).position().step, 3);
+}
+
+#[test]
+fn a_run_goes_on_with_its_own_pictures_only() {
+    let out = tempfile::tempdir().unwrap();
+    run(&mut trainer(&config(), 1, out.path()), Some(2));
+    let renamed = |train: usize, validation: usize, rename: &dyn Fn(&str) -> String| {
+        let part = |len, split| Arc::new(Faulty::new(len, split, rename));
+        Source::new(part(train, Split::Train), part(validation, Split::Validation), "synthetic").unwrap()
+    };
+    let same = |name: &str| name.to_owned();
+    assert!(resume(&config(), renamed(170, 50, &same), 1, out.path()).is_ok());
+    let z = |name: &str| name.replace("fine-rings", "fine-zings");
+    let text = refused(&config(), renamed(170, 50, &z), out.path());
+    assert!(text.ends_with("is of a run with a class `fine-rings` where these data have `fine-zings`"), "{text}");
+    let text = refused(&config(), renamed(171, 50, &same), out.path());
+    assert!(text.ends_with("is of a run on 170 training pictures, this one has 171"), "{text}");
+    let text = refused(&config(), renamed(170, 60, &same), out.path());
+    assert!(text.ends_with("is of a run on 50 validation pictures, this one has 60"), "{text}");
+    let held = Config { holdout: Holdout::Count(50), ..config() };
+    let text = refused(&held, source(), out.path());
+    assert!(text.ends_with("is of a run with holdout 0.0, this one has 50.0"), "{text}");
+}
+
+#[test]
+fn a_longer_run_goes_on_where_the_shorter_one_ended() {
+    let constant = Config { lr_scheduler: "constant".into(), lr: 0.05, ..config() };
+    let whole = tempfile::tempdir().unwrap();
+    run(&mut trainer(&constant, 1, whole.path()), None);
+    let out = tempfile::tempdir().unwrap();
+    let short = Config { epochs: 2, ..constant.clone() };
+    run(&mut trainer(&short, 1, out.path()), None);
+    let mut finished = resumed(&short, 1, out.path());
+    assert!(finished.is_finished());
+    assert_eq!(run(&mut finished, None), Outcome::Finished);
+    drop(finished);
+    let mut longer = resumed(&constant, 1, out.path());
+    assert!(!longer.is_finished() && !constant.stretches());
+    run(&mut longer, None);
+    drop(longer);
+    let read = |dir: &Path| fs::read(dir.join("checkpoint")).unwrap();
+    assert!(read(out.path()) == read(whole.path()));
+    let stored: Config = serde_json::from_str(&fs::read_to_string(out.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!(stored.epochs, 3);
+    let text = refused(&short, source(), out.path());
+    assert!(text.ends_with("is of a run with epochs 3, this one has 2"), "{text}");
+    assert!(config().stretches());
+}
+
+/// Generated pictures that cannot be read while it says so.
+struct Faulty {
+    inner: Synthetic,
+    classes: Vec<String>,
+    fails: AtomicBool,
+}
+
+impl Faulty {
+    fn new(len: usize, split: Split, rename: &dyn Fn(&str) -> String) -> Self {
+        let inner = Synthetic::new(len, 16, 0, split);
+        let classes = inner.classes().iter().map(|name| rename(name)).collect();
+        Faulty { inner, classes, fails: AtomicBool::new(false) }
+    }
+}
+
+impl Dataset for Faulty {
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.inner.label(index)
+    }
+
+    fn image(&self, index: usize) -> Result<Image, DataError> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(DataError::Index { index, len: 0 }),
+            false => self.inner.image(index),
+        }
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.inner.name(index)
+    }
+}
+
+#[test]
+fn a_run_killed_before_an_epochs_row_writes_it_as_if_it_had_not_been() {
+    let whole = tempfile::tempdir().unwrap();
+    run(&mut trainer(&config(), 1, whole.path()), Some(11));
+    let out = tempfile::tempdir().unwrap();
+    let validation = Arc::new(Faulty::new(50, Split::Validation, &str::to_owned));
+    validation.fails.store(true, Ordering::Relaxed);
+    let train = Arc::new(Synthetic::new(170, 16, 0, Split::Train));
+    let source = Source::new(train, validation.clone(), "synthetic").unwrap();
+    let folder = RunFolder::create(out.path()).unwrap();
+    let mut killed = Trainer::new(config(), source.clone(), resources(1), folder).unwrap();
+    let limits = Limits { save_every: Duration::ZERO, ..Limits::default() };
+    killed.run(&limits, &AtomicBool::new(false), |_| {}).unwrap_err();
+    let measured = killed.position().images_per_second;
+    drop(killed);
+    validation.fails.store(false, Ordering::Relaxed);
+    let mut second = resume(&config(), source, 1, out.path()).unwrap();
+    assert_eq!((second.position().step, second.position().batch), (11, 11));
+    run(&mut second, Some(11));
+    let text = |dir: &Path| fs::read_to_string(dir.join("metrics.csv")).unwrap();
+    let without_speed = |text: &str| text.trim_end().rsplit_once(',').unwrap().0.to_owned();
+    assert_eq!(without_speed(&text(out.path())), without_speed(&text(whole.path())));
+    assert!(measured > 0.0 && second.rows()[0].images_per_second == measured);
+    let read = |dir: &Path| fs::read(dir.join("checkpoint")).unwrap();
+    assert!(read(out.path()) == read(whole.path()));
+}
+
+#[test]
+fn a_checkpoint_with_a_flipped_bit_or_no_number_is_refused_by_name() {
+    let out = tempfile::tempdir().unwrap();
+    let mut first = trainer(&config(), 1, out.path());
+    run(&mut first, Some(2));
+    let path = out.path().join("checkpoint");
+    let good = fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize + 8;
+    // Every byte about the checksum, some of the rest.
+    let text = String::from_utf8_lossy(&good[..header]);
+    let about = text.find("residual_crc32").unwrap() - 1..text.find("written_by").unwrap() + 25;
+    for at in (0..good.len()).step_by(good.len() / 150).chain(about).chain(0..8) {
+        let mut flipped = good.clone();
+        flipped[at] ^= 1 << (at % 8);
+        fs::write(&path, flipped).unwrap();
+        let error = Trainer::stored_config(out.path()).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && !error.contains('\n'), "{at}: {error}");
+    }
+    fs::write(&path, &good).unwrap();
+
+    let at = first.parameters.entry("layer2.0.conv1.weight").unwrap().range.start;
+    first.optimiser.velocity_mut()[at] = f32::INFINITY;
+    let error = first.save().unwrap_err().to_string();
+    assert!(error.contains("tensor `velocity.layer2.0.conv1.weight` holds inf"), "{error}");
+    let (state, run, position) = first.state();
+    state.save(&path, &run, position).unwrap();
+    drop(first);
+    let error = refused(&config(), source(), out.path());
+    let says = "is damaged: tensor `velocity.layer2.0.conv1.weight` holds inf";
+    assert!(error.starts_with(&format!("{}: {says}", path.display())), "{error}");
+}
+
+#[test]
+fn a_run_without_validation_has_rows_without_it() {
+    let out = tempfile::tempdir().unwrap();
+    let alone = Config { no_validation: true, epochs: 1, ..config() };
+    run(&mut trainer(&alone, 1, out.path()), None);
+    let text = fs::read_to_string(out.path().join("metrics.csv")).unwrap();
+    assert!(text.lines().nth(1).unwrap().contains(",,,"), "{text}");
+    let file = residual_io::weights::WeightFile::open(out.path().join("model.safetensors")).unwrap();
+    assert!(!file.metadata().contains_key("accuracy") && file.is_verified());
+    let text = source().summary(&alone).unwrap().concat();
+    assert!(text.starts_with("10 classes (coarse-stripes-across, ") && text.ends_with("no validation"), "{text}");
+    for change in
+        [Config { lr_scheduler: "plateau".into(), ..alone.clone() }, Config { holdout: Holdout::Count(1), ..alone }]
+    {
+        assert!(change.check().unwrap_err().to_string().contains("--no-validation allows none"));
+    }
+}
+
+#[test]
+fn batches_that_batch_norm_cannot_be_trained_on_are_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let attempt = |side: usize, batch_size: usize, pictures: usize, drop_last: bool| {
+        let config = Config { side, batch_size, drop_last, epochs: 1, ..config() };
+        let folder = RunFolder::overwrite(out.path()).unwrap();
+        let trainer = Trainer::new(config, Source::synthetic(pictures, 10, side), resources(1), folder);
+        trainer.map(|mut t| (run(&mut t, None), t.position().step)).map_err(|e| e.to_string())
+    };
+    let text = attempt(4, 1, 20, false).unwrap_err();
+    assert!(text.starts_with("--batch-size 1: a batch would hold one picture, of which `layer3.0.conv1`"), "{text}");
+    let text = attempt(4, 4, 21, false).unwrap_err();
+    assert!(text.contains("21 training pictures, 4 a batch: the last") && text.contains("--drop-last"), "{text}");
+    assert_eq!(attempt(4, 4, 21, true).unwrap(), (Outcome::Finished, 5));
+    assert_eq!(attempt(4, 4, 22, false).unwrap(), (Outcome::Finished, 6));
+    assert_eq!(attempt(8, 1, 3, false).unwrap(), (Outcome::Finished, 3));
 }
 
 #[test]
@@ -159,14 +382,24 @@ fn gradients_accumulate_over_batches() {
 
 #[test]
 fn held_out_pictures_are_not_trained_on() {
-    let mut config = config();
-    config.holdout = 50;
-    let (train, held) = super::indices(&config, &source()).unwrap();
+    let divide = |holdout, holdout_seed, seed| {
+        let config = Config { holdout, holdout_seed, seed, ..config() };
+        let division = source().divide(&config).unwrap();
+        (division.train, division.validation.unwrap().1)
+    };
+    let (train, held) = divide(Holdout::Count(50), 0, 1);
     assert_eq!((train.len(), held.len()), (120, 50));
-    let mut all = [train, held].concat();
+    for class in 0..10 {
+        assert_eq!(held.iter().filter(|&i| i % 10 == class).count(), 5);
+    }
+    let mut all = [train, held.clone()].concat();
     all.sort_unstable();
     assert_eq!(all, (0..170).collect::<Vec<u32>>());
-    config.holdout = 170;
-    let error = super::indices(&config, &source()).unwrap_err().to_string();
-    assert_eq!(error, "the data set has 170 training pictures, 171 needed");
+    // The run's seed does not change which, the holdout's does.
+    assert_eq!(divide(Holdout::Count(50), 0, 2).1, held);
+    assert_ne!(divide(Holdout::Count(50), 1, 1).1, held);
+    assert_eq!(divide(Holdout::Fraction(0.1), 0, 1).1.len(), 20);
+    let error = source().divide(&Config { holdout: Holdout::Count(161), ..config() }).err().unwrap().to_string();
+    let says = "the data set has 170 training pictures, of which every class keeps one, 171 needed";
+    assert_eq!(error, says);
 }
