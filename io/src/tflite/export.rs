@@ -127,13 +127,15 @@ fn padding(window: &Window) -> Result<i8, [i32; 4]> {
     if pads == [0; 4] { Ok(PADDING_VALID) } else { Err(pads.map(|p| p as i32)) }
 }
 
-enum Field {
+/// A field of an operator's options.
+pub(super) enum Field {
     I8(usize, i8),
     I32(usize, i32),
 }
 
+/// A file as it grows.
 #[derive(Default)]
-struct Writer {
+pub(super) struct Writer {
     fbb: FlatBufferBuilder<'static>,
     tensors: Vec<Offset>,
     operators: Vec<Offset>,
@@ -164,7 +166,14 @@ impl Writer {
     }
 
     /// A tensor; scales of more than one go with the first dimension.
-    fn tensor(&mut self, name: &str, shape: &[i32], kind: i8, data: &[u8], encoding: Option<(&[f32], i64)>) -> i32 {
+    pub(super) fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[i32],
+        kind: i8,
+        data: &[u8],
+        encoding: Option<(&[f32], i64)>,
+    ) -> i32 {
         let buffer = self.buffer(data);
         let name = self.fbb.create_string(name);
         let shape = self.fbb.create_vector(shape);
@@ -188,17 +197,17 @@ impl Writer {
         self.tensors.len() as i32 - 1
     }
 
-    fn map(&mut self, name: &str, shape: Shape, encoding: Quantization) -> i32 {
+    pub(super) fn map(&mut self, name: &str, shape: Shape, encoding: Quantization) -> i32 {
         let shape = [1, shape.h as i32, shape.w as i32, shape.c as i32];
         self.tensor(name, &shape, TYPE_INT8, &[], Some((&[encoding.scale], i64::from(encoding.zero_point))))
     }
 
-    fn integers(&mut self, name: &str, shape: &[i32], values: &[i32]) -> i32 {
+    pub(super) fn integers(&mut self, name: &str, shape: &[i32], values: &[i32]) -> i32 {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.tensor(name, shape, TYPE_INT32, &bytes, None)
     }
 
-    fn operator(&mut self, code: i32, inputs: &[i32], output: i32, kind: u8, fields: Vec<Field>) {
+    pub(super) fn operator(&mut self, code: i32, inputs: &[i32], output: i32, kind: u8, fields: Vec<Field>) {
         let next = self.codes.len() as u32;
         let index = *self.codes.entry(code).or_insert(next);
         let inputs = self.fbb.create_vector(inputs);
@@ -332,7 +341,7 @@ impl Writer {
         self.pad(&format!("{name}/channels"), x, output, encoding, [0, 0, 0, 0, before as i32, after as i32])
     }
 
-    fn pool(&mut self, code: i32, x: i32, y: i32, padding: i8, stride: i32, filter: [i32; 2]) {
+    pub(super) fn pool(&mut self, code: i32, x: i32, y: i32, padding: i8, stride: i32, filter: [i32; 2]) {
         let fields = vec![
             Field::I8(field::pool::PADDING, padding),
             Field::I32(field::pool::STRIDE_W, stride),
@@ -343,7 +352,7 @@ impl Writer {
         self.operator(code, &[x], y, options::POOL, fields);
     }
 
-    fn finish(mut self, input: i32, output: i32) -> Vec<u8> {
+    pub(super) fn finish(mut self, input: i32, output: i32) -> Vec<u8> {
         let mut codes: Vec<(i32, u32)> = self.codes.iter().map(|(code, index)| (*code, *index)).collect();
         codes.sort_by_key(|(_, index)| *index);
         let fbb = &mut self.fbb;

@@ -15,6 +15,8 @@ mod schema;
 mod tensor;
 
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod tests;
 
 pub use ends::{End, Numbers, Rescaled};
