@@ -1,6 +1,6 @@
 //! Small files as converters write them, with the numbers LiteRT's reference kernels give.
 
-use residual_core::{Isa, format::View, geom::Shape, quant::Session};
+use residual_core::{Isa, geom::Shape, quant::Session, rsd::View};
 
 use super::{
     End, Imported, export,
