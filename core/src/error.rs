@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{geom::ConvGeom, name::Name};
+use crate::{elem::Dtype, geom::ConvGeom, name::Name};
 
 /// Why a network could not be described, planned or run.
 ///
@@ -18,6 +18,15 @@ pub enum Error {
         need: usize,
         /// elements supplied
         got: usize,
+    },
+    /// A map has elements of another type.
+    ElementType {
+        /// what the map is
+        what: &'static str,
+        /// the type it has
+        need: Dtype,
+        /// the type that was asked for or supplied
+        got: Dtype,
     },
     /// The weights were packed for another kernel or geometry.
     PackedForOtherKernel,
@@ -48,6 +57,8 @@ pub enum Error {
     },
     /// A tensor holds a NaN or an infinity, or a batch norm a negative variance.
     NotFinite(Name),
+    /// An output was asked for before anything was run.
+    NotRun,
     /// Zero threads, or more than the platform can start.
     Threads {
         /// the number asked for
@@ -63,6 +74,7 @@ impl fmt::Display for Error {
             Error::BufferLength { what, need, got } => {
                 write!(f, "{what} holds {got} elements, {need} needed")
             }
+            Error::ElementType { what, need, got } => write!(f, "{what} consists of {need}, not of {got}"),
             Error::PackedForOtherKernel => f.write_str("weights were packed for another kernel; call prepack again"),
             Error::Unsupported(g) => write!(f, "no kernel for convolution {g}"),
             Error::NoSuchKernel(layer) => {
@@ -77,6 +89,7 @@ impl fmt::Display for Error {
             Error::NotFinite(name) => {
                 write!(f, "tensor `{name}` holds a value that is not usable (NaN, infinity or a negative variance)")
             }
+            Error::NotRun => f.write_str("there is no output before a run"),
             Error::Threads { asked } => write!(f, "cannot run on {asked} threads; ask for at least 1"),
             Error::UnavailableIsa => f.write_str("this CPU does not offer the instruction set asked for"),
         }

@@ -93,6 +93,84 @@ impl PoolGeom {
     }
 }
 
+/// A sliding window over a map. TFLite's `SAME` padding can be uneven, so the output is given and
+/// the padding after the last row and column follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// input map
+    pub input: Shape,
+    /// output map
+    pub output: Shape,
+    /// side of the square window
+    pub kernel: usize,
+    /// stride of both axes
+    pub stride: usize,
+    /// padding rows above the map
+    pub pad_top: usize,
+    /// padding columns left of the map
+    pub pad_left: usize,
+}
+
+impl Window {
+    /// Weights that enter one output: `kernel * kernel * c_in`.
+    pub const fn taps(&self) -> usize {
+        self.kernel * self.kernel * self.input.c
+    }
+
+    /// Weights of a convolution over this window, in OHWI order.
+    pub const fn weight_len(&self) -> usize {
+        self.taps() * self.output.c
+    }
+
+    /// Multiply-adds of a convolution over this window, for one image.
+    pub const fn macs(&self) -> u64 {
+        self.output.h as u64 * self.output.w as u64 * self.weight_len() as u64
+    }
+
+    /// Whether every window touches the map, and every size is small enough that nothing computed
+    /// from it overflows 32 bits.
+    pub fn is_valid(&self) -> bool {
+        let Window { input, output, kernel, stride, pad_top, pad_left } = *self;
+        let axis = |n: usize, out: usize, pad: usize| {
+            let small = |n: usize| (1..=1 << 14).contains(&n);
+            small(n) && small(out) && pad < kernel && (out - 1) * stride < n + pad
+        };
+        let elements = |s: Shape| s.h as u64 * s.w as u64 * s.c as u64;
+        let channels = |c: usize| (1..=1 << 16).contains(&c);
+        (1..=64).contains(&kernel)
+            && (1..=64).contains(&stride)
+            && axis(input.h, output.h, pad_top)
+            && axis(input.w, output.w, pad_left)
+            && channels(input.c)
+            && channels(output.c)
+            && elements(input) < 1 << 30
+            && elements(output) < 1 << 30
+            && self.taps() as u64 * (output.c as u64) < 1 << 30
+    }
+
+    /// The input row or column that tap `k` of output `out` reads, `None` in the padding.
+    pub const fn source(&self, out: usize, k: usize, pad: usize, extent: usize) -> Option<usize> {
+        match (out * self.stride + k).checked_sub(pad) {
+            Some(i) if i < extent => Some(i),
+            _ => None,
+        }
+    }
+}
+
+impl From<ConvGeom> for Window {
+    fn from(g: ConvGeom) -> Self {
+        let ConvGeom { input, kernel, stride, pad, .. } = g;
+        Window { input, output: g.output(), kernel, stride, pad_top: pad, pad_left: pad }
+    }
+}
+
+impl From<PoolGeom> for Window {
+    fn from(g: PoolGeom) -> Self {
+        let PoolGeom { input, kernel, stride, pad } = g;
+        Window { input, output: g.output(), kernel, stride, pad_top: pad, pad_left: pad }
+    }
+}
+
 const fn pooled(input: Shape, kernel: usize, stride: usize, pad: usize) -> (usize, usize) {
     let h = (input.h + 2 * pad).saturating_sub(kernel) / stride + 1;
     let w = (input.w + 2 * pad).saturating_sub(kernel) / stride + 1;

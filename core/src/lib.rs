@@ -9,8 +9,7 @@ extern crate alloc;
 
 #[cfg(feature = "alloc")]
 pub mod conv;
-#[cfg(feature = "alloc")]
-pub mod elem;
+mod elem;
 mod error;
 pub mod geom;
 #[cfg(feature = "alloc")]
@@ -34,6 +33,9 @@ pub mod testing;
 pub mod threads;
 pub mod weights;
 
+pub use elem::Dtype;
+#[cfg(feature = "alloc")]
+pub use elem::Elem;
 pub use error::Error;
 pub use name::Name;
 #[cfg(feature = "alloc")]

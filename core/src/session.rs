@@ -1,6 +1,6 @@
 //! A planned and packed network that owns its memory, and runs of it.
 
-use alloc::sync::Arc;
+use alloc::{collections::BTreeMap, sync::Arc};
 #[cfg(feature = "parallel")]
 use std::{sync::Mutex, vec::Vec};
 
@@ -9,36 +9,49 @@ use crate::threads::Executor;
 #[cfg(not(feature = "parallel"))]
 use crate::threads::Serial;
 use crate::{
-    Error,
-    graph::Net,
+    Elem, Error,
+    graph::{Graph, Net},
     memory::Buffer,
-    plan::{Options, Plan, Step},
+    plan::{Options, Packed, Plan, Step},
 };
 
-/// A plan together with its packed weights. Immutable: share it between threads.
-pub struct Model {
+/// A plan together with its packed weights. Immutable: share it between threads and sessions.
+pub struct PackedNet {
     plan: Plan,
-    packed: Buffer,
+    packed: Arc<Packed>,
 }
 
-impl Model {
+impl PackedNet {
     /// Plans and packs `net`. The network and its weights are not needed afterwards.
     ///
     /// # Errors
     /// As [`Plan::new`].
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Self, Error> {
         let plan = Plan::new(net, options)?;
-        let mut packed = Buffer::new(plan.packed_len());
         #[cfg(feature = "std")]
-        plan.prepack_in_parallel(net, packed.as_mut_slice())?;
+        let packed = plan.prepack_in_parallel(net)?;
         #[cfg(not(feature = "std"))]
-        plan.prepack(net, packed.as_mut_slice())?;
-        Ok(Model { plan, packed })
+        let packed = plan.prepack(net)?;
+        Ok(PackedNet { plan, packed: Arc::new(packed) })
+    }
+
+    /// The same weights, planned for other options or for a graph with other inputs: nothing is packed again.
+    ///
+    /// # Errors
+    /// As [`Plan::for_packed`].
+    pub fn replanned(&self, graph: &Graph, options: &Options) -> Result<Self, Error> {
+        let plan = Plan::for_packed(graph, options, &self.packed)?;
+        Ok(PackedNet { plan, packed: Arc::clone(&self.packed) })
     }
 
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Bytes of its packed weights.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed.bytes()
     }
 }
 
@@ -50,12 +63,16 @@ impl Model {
 /// let weights = Generated::new("resnet20-cifar".parse()?);
 /// let net = fold_batch_norm(weights.spec(), &weights)?;
 /// let mut session = Session::new(&net, &Options::default())?;
-/// let logits = session.run(&vec![0.5; 32 * 32 * 3])?;
+/// let logits = session.run(&vec![0.5f32; 32 * 32 * 3])?;
 /// assert_eq!(logits.len(), 10);
 /// # Ok::<(), residual_core::Error>(())
 /// ```
 pub struct Session {
-    model: Arc<Model>,
+    model: Arc<PackedNet>,
+    /// for fewer images than the batch, by their number
+    smaller: BTreeMap<usize, Plan>,
+    /// images of the last run
+    images: usize,
     arena: Buffer,
     #[cfg(not(feature = "parallel"))]
     scratch: Buffer,
@@ -74,14 +91,14 @@ impl Session {
     /// # Errors
     /// As [`Plan::new`]; [`Error::Threads`] when the threads cannot be started.
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Self, Error> {
-        Session::with_model(Arc::new(Model::new(net, options)?))
+        Session::with_model(Arc::new(PackedNet::new(net, options)?))
     }
 
     /// A session on a shared model, with helper threads of its own.
     ///
     /// # Errors
     /// [`Error::Threads`] when the threads cannot be started.
-    pub fn with_model(model: Arc<Model>) -> Result<Self, Error> {
+    pub fn with_model(model: Arc<PackedNet>) -> Result<Self, Error> {
         #[cfg(feature = "parallel")]
         {
             let asked = model.plan.options().threads;
@@ -100,24 +117,25 @@ impl Session {
         #[cfg(not(feature = "parallel"))]
         {
             let (arena, scratch) = (Buffer::new(model.plan.arena_len()), Buffer::new(model.plan.scratch_len()));
-            Ok(Session { model, arena, scratch })
+            Ok(Session { model, smaller: BTreeMap::new(), images: 0, arena, scratch })
         }
     }
 
     /// A session whose helpers come from the caller's pool, which may be the one it is called from. It
     /// never waits for a busy pool: bands that no helper takes run on the calling thread.
     #[cfg(feature = "parallel")]
-    pub fn in_pool(model: Arc<Model>, pool: Arc<rayon::ThreadPool>) -> Self {
+    pub fn in_pool(model: Arc<PackedNet>, pool: Arc<rayon::ThreadPool>) -> Self {
         Session::in_pool_of(model, Some(pool))
     }
 
     #[cfg(feature = "parallel")]
-    fn in_pool_of(model: Arc<Model>, pool: Option<Arc<rayon::ThreadPool>>) -> Self {
+    fn in_pool_of(model: Arc<PackedNet>, pool: Option<Arc<rayon::ThreadPool>>) -> Self {
         let plan = &model.plan;
         // In a smaller pool some helpers would only wait for the others to end.
         let threads = plan.options().threads.min(1 + pool.as_ref().map_or(0, |pool| pool.current_num_threads()));
         let scratch = (0..threads).map(|_| Mutex::new(Buffer::new(plan.scratch_len()))).collect();
-        Session { arena: Buffer::new(plan.arena_len()), scratch, pool, model }
+        let arena = Buffer::new(plan.arena_len());
+        Session { smaller: BTreeMap::new(), images: 0, arena, scratch, pool, model }
     }
 
     /// Threads it runs on at most, the calling one among them: as many as its options ask for, or fewer.
@@ -133,11 +151,13 @@ impl Session {
         &self.model.plan
     }
 
-    /// Runs `batch` images (NHWC) and returns `batch` rows of logits.
+    /// Runs up to `batch` images (NHWC) and returns the first output: their rows of logits. Fewer images than the batch
+    /// cost what a smaller batch does; the first run with another number of images plans it.
     ///
     /// # Errors
-    /// [`Error::BufferLength`] when `images` is not [`Plan::input_len`] elements long.
-    pub fn run(&mut self, images: &[f32]) -> Result<&[f32], Error> {
+    /// [`Error::BufferLength`] when `images` does not hold 1 to `batch` whole images, [`Error::ElementType`] when the
+    /// network reads or writes another type.
+    pub fn run<T: Elem>(&mut self, images: &[T]) -> Result<&[T], Error> {
         self.run_with(images, |_, _| {})
     }
 
@@ -146,7 +166,7 @@ impl Session {
     ///
     /// # Errors
     /// As for [`Session::run`].
-    pub fn run_with(&mut self, images: &[f32], mut after: impl FnMut(&Step, &[f32])) -> Result<&[f32], Error> {
+    pub fn run_with<T: Elem>(&mut self, images: &[T], mut after: impl FnMut(&Step, &[T])) -> Result<&[T], Error> {
         self.run_editing(images, |step, output| after(step, output))
     }
 
@@ -154,18 +174,52 @@ impl Session {
     ///
     /// # Errors
     /// As for [`Session::run`].
-    pub fn run_editing(&mut self, images: &[f32], edit: impl FnMut(&Step, &mut [f32])) -> Result<&[f32], Error> {
-        let Model { plan, packed } = &*self.model;
-        let (arena, packed) = (self.arena.as_mut_slice(), packed.as_slice());
+    pub fn run_editing<T: Elem>(&mut self, images: &[T], edit: impl FnMut(&Step, &mut [T])) -> Result<&[T], Error> {
+        let one = self.model.plan.input().shape.elements();
+        let count = images.len() / one;
+        if !(1..=self.model.plan.options().batch).contains(&count) || !images.len().is_multiple_of(one) {
+            return Err(Error::BufferLength { what: "input", need: self.model.plan.input_len(), got: images.len() });
+        }
+        self.plan_for(count)?;
+        let plan = self.smaller.get(&count).unwrap_or(&self.model.plan);
+        let (packed, arena) = (&*self.model.packed, &mut self.arena);
         #[cfg(not(feature = "parallel"))]
-        return plan.execute_editing(images, packed, arena, &Serial::new(self.scratch.as_mut_slice()), edit);
+        plan.execute_editing(images, packed, arena, &Serial::new(self.scratch.as_mut_slice()), edit)?;
         #[cfg(feature = "parallel")]
         match &self.pool {
             Some(pool) => crate::threads::Team::run(pool, &self.scratch, |leader| {
                 plan.execute_editing(images, packed, arena, leader, edit)
-            }),
-            None => plan.execute_editing(images, packed, arena, &Alone(&self.scratch), edit),
+            })?,
+            None => plan.execute_editing(images, packed, arena, &Alone(&self.scratch), edit)?,
         }
+        self.images = count;
+        self.output(0)
+    }
+
+    /// Output `index` of the last run, by the order of [`Graph::outputs`]: as many images as it was given, NHWC.
+    ///
+    /// # Errors
+    /// [`Error::NotRun`] before the first run; as [`Plan::output`].
+    pub fn output<T: Elem>(&self, index: usize) -> Result<&[T], Error> {
+        match (self.images, self.smaller.get(&self.images)) {
+            (0, _) => Err(Error::NotRun),
+            (_, Some(plan)) => plan.output(&self.arena, index),
+            (_, None) => self.model.plan.output(&self.arena, index),
+        }
+    }
+
+    /// Makes sure that there is a plan for this many images, and memory for it.
+    fn plan_for(&mut self, images: usize) -> Result<(), Error> {
+        if images == self.model.plan.options().batch || self.smaller.contains_key(&images) {
+            return Ok(());
+        }
+        let plan = self.model.plan.with_batch(images)?;
+        // A smaller batch hardly ever needs more: values are placed by their sizes, which change.
+        if plan.arena_len() > self.arena.as_slice().len() {
+            self.arena = Buffer::new(plan.arena_len());
+        }
+        self.smaller.insert(images, plan);
+        Ok(())
     }
 }
 
@@ -187,13 +241,13 @@ mod tests {
 
     use rayon::prelude::*;
 
-    use super::{Model, Session};
+    use super::{PackedNet, Session};
     use crate::{plan::Options, resnet::fold_batch_norm, testing::Generated};
 
-    fn model(threads: usize) -> Arc<Model> {
+    fn model(threads: usize) -> Arc<PackedNet> {
         let weights = Generated::new("resnet8-cifar-w4".parse().unwrap());
         let net = fold_batch_norm(weights.spec(), &weights).unwrap();
-        Arc::new(Model::new(&net, &Options { threads, ..Options::default() }).unwrap())
+        Arc::new(PackedNet::new(&net, &Options { threads, ..Options::default() }).unwrap())
     }
 
     fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
@@ -234,6 +288,25 @@ mod tests {
             });
             assert!(all.iter().all(|logits| *logits == want));
         }
+    }
+
+    /// A partial batch costs what it holds and changes no bit.
+    #[test]
+    fn fewer_images_than_the_batch_are_run_alone() {
+        let weights = Generated::new("resnet8-cifar-w4".parse().unwrap());
+        let net = fold_batch_norm(weights.spec(), &weights).unwrap();
+        let images = Generated::signed("input", 5 * 32 * 32 * 3);
+        let one = images.len() / 5;
+        let mut alone = Session::with_model(model(1)).unwrap();
+        let want: Vec<f32> = images.chunks(one).flat_map(|image| alone.run(image).unwrap().to_vec()).collect();
+        let mut session = Session::new(&net, &Options { batch: 5, threads: 2, ..Options::default() }).unwrap();
+        assert!(session.output::<f32>(0).is_err());
+        for count in [5, 1, 3, 5, 2, 4] {
+            assert_eq!(session.run(&images[..count * one]).unwrap(), &want[..count * 10], "{count} images");
+            assert_eq!(session.output::<f32>(0).unwrap().len(), count * 10);
+        }
+        assert!(session.run(&images[..one + 1]).is_err() && session.run::<f32>(&[]).is_err());
+        assert!(session.run(&[images.as_slice(), &images[..one]].concat()).is_err());
     }
 
     #[test]

@@ -1,33 +1,12 @@
 //! A quantized network with its real scales: what the quantizer makes, what a .tflite file holds, and
 //! what becomes a model file.
 
+pub use residual_core::quant::Quantization;
 use residual_core::{
     geom::Shape,
     quant::{Add, Conv, Encoding, Mean, Requant, Rounding, Window},
     rsd::{AlignedBytes, Builder, FormatError, Preprocessing},
 };
-
-/// An int8 encoding: `real = scale * (q - zero_point)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quantization {
-    /// real value of one step
-    pub scale: f32,
-    /// the int8 that means 0.0
-    pub zero_point: i8,
-}
-
-impl Quantization {
-    /// `real` as int8: `round(real / scale) + zero_point`, clamped.
-    pub fn quantize(self, real: f32) -> i8 {
-        let steps = (f64::from(real) / f64::from(self.scale)).round() + f64::from(self.zero_point);
-        steps.clamp(-128.0, 127.0) as i8
-    }
-
-    /// What `q` means.
-    pub fn dequantize(self, q: i8) -> f32 {
-        (f64::from(self.scale) * (f64::from(q) - f64::from(self.zero_point))) as f32
-    }
-}
 
 /// The result of an op: its encoding and the values that are produced.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -87,6 +87,10 @@ impl ConvKernel<f32> for Direct {
         (1..=MAX_SIDE).contains(&g.kernel) && g.stride > 0 && g.pad < g.kernel
     }
 
+    fn products(&self, g: &ConvGeom) -> u64 {
+        g.macs()
+    }
+
     fn packed_len(&self, g: &ConvGeom) -> usize {
         self.panels(g).len()
     }
@@ -100,7 +104,7 @@ impl ConvKernel<f32> for Direct {
         (1, self.panels(g).width())
     }
 
-    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
+    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_>, packed: &mut [f32]) -> Result<(), Error> {
         check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
         let (c, taps) = (g.input.c, g.kernel * g.kernel);
         let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);

@@ -2,18 +2,28 @@
 
 use crate::geom::Shape;
 
-/// Option A's shortcut where the shape changes: every `stride`-th pixel, between `before` zero
-/// channels and as many after as fill `y`'s pixels. `y` is output rows `first_row..` of one image.
+/// Option A's shortcut where the shape changes: every `stride`-th pixel, between `before` channels of `zero`
+/// and as many after as fill `y`'s pixels. `y` is output rows `first_row..` of one image.
 ///
 /// # Panics
 /// When the slices do not fit the shapes.
-pub fn subsample(input: Shape, stride: usize, before: usize, c_out: usize, x: &[f32], first_row: usize, y: &mut [f32]) {
+#[allow(clippy::too_many_arguments)] // a shape, its changes and two maps
+pub fn subsample<T: Copy>(
+    input: Shape,
+    stride: usize,
+    before: usize,
+    c_out: usize,
+    zero: T,
+    x: &[T],
+    first_row: usize,
+    y: &mut [T],
+) {
     let w_out = input.w.div_ceil(stride);
     for (i, pixel) in y.chunks_exact_mut(c_out).enumerate() {
         let (oy, ox) = (first_row + i / w_out, i % w_out);
         let at = (oy * stride * input.w + ox * stride) * input.c;
-        pixel[..before].fill(0.0);
+        pixel[..before].fill(zero);
         pixel[before..before + input.c].copy_from_slice(&x[at..at + input.c]);
-        pixel[before + input.c..].fill(0.0);
+        pixel[before + input.c..].fill(zero);
     }
 }

@@ -1,4 +1,4 @@
-//! Convolution algorithms behind one trait, and the element-wise passes.
+//! Convolution algorithms behind one trait, and the passes that are none.
 //!
 //! A kernel sees one [`Band`] of the output at a time. Bands are disjoint, so threads split the
 //! work from outside and kernels know none.
@@ -6,6 +6,7 @@
 mod direct;
 mod elementwise;
 mod gradients;
+mod int8;
 mod pointwise;
 pub mod reference;
 #[cfg(test)]
@@ -20,6 +21,8 @@ pub use crate::simd::Epilogue;
 pub use direct::Direct;
 pub use elementwise::subsample;
 pub use gradients::{DataGradient, WeightGradient};
+pub use int8::Int8;
+pub(crate) use int8::{average_pool_int8, max_pool_int8, mean_int8};
 pub use pointwise::Pointwise;
 pub use winograd::Winograd;
 pub use winograd_strided::WinogradStrided;
@@ -27,20 +30,47 @@ pub use winograd_strided::WinogradStrided;
 use crate::{
     Error, Name,
     elem::Elem,
-    geom::ConvGeom,
+    geom::{ConvGeom, Window},
     memory::MatMut,
+    quant,
     simd::{Isa, Tile},
 };
 
-/// Weights of a convolution with batch norm folded in: `w[o] = scale[o] * oihw[o]`.
+/// Weights of an f32 convolution with batch norm folded in: `w[o] = scale[o] * oihw[o]`.
 #[derive(Clone, Copy, Debug)]
-pub struct ConvWeights<'w, T: Elem> {
+pub struct ConvWeights<'w> {
     /// `c_out * c_in * kernel * kernel` elements, OIHW
-    pub oihw: &'w [T],
+    pub oihw: &'w [f32],
     /// per output channel; empty means 1
-    pub scale: &'w [T::Acc],
+    pub scale: &'w [f32],
     /// per output channel
-    pub bias: &'w [T::Acc],
+    pub bias: &'w [f32],
+}
+
+/// What the convolutions of an element type are described by.
+pub trait ConvElem: Elem {
+    /// a convolution's shape
+    type Geometry: Copy + Send + Sync;
+    /// a convolution's tensors as they come
+    type Weights<'w>: Copy;
+    /// 32 bits of packed weights or scratch
+    type Word: bytemuck::Pod + Send + Sync;
+    /// what happens to sums before they are stored
+    type Epilogue: Copy;
+}
+
+impl ConvElem for f32 {
+    type Geometry = ConvGeom;
+    type Weights<'w> = ConvWeights<'w>;
+    type Word = f32;
+    type Epilogue = Epilogue;
+}
+
+impl ConvElem for i8 {
+    type Geometry = Window;
+    type Weights<'w> = quant::Conv<'w>;
+    type Word = i32;
+    type Epilogue = quant::Epilogue;
 }
 
 /// A part of a convolution's output over a whole batch.
@@ -68,28 +98,25 @@ impl Band {
     }
 }
 
-/// One convolution algorithm for one element type.
-pub trait ConvKernel<T: Elem>: Sync {
+/// One convolution algorithm for one element type and one instruction set.
+pub trait ConvKernel<T: ConvElem>: Sync {
     /// `{algo}-{dtype}-{isa}-{MR}x{NR}`, stored in plans and benchmark names.
     fn name(&self) -> Name;
     /// Can this kernel compute `g`?
-    fn supports(&self, g: &ConvGeom) -> bool;
+    fn supports(&self, g: &T::Geometry) -> bool;
     /// Multiply-adds it does for one image, which may be fewer than the definition has.
-    fn products(&self, g: &ConvGeom) -> u64 {
-        g.macs()
-    }
-
-    /// Elements of the packed weights.
-    fn packed_len(&self, g: &ConvGeom) -> usize;
-    /// Scratch elements needed per concurrent band.
-    fn scratch_len(&self, g: &ConvGeom) -> usize;
+    fn products(&self, g: &T::Geometry) -> u64;
+    /// Words of the packed weights.
+    fn packed_len(&self, g: &T::Geometry) -> usize;
+    /// Scratch words needed per concurrent band.
+    fn scratch_len(&self, g: &T::Geometry) -> usize;
     /// Bands begin at multiples of this many rows of an image, and of this many channels.
-    fn granularity(&self, g: &ConvGeom) -> (usize, usize);
+    fn granularity(&self, g: &T::Geometry) -> (usize, usize);
     /// Reorders weights into this kernel's private layout.
     ///
     /// # Errors
     /// [`Error::BufferLength`] when a slice does not fit `g`.
-    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, T>, packed: &mut [T]) -> Result<(), Error>;
+    fn prepack(&self, g: &T::Geometry, weights: T::Weights<'_>, packed: &mut [T::Word]) -> Result<(), Error>;
     /// Computes one band. `x` is the whole batch, NHWC; `y` is the band's pixels by its channels, and holds
     /// their shortcut where `epilogue` says so.
     ///
@@ -98,13 +125,13 @@ pub trait ConvKernel<T: Elem>: Sync {
     #[allow(clippy::too_many_arguments)] // each is a different thing, and planning fills them in once
     fn run(
         &self,
-        g: &ConvGeom,
+        g: &T::Geometry,
         x: &[T],
-        packed: &[T],
-        epilogue: Epilogue,
+        packed: &[T::Word],
+        epilogue: T::Epilogue,
         band: &Band,
         y: MatMut<'_, T>,
-        scratch: &mut [T],
+        scratch: &mut [T::Word],
     );
 }
 
@@ -153,7 +180,7 @@ impl Deref for Kernel {
 }
 
 /// Checks the three lengths every `prepack` depends on.
-fn check_prepack<T: Elem>(g: &ConvGeom, w: &ConvWeights<'_, T>, packed: usize, need: usize) -> Result<(), Error> {
+fn check_prepack(g: &ConvGeom, w: &ConvWeights<'_>, packed: usize, need: usize) -> Result<(), Error> {
     let scale = if w.scale.is_empty() { g.c_out } else { w.scale.len() };
     for (what, need, got) in [
         ("weight", g.weight_len(), w.oihw.len()),

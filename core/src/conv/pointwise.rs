@@ -29,6 +29,10 @@ impl ConvKernel<f32> for Pointwise {
         g.kernel == 1 && g.pad == 0
     }
 
+    fn products(&self, g: &ConvGeom) -> u64 {
+        g.macs()
+    }
+
     fn packed_len(&self, g: &ConvGeom) -> usize {
         self.panels(g).len()
     }
@@ -41,7 +45,7 @@ impl ConvKernel<f32> for Pointwise {
         (1, self.panels(g).width())
     }
 
-    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
+    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_>, packed: &mut [f32]) -> Result<(), Error> {
         check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
         let c = g.input.c;
         let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);

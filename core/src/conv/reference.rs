@@ -11,7 +11,7 @@ use crate::geom::ConvGeom;
 pub fn conv(
     g: &ConvGeom,
     x: &[f32],
-    w: ConvWeights<'_, f32>,
+    w: ConvWeights<'_>,
     shortcut: Option<&[f32]>,
     relu: bool,
     mut emit: impl FnMut(usize, f64, f64),

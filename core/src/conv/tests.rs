@@ -200,8 +200,8 @@ fn max_pool_matches_its_definition_on_every_isa() {
             let mut y = vec![f32::NAN; out.elements()];
             let half = out.h / 2;
             let (top, bottom) = y.split_at_mut(half * out.w * c);
-            max_pool(isa, &g, &x, 0..half, top);
-            max_pool(isa, &g, &x, half..out.h, bottom);
+            max_pool(isa, &g.into(), &x, 0..half, top);
+            max_pool(isa, &g.into(), &x, half..out.h, bottom);
             for (i, got) in y.iter().enumerate() {
                 let (oy, ox, ch) = (i / c / out.w, i / c % out.w, i % c);
                 let window = |o: usize, n: usize| (o * 2).saturating_sub(1)..(o * 2 + 2).min(n);

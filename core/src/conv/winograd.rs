@@ -160,7 +160,7 @@ impl ConvKernel<f32> for Winograd {
         (self.tile.outputs(), self.panels(g).width())
     }
 
-    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
+    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_>, packed: &mut [f32]) -> Result<(), Error> {
         check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
         let (c, tile) = (g.input.c, self.tile);
         let packed = pack_bias(g, weights.bias, packed);

@@ -102,7 +102,7 @@ impl ConvKernel<f32> for WinogradStrided {
         (TILE, self.panels(g, 0).width())
     }
 
-    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_, f32>, packed: &mut [f32]) -> Result<(), Error> {
+    fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_>, packed: &mut [f32]) -> Result<(), Error> {
         check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
         let c = g.input.c;
         let packed = pack_bias(g, weights.bias, packed);

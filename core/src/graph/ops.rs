@@ -1,71 +1,92 @@
-//! A network as a flat list of ops on numbered values.
+//! A network's ops, without weights.
 
-use alloc::vec::Vec;
-use core::fmt;
+use alloc::{string::String, vec::Vec};
 
 use crate::{
-    Name,
-    geom::{ConvGeom, PoolGeom, Shape},
-    resnet::ResNet,
-    weights::Weights,
+    Error, Name,
+    elem::Dtype,
+    geom::{ConvGeom, Shape, Window},
+    quant::{Epilogue, Mean, Quantization},
 };
 
-/// A feature map of a [`Net`]; value 0 is the input.
+/// A feature map of a [`Graph`]; value 0 is the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ValueId(pub(crate) usize);
+pub struct ValueId(pub(super) usize);
 
 impl ValueId {
     /// The network's input.
     pub const INPUT: ValueId = ValueId(0);
 
-    /// Its number: an index into [`Net::values`].
+    /// Its number: an index into [`Graph::values`].
     pub const fn index(self) -> usize {
         self.0
     }
-}
 
-/// A convolution's tensors with batch norm folded in: `w[o] = scale[o] * oihw[o]`.
-///
-/// The scale stays apart so that weights can be borrowed from a mapped file; packing applies it.
-#[derive(Clone, Debug)]
-pub struct FoldedConv<'w> {
-    /// OIHW
-    pub oihw: &'w [f32],
-    /// per output channel; empty means 1
-    pub scale: Vec<f32>,
-    /// per output channel
-    pub bias: Vec<f32>,
-}
-
-impl FoldedConv<'_> {
-    /// The weights with their scale applied, OIHW.
-    pub fn scaled(&self) -> Vec<f32> {
-        if self.scale.is_empty() {
-            return self.oihw.to_vec();
-        }
-        let per_channel = self.oihw.len() / self.scale.len();
-        let scaled = self.oihw.chunks(per_channel).zip(&self.scale).flat_map(|(w, s)| w.iter().map(move |w| w * s));
-        scaled.collect()
+    /// The number of the op that writes it, `None` for the input.
+    pub const fn writer(self) -> Option<usize> {
+        self.0.checked_sub(1)
     }
 }
 
-/// What an op computes.
-#[derive(Clone, Debug)]
-pub enum OpKind<'w> {
-    /// `y = act(conv(x) + bias + shortcut)`; the classifier is one on a 1x1 map
+/// What a feature map is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value {
+    /// of one image
+    pub shape: Shape,
+    /// how int8 elements encode real numbers; `None` for f32
+    pub quantization: Option<Quantization>,
+}
+
+impl Value {
+    /// A map of f32.
+    pub const fn f32(shape: Shape) -> Self {
+        Value { shape, quantization: None }
+    }
+
+    /// A map of int8.
+    pub const fn int8(shape: Shape, quantization: Quantization) -> Self {
+        Value { shape, quantization: Some(quantization) }
+    }
+
+    /// The type of its elements.
+    pub const fn dtype(&self) -> Dtype {
+        match self.quantization {
+            None => Dtype::F32,
+            Some(_) => Dtype::I8,
+        }
+    }
+
+    /// Bytes of one image.
+    pub const fn bytes(&self) -> usize {
+        self.shape.elements() * self.dtype().bytes()
+    }
+}
+
+/// What an op computes. Whether it computes on f32 or int8 is said by the values it reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum OpKind {
+    /// `y = act(conv(x) + bias + shortcut)` in f32; the classifier is one on a 1x1 map
     Conv {
         /// its shape
         geom: ConvGeom,
-        /// its tensors
-        weights: FoldedConv<'w>,
         /// added before the activation
         shortcut: Option<ValueId>,
         /// apply ReLU
         relu: bool,
     },
+    /// the same in int8, by the definition in [`crate::quant`]
+    Int8Conv {
+        /// its shape
+        window: Window,
+        /// what happens to sums: rescaling, addition of the shortcut, clamping
+        epilogue: Epilogue,
+        /// the map that is added, of the output's shape
+        shortcut: Option<ValueId>,
+    },
     /// maximum over windows
-    MaxPool(PoolGeom),
-    /// option A's shortcut: every `stride`-th pixel between zero channels
+    MaxPool(Window),
+    /// option A's shortcut: every `stride`-th pixel between channels that mean 0
     Subsample {
         /// input map
         input: Shape,
@@ -78,15 +99,17 @@ pub enum OpKind<'w> {
     },
     /// mean over all pixels of this map
     AveragePool(Shape),
+    /// the same in int8, with another encoding of the result
+    Mean(Mean),
 }
 
 /// One op: reads `input`, writes `output`.
 #[derive(Clone, Debug)]
-pub struct Op<'w> {
+pub struct Op {
     /// the layer's torchvision name
     pub name: Name,
     /// what it computes
-    pub kind: OpKind<'w>,
+    pub kind: OpKind,
     /// the map it reads
     pub input: ValueId,
     /// the map it writes; every value is written by one op
@@ -95,114 +118,128 @@ pub struct Op<'w> {
     pub kernel: Option<Name>,
 }
 
-impl Op<'_> {
+impl Op {
+    /// The window of a convolution or of a max pool.
+    pub fn window(&self) -> Option<Window> {
+        match self.kind {
+            OpKind::Conv { geom, .. } => Some(geom.into()),
+            OpKind::Int8Conv { window, .. } | OpKind::MaxPool(window) => Some(window),
+            _ => None,
+        }
+    }
+
+    /// The window of a convolution.
+    pub fn conv(&self) -> Option<Window> {
+        self.window().filter(|_| !matches!(self.kind, OpKind::MaxPool(_)))
+    }
+
+    /// Shape of the map it reads.
+    pub fn input_shape(&self) -> Shape {
+        match self.kind {
+            OpKind::Conv { geom, .. } => geom.input,
+            OpKind::Int8Conv { window, .. } | OpKind::MaxPool(window) => window.input,
+            OpKind::Subsample { input, .. } | OpKind::AveragePool(input) | OpKind::Mean(Mean { input, .. }) => input,
+        }
+    }
+
     /// Shape of the map it writes.
     pub fn output_shape(&self) -> Shape {
-        match &self.kind {
+        match self.kind {
             OpKind::Conv { geom, .. } => geom.output(),
-            OpKind::MaxPool(geom) => geom.output(),
+            OpKind::Int8Conv { window, .. } | OpKind::MaxPool(window) => window.output,
             OpKind::Subsample { input, stride, before, after } => {
-                Shape::new(input.h.div_ceil(*stride), input.w.div_ceil(*stride), before + input.c + after)
+                Shape::new(input.h.div_ceil(stride), input.w.div_ceil(stride), before + input.c + after)
             }
-            OpKind::AveragePool(input) => Shape::new(1, 1, input.c),
+            OpKind::AveragePool(input) | OpKind::Mean(Mean { input, .. }) => Shape::new(1, 1, input.c),
         }
     }
 
     /// The map it adds, if it adds one.
     pub fn shortcut(&self) -> Option<ValueId> {
         match self.kind {
-            OpKind::Conv { shortcut, .. } => shortcut,
+            OpKind::Conv { shortcut, .. } | OpKind::Int8Conv { shortcut, .. } => shortcut,
             _ => None,
         }
     }
 
     /// Multiply-adds for one image.
     pub fn macs(&self) -> u64 {
-        match &self.kind {
-            OpKind::Conv { geom, .. } => geom.macs(),
-            _ => 0,
-        }
+        self.conv().map_or(0, |window| window.macs())
     }
 }
 
-/// Where a network's weights come from, which is told when they were packed.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'w>(pub Option<&'w dyn Weights>);
-
-impl fmt::Debug for Source<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("weights")
-    }
-}
-
-/// A network ready for planning: ops in order of execution. Borrows its weights.
+/// What a network computes: ops in order of execution, without weights.
 #[derive(Clone, Debug)]
-pub struct Net<'w> {
-    pub(crate) spec: ResNet,
-    pub(crate) source: Source<'w>,
-    pub(crate) ops: Vec<Op<'w>>,
-    pub(crate) values: Vec<Shape>,
+pub struct Graph {
+    pub(super) name: String,
+    pub(super) ops: Vec<Op>,
+    pub(super) values: Vec<Value>,
+    pub(super) outputs: Vec<ValueId>,
 }
 
-impl<'w> Net<'w> {
-    pub(crate) fn new(spec: ResNet) -> Self {
-        Net { spec, source: Source(None), ops: Vec::new(), values: alloc::vec![spec.input()] }
-    }
-
-    /// What it was made from.
-    pub fn spec(&self) -> &ResNet {
-        &self.spec
+impl Graph {
+    /// What to call it, such as `resnet50`; may be empty.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its ops, in order.
-    pub fn ops(&self) -> &[Op<'w>] {
+    pub fn ops(&self) -> &[Op] {
         &self.ops
     }
 
-    /// Shapes of all values, by number.
-    pub fn values(&self) -> &[Shape] {
+    pub(crate) fn ops_mut(&mut self) -> &mut [Op] {
+        &mut self.ops
+    }
+
+    /// All values, by number.
+    pub fn values(&self) -> &[Value] {
         &self.values
     }
 
-    /// The same network with the convolution of op `index` given other tensors; any other op stays.
-    pub fn with_conv(mut self, index: usize, tensors: FoldedConv<'w>) -> Self {
-        if let Some(Op { kind: OpKind::Conv { weights, .. }, .. }) = self.ops.get_mut(index) {
-            *weights = tensors;
-        }
-        self
+    /// The input.
+    pub fn input(&self) -> &Value {
+        &self.values[0]
     }
 
-    /// The same network with every convolution that adds a shortcut computed once more without shortcut and
-    /// activation, as an op called `NAME.alone` before it: what an observer of ranges has to see.
-    pub fn with_sums_apart(&self) -> Net<'w> {
-        let mut net = Net { source: self.source, ..Net::new(self.spec) };
-        let mut values = alloc::vec![ValueId::INPUT; self.values.len()];
-        for op in &self.ops {
-            let input = values[op.input.0];
-            let mut kind = op.kind.clone();
-            if let OpKind::Conv { geom, weights, shortcut: Some(value), .. } = &mut kind {
-                let alone = OpKind::Conv { geom: *geom, weights: weights.clone(), shortcut: None, relu: false };
-                net.push(op.name.dot("alone"), input, alone);
-                *value = values[value.0];
-            }
-            values[op.output.0] = net.push(op.name, input, kind);
+    /// The values that a run returns, at least one.
+    pub fn outputs(&self) -> &[ValueId] {
+        &self.outputs
+    }
+
+    /// The first output: the logits of a classifier.
+    pub fn output(&self) -> &Value {
+        &self.values[self.outputs[0].0]
+    }
+
+    /// Chooses what runs return.
+    ///
+    /// # Errors
+    /// [`Error::InvalidNetwork`] if there is no output, or one that no op writes.
+    pub fn set_outputs(&mut self, outputs: &[ValueId]) -> Result<(), Error> {
+        let written = |output: &ValueId| (1..self.values.len()).contains(&output.0);
+        if outputs.is_empty() || !outputs.iter().all(written) {
+            return Err(Error::InvalidNetwork { reason: "an output must be a value that an op writes" });
         }
-        net
+        self.outputs = outputs.to_vec();
+        Ok(())
+    }
+
+    /// The value that the op called `layer` writes.
+    pub fn layer(&self, layer: &str) -> Option<ValueId> {
+        self.ops.iter().find(|op| op.name.as_str() == layer).map(|op| op.output)
+    }
+
+    /// Multiply-adds of one image.
+    pub fn macs(&self) -> u64 {
+        self.ops.iter().map(Op::macs).sum()
     }
 
     /// Asks for a kernel of [`crate::plan::Plan::candidates`] for the convolution called `layer`; false when the
     /// network has no such convolution. Planning fails where the kernel is none of that layer's candidates.
     pub fn prefer(&mut self, layer: &str, kernel: &str) -> bool {
-        let conv = |op: &&mut Op<'_>| op.name.as_str() == layer && matches!(op.kind, OpKind::Conv { .. });
+        let conv = |op: &&mut Op| op.name.as_str() == layer && op.conv().is_some();
         let found = self.ops.iter_mut().find(conv);
         found.map(|op| op.kernel = Some(Name::new(kernel))).is_some()
-    }
-
-    pub(crate) fn push(&mut self, name: Name, input: ValueId, kind: OpKind<'w>) -> ValueId {
-        let output = ValueId(self.values.len());
-        let op = Op { name, kind, input, output, kernel: None };
-        self.values.push(op.output_shape());
-        self.ops.push(op);
-        output
     }
 }

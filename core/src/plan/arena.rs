@@ -51,7 +51,7 @@ pub fn place(lives: &[Life]) -> (Vec<Range<usize>>, usize) {
 ///
 /// # Panics
 /// When the read range overlaps the written one or lies outside.
-pub(super) fn borrow(arena: &mut [f32], write: Range<usize>, read: Range<usize>) -> (&mut [f32], &[f32]) {
+pub(super) fn borrow(arena: &mut [u8], write: Range<usize>, read: Range<usize>) -> (&mut [u8], &[u8]) {
     let (head, rest) = arena.split_at_mut(write.start);
     let (middle, tail) = rest.split_at_mut(write.len());
     let read = if read.end <= write.start { &head[read] } else { &tail[read.start - write.end..read.end - write.end] };
@@ -90,11 +90,11 @@ mod tests {
 
     #[test]
     fn borrow_splits_around_the_written_range() {
-        let mut arena: Vec<f32> = (0..10).map(|i| i as f32).collect();
+        let mut arena: Vec<u8> = (0..10).collect();
         let (write, before) = borrow(&mut arena, 3..6, 0..3);
-        assert_eq!((write[0], before[2]), (3.0, 2.0));
+        assert_eq!((write[0], before[2]), (3, 2));
         let (write, after) = borrow(&mut arena, 3..6, 7..9);
-        assert_eq!((write[2], after[0]), (5.0, 7.0));
+        assert_eq!((write[2], after[0]), (5, 7));
         assert_eq!(borrow(&mut arena, 3..6, 0..0).1.len(), 0);
     }
 }

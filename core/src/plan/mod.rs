@@ -1,19 +1,20 @@
 //! The three phases: [`Plan::new`] chooses a kernel for every layer and places every buffer,
 //! [`Plan::prepack`] reorders the weights once, [`Plan::execute`] runs without allocating.
 //!
+//! One plan serves every element type: values are places in one arena of bytes, and a step runs on what its values are.
+//!
 //! ```
-//! use residual_core::{resnet::{ResNet, fold_batch_norm}, plan::{Options, Plan}, threads::Serial, testing::Generated};
+//! use residual_core::{memory::Buffer, plan::{Options, Plan}, resnet::fold_batch_norm, testing::Generated, threads::Serial};
 //!
 //! let weights = Generated::new("resnet20-cifar".parse()?);
 //! let net = fold_batch_norm(weights.spec(), &weights)?;
 //! let plan = Plan::new(&net, &Options::default())?;
-//! let mut packed = vec![0.0; plan.packed_len()];
-//! plan.prepack(&net, &mut packed)?;
-//! let mut arena = vec![0.0; plan.arena_len()];
-//! let mut scratch = vec![0.0; plan.scratch_len()];
-//! let image = vec![0.5; plan.input_len()];
-//! let logits = plan.execute(&image, &packed, &mut arena, &Serial::new(&mut scratch))?;
-//! assert_eq!(logits.len(), 10);
+//! let packed = plan.prepack(&net)?;
+//! let mut arena = Buffer::new(plan.arena_len());
+//! let mut scratch = Buffer::new(plan.scratch_len());
+//! let image = vec![0.5f32; plan.input_len()];
+//! plan.execute(&image, &packed, &mut arena, &Serial::new(scratch.as_mut_slice()))?;
+//! assert_eq!(plan.output::<f32>(&arena, 0)?.len(), 10);
 //! # Ok::<(), residual_core::Error>(())
 //! ```
 
@@ -25,24 +26,28 @@ mod lifetimes;
 mod packing;
 mod passes;
 mod select;
+mod step;
 #[cfg(test)]
 mod tests;
 
-use alloc::vec::Vec;
-use core::ops::Range;
+use alloc::{sync::Arc, vec::Vec};
 
 pub use arena::{Life, place};
+pub use packing::Packed;
 pub use select::fastest;
+pub use step::Step;
 
-use choose::Chosen;
+use choose::{Chosen, ConvKernelOf};
+use lifetimes::Lifetimes;
+use packing::Layer;
 use passes::Pass;
+use step::{Place, Shortcut, Slot, StepKind};
 
 use crate::{
     Error, Isa, Name,
-    conv::{Band, Kernel},
-    geom::{ConvGeom, PoolGeom, Shape},
-    graph::{Net, OpKind, ValueId},
-    memory::Rect,
+    elem::Elem,
+    graph::{Graph, Op, OpKind, Value, ValueId},
+    memory::Buffer,
 };
 
 /// What a plan is made for.
@@ -65,156 +70,58 @@ impl Default for Options {
     }
 }
 
-/// A layer of a plan.
-#[derive(Clone)]
-pub struct Step {
-    /// the layer's torchvision name
-    pub name: Name,
-    index: usize,
-    kind: StepKind,
-    input: Place,
-    output: Slot,
-    bands: Vec<Band>,
-    rects: Vec<Rect>,
-    output_shape: Shape,
-}
-
-#[derive(Clone)]
-enum StepKind {
-    Conv { kernel: Kernel, geom: ConvGeom, packed: Range<usize>, shortcut: Shortcut, relu: bool },
-    MaxPool(PoolGeom),
-    Subsample { input: Shape, stride: usize, before: usize },
-    AveragePool(Shape),
-}
-
-/// What a convolution adds to its result.
-#[derive(Clone)]
-enum Shortcut {
-    None,
-    /// it lies where the output goes
-    InPlace,
-    /// to be copied to where the output goes
-    Copied(Slot),
-}
-
-/// Where a value is read from.
-#[derive(Clone)]
-enum Place {
-    Input(Slot),
-    Arena(Slot),
-}
-
-/// Where a value lies. A pass computes it in parts of some images; values that no other pass reads reuse
-/// the memory of the part before.
-#[derive(Clone)]
-struct Slot {
-    first: Range<usize>,
-    /// from part to part: 0 or the part's length
-    stride: usize,
-    /// all of it
-    len: usize,
-}
-
-impl Slot {
-    /// Of `images * elements` at `start`, in parts of `part` images.
-    fn new(start: usize, elements: usize, images: usize, part: usize) -> Self {
-        let part = part * elements;
-        let len = images * elements;
-        Slot { first: start..start + part, stride: if len > part { part } else { 0 }, len }
-    }
-
-    fn part(&self, i: usize) -> Range<usize> {
-        self.first.start + i * self.stride..self.first.end + i * self.stride
-    }
-
-    fn whole(&self) -> Range<usize> {
-        self.first.start..self.first.start + self.len
-    }
-}
-
-impl Step {
-    /// Its place in [`Plan::steps`].
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// The convolution it computes, if it is one.
-    pub fn conv(&self) -> Option<&ConvGeom> {
-        match &self.kind {
-            StepKind::Conv { geom, .. } => Some(geom),
-            _ => None,
-        }
-    }
-
-    /// The kernel or pass chosen for it.
-    pub fn kernel_name(&self) -> Name {
-        match &self.kind {
-            StepKind::Conv { kernel, .. } => kernel.name(),
-            StepKind::MaxPool(_) => Name::new("max-pool"),
-            StepKind::Subsample { .. } => Name::new("subsample"),
-            StepKind::AveragePool(_) => Name::new("average-pool"),
-        }
-    }
-
-    /// Shape of one image's output.
-    pub fn output_shape(&self) -> Shape {
-        self.output_shape
-    }
-
-    /// Where its output lies in the arena, in elements. It may hold fewer images than the batch: layers with
-    /// large maps run on some images at a time.
-    pub fn output_range(&self) -> Range<usize> {
-        self.output.whole()
-    }
-
-    /// Pieces its work is split into.
-    pub fn bands(&self) -> usize {
-        self.bands.len()
-    }
-
-    /// Multiply-adds for one image.
-    pub fn macs(&self) -> u64 {
-        self.conv().map_or(0, ConvGeom::macs)
-    }
-
-    /// Multiply-adds that its kernel does for one image: fewer by Winograd's kind of filtering.
-    pub fn products(&self) -> u64 {
-        match &self.kind {
-            StepKind::Conv { kernel, geom, .. } => kernel.products(geom),
-            _ => 0,
-        }
-    }
-
-    /// Elements of its packed weights.
-    pub fn packed_len(&self) -> usize {
-        match &self.kind {
-            StepKind::Conv { packed, .. } => packed.len(),
-            _ => 0,
-        }
-    }
-}
-
 /// How a network will be run: kernels, buffers, and how the work is split.
 #[derive(Clone)]
 pub struct Plan {
+    graph: Arc<Graph>,
     options: Options,
     steps: Vec<Step>,
     passes: Vec<Pass>,
-    input: Shape,
-    output: Range<usize>,
+    layers: Vec<Layer>,
+    outputs: Vec<Slot>,
     arena_len: usize,
     packed_len: usize,
     scratch_len: usize,
 }
 
 impl Plan {
-    /// Plans `net`.
+    /// Plans `graph`.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where no kernel fits, [`Error::NoSuchKernel`] where one asked for by
-    /// [`Net::prefer`] does not, [`Error::InvalidNetwork`] for a batch of zero,
+    /// [`Graph::prefer`] does not, [`Error::InvalidNetwork`] for a batch of zero,
     /// [`Error::Threads`] for zero threads.
-    pub fn new(net: &Net<'_>, options: &Options) -> Result<Plan, Error> {
+    pub fn new(graph: &Graph, options: &Options) -> Result<Plan, Error> {
+        Plan::of(Arc::new(graph.clone()), options)
+    }
+
+    /// The same network for another batch, with the same kernels: what was packed for one plan serves the other.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn with_batch(&self, batch: usize) -> Result<Plan, Error> {
+        Plan::of(Arc::clone(&self.graph), &Options { batch, ..self.options })
+    }
+
+    /// A plan for weights that are packed already: of the same network, perhaps for other inputs.
+    ///
+    /// # Errors
+    /// As [`Plan::new`]; [`Error::PackedForOtherKernel`] where the weights are another network's or their kernel cannot
+    /// compute the new shape.
+    pub fn for_packed(graph: &Graph, options: &Options, packed: &Packed) -> Result<Plan, Error> {
+        let mut graph = graph.clone();
+        let mut layers = packed.layers().iter();
+        for op in graph.ops_mut().iter_mut().filter(|op| op.conv().is_some()) {
+            op.kernel = layers.next().map(|layer| layer.kernel);
+        }
+        let plan = Plan::of(Arc::new(graph), options).map_err(|error| match error {
+            Error::NoSuchKernel(_) => Error::PackedForOtherKernel,
+            other => other,
+        })?;
+        if plan.layers == packed.layers() { Ok(plan) } else { Err(Error::PackedForOtherKernel) }
+    }
+
+    fn of(graph: Arc<Graph>, options: &Options) -> Result<Plan, Error> {
         let Options { batch, threads, .. } = *options;
         if batch == 0 {
             return Err(Error::InvalidNetwork { reason: "a batch needs at least 1 image" });
@@ -222,55 +129,80 @@ impl Plan {
         if threads == 0 {
             return Err(Error::Threads { asked: 0 });
         }
-        let passes = passes::passes(net.ops(), batch, threads);
-        let part_of = |step| passes.iter().find(|pass| pass.steps.contains(&step)).map_or(batch, |pass| pass.images);
+        let passes = passes::passes(graph.ops(), batch, threads);
         // First, for it refuses batches too large to count.
-        let (lives, homes) = lifetimes::lifetimes(net, batch, &passes)?;
-        let chosen = |(step, op)| Chosen::new(op, part_of(step), options);
-        let chosen = net.ops().iter().enumerate().map(chosen).collect::<Result<Vec<_>, _>>()?;
-        let (places, arena_len) = place(&lives);
-        let slot = |value: ValueId, part: usize| {
-            let (shape, i) = (net.values()[value.index()], value.index() - 1);
-            let images = lives[homes[i]].len / shape.elements();
-            Slot::new(places[homes[i]].start, shape.elements(), images, part)
+        let lifetimes = Lifetimes::new(&graph, batch, &passes)?;
+        let (places, arena_len) = place(&lifetimes.lives);
+        let placing = Placing { graph: &graph, batch, lifetimes: &lifetimes, places: &places };
+        let mut plan = Plan {
+            graph: Arc::clone(&graph),
+            options: *options,
+            steps: Vec::with_capacity(graph.ops().len()),
+            outputs: graph.outputs().iter().map(|value| placing.slot(*value, batch)).collect(),
+            passes,
+            layers: Vec::new(),
+            arena_len,
+            packed_len: 0,
+            scratch_len: 0,
         };
-        let (mut packed_len, mut scratch_len) = (0, 0);
-        let mut steps = Vec::with_capacity(net.ops().len());
-        for ((index, op), Chosen { kernel, bands: (bands, rects) }) in net.ops().iter().enumerate().zip(chosen) {
-            let part = part_of(index);
-            let kind = match &op.kind {
-                OpKind::Conv { geom, shortcut, relu, .. } => {
-                    let kernel = kernel.ok_or(Error::Unsupported(*geom))?;
-                    let packed = packed_len..packed_len + kernel.packed_len(geom);
-                    packed_len = packed.end.next_multiple_of(arena::ALIGN);
-                    scratch_len = scratch_len.max(kernel.scratch_len(geom));
-                    let shortcut = match shortcut {
-                        None => Shortcut::None,
-                        Some(value) if homes[value.index() - 1] == homes[index] => Shortcut::InPlace,
-                        Some(value) => Shortcut::Copied(slot(*value, part)),
-                    };
-                    StepKind::Conv { kernel, geom: *geom, packed, shortcut, relu: *relu }
-                }
-                OpKind::MaxPool(geom) => StepKind::MaxPool(*geom),
-                &OpKind::Subsample { input, stride, before, .. } => StepKind::Subsample { input, stride, before },
-                OpKind::AveragePool(input) => StepKind::AveragePool(*input),
-            };
-            let input = if op.input == ValueId::INPUT {
-                Place::Input(Slot::new(0, net.spec().input().elements(), batch, part))
-            } else {
-                Place::Arena(slot(op.input, part))
-            };
-            let (output, output_shape) = (slot(op.output, part), op.output_shape());
-            steps.push(Step { name: op.name, index, kind, input, output, bands, rects, output_shape });
+        for (index, op) in graph.ops().iter().enumerate() {
+            plan.add_step(index, op, &placing)?;
         }
-        let output = steps.last().map_or(0..0, |step| step.output.whole());
-        let input = net.spec().input();
-        Ok(Plan { options: *options, steps, passes, input, output, arena_len, packed_len, scratch_len })
+        Ok(plan)
     }
 
-    /// The names of all kernels that a plan for `options` could use for `geom`, whatever their speed.
-    pub fn candidates(geom: &ConvGeom, options: &Options) -> Vec<Name> {
-        select::candidates(geom, options.isa, options.winograd).map(|kernel| kernel.name()).collect()
+    fn add_step(&mut self, index: usize, op: &Op, placing: &Placing<'_>) -> Result<(), Error> {
+        let part = self.passes.iter().find(|pass| pass.steps.contains(&index)).map_or(1, |pass| pass.images);
+        let Chosen { kernel, bands: (bands, rects) } = Chosen::new(op, part, &self.options)?;
+        let shortcut = match op.shortcut() {
+            None => Shortcut::None,
+            Some(value) if placing.shares_home(value, index) => Shortcut::InPlace,
+            Some(value) => Shortcut::Copied(placing.place(value, part)),
+        };
+        if let Some(kernel) = &kernel {
+            let layer = Layer::new(kernel, op, self.packed_len);
+            self.packed_len = layer.range.end.next_multiple_of(arena::ALIGN);
+            self.scratch_len = self.scratch_len.max(kernel.scratch_len(op));
+            self.layers.push(layer);
+        }
+        let layer = self.layers.len().saturating_sub(1);
+        let kind = match (op.kind, kernel) {
+            (OpKind::Conv { geom, relu, .. }, Some(ConvKernelOf::F32(kernel))) => {
+                StepKind::Conv { kernel, geom, layer, shortcut, relu }
+            }
+            (OpKind::Int8Conv { window, epilogue, .. }, Some(ConvKernelOf::Int8(kernel))) => {
+                StepKind::Int8Conv { kernel, window, layer, shortcut, epilogue }
+            }
+            (OpKind::MaxPool(window), _) => StepKind::MaxPool(window),
+            (OpKind::Subsample { input, stride, before, .. }, _) => StepKind::Subsample { input, stride, before },
+            (OpKind::AveragePool(input), _) => StepKind::AveragePool(input),
+            (OpKind::Mean(mean), _) => StepKind::Mean(mean),
+            (OpKind::Conv { .. } | OpKind::Int8Conv { .. }, _) => return Err(Error::NoSuchKernel(op.name)),
+        };
+        let packed = self.layers.get(layer).filter(|_| op.conv().is_some()).map_or(0, |layer| layer.range.len());
+        self.steps.push(Step {
+            name: op.name,
+            index,
+            kind,
+            input: placing.place(op.input, part),
+            output: placing.slot(op.output, part),
+            value: self.graph.values()[op.output.index()],
+            bands,
+            rects,
+            packed,
+        });
+        Ok(())
+    }
+
+    /// The names of all kernels that a plan for `options` could use for the op, whatever their speed; none if it is no
+    /// convolution.
+    pub fn candidates(op: &Op, options: &Options) -> Vec<Name> {
+        choose::candidates(op, options).map(|kernel| kernel.name()).collect()
+    }
+
+    /// What it is a plan of.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// Its layers, in order.
@@ -283,34 +215,91 @@ impl Plan {
         &self.options
     }
 
+    /// One input image.
+    pub fn input(&self) -> &Value {
+        self.graph.input()
+    }
+
     /// Elements of the input: `batch` images, NHWC.
     pub fn input_len(&self) -> usize {
-        self.options.batch * self.input.elements()
+        self.options.batch * self.input().shape.elements()
     }
 
-    /// One input image.
-    pub fn input_shape(&self) -> Shape {
-        self.input
-    }
-
-    /// Elements of the output: `batch` rows of logits.
+    /// Elements of the first output: `batch` rows of logits.
     pub fn output_len(&self) -> usize {
-        self.output.len()
+        self.options.batch * self.graph.output().shape.elements()
     }
 
-    /// Elements of the arena that all activations share.
+    /// Words (of 4 bytes) of the arena that all activations share.
     pub fn arena_len(&self) -> usize {
         self.arena_len
     }
 
-    /// Elements of the packed weights.
+    /// Words (of 4 bytes) of the packed weights.
     pub fn packed_len(&self) -> usize {
         self.packed_len
     }
 
-    /// Elements of scratch each thread needs.
+    /// Words (of 4 bytes) of scratch each thread needs.
     pub fn scratch_len(&self) -> usize {
         self.scratch_len
+    }
+
+    /// Output `index` of the run that `arena` was last used for: `batch` images of it, NHWC.
+    ///
+    /// # Errors
+    /// [`Error::InvalidNetwork`] if there is no such output, [`Error::ElementType`] if it is of another type,
+    /// [`Error::BufferLength`] for another plan's arena.
+    pub fn output<'a, T: Elem>(&self, arena: &'a Buffer, index: usize) -> Result<&'a [T], Error> {
+        let missing = Error::InvalidNetwork { reason: "there is no output of this number" };
+        let (slot, value) = self.outputs.get(index).zip(self.graph.outputs().get(index)).ok_or(missing)?;
+        check_type::<T>("output", &self.graph.values()[value.index()])?;
+        let bytes: &[u8] = bytemuck::cast_slice(arena.as_slice());
+        let range = slot.whole();
+        let (need, got) = (range.end, bytes.len());
+        let output = bytes.get(range).ok_or(Error::BufferLength { what: "arena", need, got })?;
+        Ok(bytemuck::cast_slice(output))
+    }
+}
+
+/// Where values lie.
+struct Placing<'p> {
+    graph: &'p Graph,
+    batch: usize,
+    lifetimes: &'p Lifetimes,
+    places: &'p [core::ops::Range<usize>],
+}
+
+impl Placing<'_> {
+    /// The place of a value that an op writes.
+    fn slot(&self, value: ValueId, part: usize) -> Slot {
+        let bytes = self.graph.values()[value.index()].bytes();
+        let home = self.lifetimes.homes[value.writer().unwrap_or_default()];
+        Slot::new(WORD * self.places[home].start, bytes, self.lifetimes.images[home], part)
+    }
+
+    fn place(&self, value: ValueId, part: usize) -> Place {
+        match value {
+            ValueId::INPUT => Place::Input(Slot::new(0, self.graph.input().bytes(), self.batch, part)),
+            value => Place::Arena(self.slot(value, part)),
+        }
+    }
+
+    /// Does op `index` write where `value` lies?
+    fn shares_home(&self, value: ValueId, index: usize) -> bool {
+        let homes = &self.lifetimes.homes;
+        value.writer().is_some_and(|writer| homes[writer] == homes[index])
+    }
+}
+
+/// Bytes of a word, the unit of the arena, of packed weights and of scratch.
+const WORD: usize = 4;
+
+/// Whether a value's elements are of type `T`.
+fn check_type<T: Elem>(what: &'static str, value: &Value) -> Result<(), Error> {
+    match value.dtype() {
+        need if need == T::DTYPE => Ok(()),
+        need => Err(Error::ElementType { what, need, got: T::DTYPE }),
     }
 }
 

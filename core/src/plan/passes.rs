@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::graph::{Op, OpKind};
+use crate::graph::Op;
 
 /// Consecutive steps run on `images` images, `batch / images` times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ const CACHED: usize = 1 << 20;
 const LEAST_MACS: u64 = 16 << 20;
 
 /// Cuts the network where its maps change size.
-pub(super) fn passes(ops: &[Op<'_>], batch: usize, threads: usize) -> Vec<Pass> {
+pub(super) fn passes(ops: &[Op], batch: usize, threads: usize) -> Vec<Pass> {
     let mut passes: Vec<Pass> = Vec::new();
     let mut first = 0;
     while first < ops.len() {
@@ -42,12 +42,12 @@ pub(super) fn passes(ops: &[Op<'_>], batch: usize, threads: usize) -> Vec<Pass> 
 
 /// Images at a time for layers of one map size: so many that reading the weights again for every part costs
 /// no more than reading the activations, as long as these stay in the caches.
-fn wanted(ops: &[Op<'_>], threads: usize) -> usize {
+fn wanted(ops: &[Op], threads: usize) -> usize {
     let (mut weights, mut activations, mut macs, mut layers) = (0, 1, 0, 0);
     for op in ops {
-        if let OpKind::Conv { geom, .. } = &op.kind {
-            weights += geom.weight_len();
-            activations = activations.max(geom.input.elements() + geom.output().elements());
+        if let Some(window) = op.conv() {
+            weights += window.weight_len();
+            activations = activations.max(window.input.elements() + window.output.elements());
             macs += op.macs();
             layers += 1;
         }

@@ -18,15 +18,15 @@ use crate::{
 /// # Errors
 /// [`Error::Unsupported`] when no kernel can compute `g`.
 pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> {
-    candidates(g, isa, winograd)
+    candidates(*g, isa, winograd)
         .min_by(|a, b| cycles(a, g, isa).total_cmp(&cycles(b, g, isa)))
         .ok_or(Error::Unsupported(*g))
 }
 
 /// Every kernel that can compute `g`, Winograd's among them or not.
-pub(super) fn candidates(g: &ConvGeom, isa: Isa, winograd: bool) -> impl Iterator<Item = Kernel> {
+pub(super) fn candidates(g: ConvGeom, isa: Isa, winograd: bool) -> impl Iterator<Item = Kernel> {
     let allowed = move |kernel: &Kernel| winograd || !kernel.is_winograd();
-    Kernel::all(isa).into_iter().filter(move |kernel| kernel.supports(g) && allowed(kernel))
+    Kernel::all(isa).into_iter().filter(move |kernel| kernel.supports(&g) && allowed(kernel))
 }
 
 /// Vectors of multiply-adds in a cycle.

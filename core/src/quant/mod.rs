@@ -5,20 +5,16 @@
 //! op plainly; whatever computes the same op elsewhere must give the same bytes.
 
 mod op;
+mod quantization;
 pub mod reference;
 mod requantize;
-#[cfg(feature = "alloc")]
-mod session;
 mod softmax;
 
-pub use op::{Add, Conv, Encoding, Mean, Op, Window};
+pub use crate::geom::Window;
+pub use op::{Add, Conv, Encoding, Epilogue, Mean, Op};
+pub use quantization::Quantization;
 pub use requantize::{Requant, Rounding, saturate};
-#[cfg(feature = "alloc")]
-pub use session::{Model, Session};
 pub use softmax::Softmax;
-
-#[cfg(feature = "alloc")]
-pub use crate::simd::DotIsa;
 
 #[cfg(all(test, feature = "alloc"))]
 mod tests;

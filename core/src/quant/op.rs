@@ -1,80 +1,7 @@
 //! The ops of a quantized network: plain data that borrows its weights.
 
 use super::{Requant, Rounding, saturate};
-use crate::geom::{ConvGeom, PoolGeom, Shape};
-
-/// A sliding window over a map. TFLite's `SAME` padding can be uneven, so the output is given and
-/// the padding after the last row and column follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Window {
-    /// input map
-    pub input: Shape,
-    /// output map
-    pub output: Shape,
-    /// side of the square window
-    pub kernel: usize,
-    /// stride of both axes
-    pub stride: usize,
-    /// padding rows above the map
-    pub pad_top: usize,
-    /// padding columns left of the map
-    pub pad_left: usize,
-}
-
-impl Window {
-    /// Weights that enter one output: `kernel * kernel * c_in`.
-    pub const fn taps(&self) -> usize {
-        self.kernel * self.kernel * self.input.c
-    }
-
-    /// Weights of a convolution over this window, in OHWI order.
-    pub const fn weight_len(&self) -> usize {
-        self.taps() * self.output.c
-    }
-
-    /// Whether every window touches the map, and every size is small enough that nothing computed
-    /// from it overflows 32 bits.
-    pub fn is_valid(&self) -> bool {
-        let Window { input, output, kernel, stride, pad_top, pad_left } = *self;
-        let axis = |n: usize, out: usize, pad: usize| {
-            let small = |n: usize| (1..=1 << 14).contains(&n);
-            small(n) && small(out) && pad < kernel && (out - 1) * stride < n + pad
-        };
-        let elements = |s: Shape| s.h as u64 * s.w as u64 * s.c as u64;
-        let channels = |c: usize| (1..=1 << 16).contains(&c);
-        (1..=64).contains(&kernel)
-            && (1..=64).contains(&stride)
-            && axis(input.h, output.h, pad_top)
-            && axis(input.w, output.w, pad_left)
-            && channels(input.c)
-            && channels(output.c)
-            && elements(input) < 1 << 30
-            && elements(output) < 1 << 30
-            && self.taps() as u64 * (output.c as u64) < 1 << 30
-    }
-
-    /// The input row or column that tap `k` of output `out` reads, `None` in the padding.
-    pub const fn source(&self, out: usize, k: usize, pad: usize, extent: usize) -> Option<usize> {
-        match (out * self.stride + k).checked_sub(pad) {
-            Some(i) if i < extent => Some(i),
-            _ => None,
-        }
-    }
-}
-
-impl From<ConvGeom> for Window {
-    fn from(g: ConvGeom) -> Self {
-        let ConvGeom { input, kernel, stride, pad, .. } = g;
-        Window { input, output: g.output(), kernel, stride, pad_top: pad, pad_left: pad }
-    }
-}
-
-impl From<PoolGeom> for Window {
-    fn from(g: PoolGeom) -> Self {
-        let PoolGeom { input, kernel, stride, pad } = g;
-        Window { input, output: g.output(), kernel, stride, pad_top: pad, pad_left: pad }
-    }
-}
+use crate::geom::{Shape, Window};
 
 /// The int8 encoding of an op's result; ReLU is a clamp (`min = zero_point`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,10 +55,26 @@ impl Conv<'_> {
             && self.shift.len() == c
     }
 
+    /// What happens to its sums.
+    pub fn epilogue(&self) -> Epilogue {
+        Epilogue { rounding: self.rounding, output: self.output, add: self.add }
+    }
+
     /// What the op stores in the end.
     pub fn stored(&self) -> Encoding {
         self.add.map_or(self.output, |add| add.output)
     }
+}
+
+/// What happens to the sums of a convolution, besides its factors per channel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epilogue {
+    /// how sums are rescaled
+    pub rounding: Rounding,
+    /// what the convolution itself produces
+    pub output: Encoding,
+    /// what is added to it before it is stored
+    pub add: Option<Add>,
 }
 
 /// TFLite's int8 ADD of a convolution's result and a shortcut. Both are shifted left by
@@ -290,9 +233,7 @@ impl Op<'_> {
     /// Multiply-adds for one image.
     pub fn macs(&self) -> u64 {
         match self {
-            Op::Conv(Conv { window, .. }) => {
-                window.output.h as u64 * window.output.w as u64 * window.weight_len() as u64
-            }
+            Op::Conv(Conv { window, .. }) => window.macs(),
             _ => 0,
         }
     }

@@ -113,7 +113,7 @@ pub fn mean(op: &Mean, x: &[i8], y: &mut [i8]) -> Result<(), Error> {
 }
 
 /// `sum / count`, half away from zero.
-pub(super) const fn rounded_mean(sum: i64, count: i64) -> i64 {
+pub(crate) const fn rounded_mean(sum: i64, count: i64) -> i64 {
     let half = count / 2;
     (if sum > 0 { sum + half } else { sum - half }) / count
 }

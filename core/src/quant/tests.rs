@@ -1,9 +1,11 @@
-use super::{Add, Conv, DotIsa, Encoding, Mean, Requant, Rounding, Session, Window, reference};
+use super::{Add, Conv, Encoding, Mean, Requant, Rounding, Window, reference};
 use crate::{
     Isa,
     geom::Shape,
+    plan::Options,
     resnet::ResNet,
     rsd::{Builder, View, synthetic},
+    session::Session,
     testing::Uniform,
 };
 
@@ -110,7 +112,8 @@ fn means_rescale_as_tflite_does() {
         model.mean("mean", 0, &mean, to).unwrap();
         let model = model.finish().unwrap();
         let view = View::new_checked(&model).unwrap();
-        assert_eq!(Session::new(&view, Isa::PORTABLE).unwrap().run(&x).unwrap(), want);
+        let mut session = Session::new(&view.net().unwrap(), &Options::default()).unwrap();
+        assert_eq!(session.run::<i8>(&x).unwrap(), want);
     }
     // Sums at their largest, on the largest map, do not overflow; larger maps are refused.
     let largest = Mean::factor(1.0, Mean::MOST_PIXELS).unwrap();
@@ -189,25 +192,39 @@ fn every_instruction_set_equals_the_definition_on_whole_networks() {
         let net: ResNet = name.parse().unwrap();
         let model = synthetic(&net.with_input(h, w).unwrap(), 7).unwrap();
         let view = View::new_checked(&model).unwrap();
+        let model_of = view.net().unwrap();
+        let input: Vec<i8> = (0..3).flat_map(|seed| extremes(seed, view.input().unwrap().shape.elements())).collect();
+        let wanted: Vec<_> = input.chunks(input.len() / 3).map(|input| definition(&view, input)).collect();
         for isa in Isa::available() {
-            let mut session = Session::new(&view, isa).unwrap();
-            for seed in 0..2 {
-                let mut input = bytes(seed, view.input().unwrap().shape.elements());
-                // Extremes: they are where a 16-bit sum of two products would saturate.
-                input.iter_mut().step_by(3).for_each(|x| *x = if *x < 0 { -128 } else { 127 });
-                let want = definition(&view, &input);
-                let mut at = 1;
-                session
-                    .run_with(&input, |op, y| {
-                        let name = DotIsa::of(isa).name();
-                        assert!(y == want[op + 1], "{name}: op {op} of {net} differs");
-                        at += 1;
-                    })
-                    .unwrap();
-                assert_eq!(at, want.len());
+            for (batch, threads) in [(1, 1), (1, 2), (3, 1), (3, 3)] {
+                let mut session =
+                    Session::new(&model_of, &Options { batch, threads, isa, ..Options::default() }).unwrap();
+                for (images, wanted) in input.chunks(batch * input.len() / 3).zip(wanted.chunks(batch)) {
+                    // Layers with large maps run on some images at a time.
+                    let mut seen: Vec<usize> = vec![0; view.ops()];
+                    let output = session.run_with(images, |step, y: &[i8]| {
+                        let op = (0..view.ops()).find(|op| view.name(*op) == Some(step.name.as_str()));
+                        let Some(op) = op else { return };
+                        for y in y.chunks_exact(view.value(op + 1).unwrap().shape.elements()) {
+                            let want = &wanted[seen[op]][op + 1];
+                            assert!(y == want, "{isa}, {batch} images, {threads} threads: {} of {net}", step.name);
+                            seen[op] += 1;
+                        }
+                    });
+                    let output = output.unwrap();
+                    assert!(seen.iter().all(|&n| n == batch));
+                    assert!(output.chunks(output.len() / batch).zip(wanted).all(|(y, want)| y == want.last().unwrap()));
+                }
             }
         }
     }
+}
+
+/// Bytes at random, many of them at the ends: they are where a 16-bit sum of two products would saturate.
+fn extremes(seed: u64, n: usize) -> Vec<i8> {
+    let mut input = bytes(seed, n);
+    input.iter_mut().step_by(3).for_each(|x| *x = if *x < 0 { -128 } else { 127 });
+    input
 }
 
 /// One convolution of every odd size, with uneven padding, every shift and full-range values.
@@ -263,9 +280,10 @@ fn every_instruction_set_equals_the_definition_at_odd_sizes() {
                 let view = View::new_checked(&model).unwrap();
                 let want = definition(&view, &x).pop().unwrap();
                 for isa in Isa::available() {
-                    let mut session = Session::new(&view, isa).unwrap();
-                    assert!(session.run(&x).unwrap() == want, "{} {window:?} add {added}", DotIsa::of(isa).name());
-                    assert!(session.run(&x[1..]).is_err());
+                    let mut session =
+                        Session::new(&view.net().unwrap(), &Options { isa, threads: 2, ..Options::default() }).unwrap();
+                    assert!(session.run(&x).unwrap() == want, "{isa} {window:?} add {added}");
+                    assert!(session.run(&x[1..]).is_err() && session.run(&vec![0.0f32; x.len()]).is_err());
                 }
             }
         }

@@ -7,18 +7,52 @@
 //! scale = gamma / sqrt(var + eps)      bias = beta - mean * scale
 //! ```
 
-use alloc::vec::Vec;
+use alloc::{string::ToString, vec::Vec};
 
-use super::{ConvSpec, ResNet, ShortcutSpec};
+use super::{BlockSpec, ConvSpec, HeadSpec, ResNet, ShortcutSpec};
 use crate::{
     Error, Name,
     geom::{ConvGeom, Shape},
-    graph::{FoldedConv, Net, OpKind, Source, ValueId},
+    graph::{Builder, FoldedConv, Graph, Net, OpKind, Tensors, Value, ValueId},
     weights::Weights,
 };
 
 /// Batch norm's epsilon, PyTorch's default.
 pub const BN_EPSILON: f64 = 1e-5;
+
+/// A part of a network, cut between stages. A stage is what the paper calls conv2_x to conv5_x and torchvision `layer1`
+/// to `layer4`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// stages left out at the beginning; none keeps the stem, too
+    pub skip: usize,
+    /// the last stage that belongs to the part; `None` for all of them and the classifier
+    pub until: Option<usize>,
+}
+
+impl Part {
+    /// Everything.
+    pub const WHOLE: Part = Part { skip: 0, until: None };
+
+    /// From the stem to stage `k` (1 is `layer1`): features.
+    pub const fn trunk(k: usize) -> Self {
+        Part { skip: 0, until: Some(k) }
+    }
+
+    /// From behind stage `k` to the logits: what a trunk's output is classified by.
+    pub const fn head(k: usize) -> Self {
+        Part { skip: k, until: None }
+    }
+}
+
+/// The list of ops of `spec`, without weights: enough to plan it.
+///
+/// # Errors
+/// [`Error::InvalidNetwork`] for a network that cannot be built.
+pub fn graph(spec: &ResNet) -> Result<Graph, Error> {
+    let none = |_: Layer<'_>| Ok(Tensors::None);
+    Ok(walk(spec, Part::WHOLE, none)?.into_graph())
+}
 
 /// Builds the list of ops of `spec` with `weights`, batch norm folded into the convolutions.
 ///
@@ -29,43 +63,98 @@ pub const BN_EPSILON: f64 = 1e-5;
 /// [`Error::MissingTensor`], [`Error::TensorLength`], [`Error::NotFinite`], naming the first tensor
 /// that does not fit.
 pub fn fold_batch_norm<'w>(spec: &ResNet, weights: &'w impl Weights) -> Result<Net<'w>, Error> {
-    let mut net = Net { source: Source(Some(weights)), ..Net::new(*spec) };
-    let conv = |net: &mut Net<'w>, conv: &ConvSpec, input, shortcut, relu| -> Result<ValueId, Error> {
-        let folded = fold_conv(conv, weights)?;
-        Ok(net.push(conv.name, input, OpKind::Conv { geom: conv.geom, weights: folded, shortcut, relu }))
-    };
+    fold_part(spec, weights, Part::WHOLE)
+}
 
-    let stem = spec.stem();
-    let mut x = conv(&mut net, &stem.conv, ValueId::INPUT, None, true)?;
-    if let Some(pool) = stem.pool {
-        x = net.push(Name::new("maxpool"), x, OpKind::MaxPool(pool));
-    }
-    for block in spec.blocks() {
-        let shortcut = match &block.shortcut {
-            ShortcutSpec::None => None,
-            ShortcutSpec::Identity => Some(x),
-            ShortcutSpec::Project(project) => Some(conv(&mut net, project, x, None, false)?),
-            &ShortcutSpec::Pad { stride, before, after } => {
-                let kind = OpKind::Subsample { input: block.input(), stride, before, after };
-                Some(net.push(block.name.dot("shortcut"), x, kind))
+/// [`fold_batch_norm`] of some stages only. A part that begins behind a stage reads that stage's output; one that ends
+/// with a stage returns its output.
+///
+/// # Errors
+/// As [`fold_batch_norm`]; [`Error::InvalidNetwork`] if there are no such stages.
+pub fn fold_part<'w>(spec: &ResNet, weights: &'w impl Weights, part: Part) -> Result<Net<'w>, Error> {
+    let tensors = |layer: Layer<'_>| -> Result<Tensors<'w>, Error> {
+        Ok(Tensors::F32(match layer {
+            Layer::Conv(conv) => fold_conv(conv, weights)?,
+            Layer::Classifier(head) => {
+                let [weight, bias] = head.tensors();
+                let oihw = tensor(weights, weight.name, weight.elements())?;
+                let bias = tensor(weights, bias.name, bias.elements())?.to_vec();
+                FoldedConv { oihw, scale: Vec::new(), bias }
             }
-        };
-        let (last, inner) = block.convs().split_last().ok_or(Error::InvalidNetwork { reason: "an empty block" })?;
-        for spec in inner {
-            x = conv(&mut net, spec, x, None, true)?;
-        }
-        x = conv(&mut net, last, x, shortcut, true)?;
-    }
+        }))
+    };
+    Ok(walk(spec, part, tensors)?.from_source(weights))
+}
 
-    let head = spec.head();
-    x = net.push(Name::new("avgpool"), x, OpKind::AveragePool(head.input));
-    let geom = ConvGeom { input: Shape::new(1, 1, head.input.c), c_out: head.classes, kernel: 1, stride: 1, pad: 0 };
-    let [weight, bias] = head.tensors();
-    let oihw = tensor(weights, weight.name, weight.elements())?;
-    let bias = tensor(weights, bias.name, bias.elements())?.to_vec();
-    let weights = FoldedConv { oihw, scale: Vec::new(), bias };
-    net.push(head.name, x, OpKind::Conv { geom, weights, shortcut: None, relu: false });
-    Ok(net)
+/// A layer that has tensors.
+enum Layer<'s> {
+    Conv(&'s ConvSpec),
+    Classifier(&'s HeadSpec),
+}
+
+/// Walks over the layers of `part`; `tensors` gives those of each convolution.
+fn walk<'w>(
+    spec: &ResNet,
+    part: Part,
+    mut tensors: impl FnMut(Layer<'_>) -> Result<Tensors<'w>, Error>,
+) -> Result<Net<'w>, Error> {
+    let stages = spec.stages().len();
+    if part.skip >= stages || part.until.is_some_and(|last| last <= part.skip || last > stages) {
+        return Err(Error::InvalidNetwork { reason: "a part must hold at least one of the network's stages" });
+    }
+    let of_stage = spec.stages().iter().enumerate().flat_map(|(s, &n)| core::iter::repeat_n(s + 1, usize::from(n)));
+    let blocks = || of_stage.clone().zip(spec.blocks()).filter(|(stage, _)| *stage > part.skip);
+    let input = match blocks().next() {
+        Some((_, block)) if part.skip > 0 => block.input(),
+        _ => spec.input(),
+    };
+    let mut net = Builder::of(spec.to_string(), Value::f32(input));
+    let mut x = ValueId::INPUT;
+    let mut conv = |net: &mut Builder<'w>, conv: &ConvSpec, input, shortcut, relu| -> Result<ValueId, Error> {
+        let kind = OpKind::Conv { geom: conv.geom, shortcut, relu };
+        Ok(net.push(conv.name, input, kind, None, tensors(Layer::Conv(conv))?))
+    };
+    if part.skip == 0 {
+        let stem = spec.stem();
+        x = conv(&mut net, &stem.conv, x, None, true)?;
+        if let Some(pool) = stem.pool {
+            x = net.max_pool_of("maxpool", x, pool)?;
+        }
+    }
+    for (_, block) in blocks().filter(|(stage, _)| part.until.is_none_or(|last| *stage <= last)) {
+        x = add_block(&mut net, &block, x, &mut conv)?;
+    }
+    if part.until.is_none() {
+        let head = spec.head();
+        x = net.average_pool("avgpool", x)?;
+        let input = Shape::new(1, 1, head.input.c);
+        let geom = ConvGeom { input, c_out: head.classes, kernel: 1, stride: 1, pad: 0 };
+        let kind = OpKind::Conv { geom, shortcut: None, relu: false };
+        x = net.push(head.name, x, kind, None, tensors(Layer::Classifier(&head))?);
+    }
+    net.finish(&[x])
+}
+
+/// Adds a block that reads `x`, by calls of `conv(net, layer, input, shortcut, relu)`.
+fn add_block<'w>(
+    net: &mut Builder<'w>,
+    block: &BlockSpec,
+    mut x: ValueId,
+    conv: &mut impl FnMut(&mut Builder<'w>, &ConvSpec, ValueId, Option<ValueId>, bool) -> Result<ValueId, Error>,
+) -> Result<ValueId, Error> {
+    let shortcut = match &block.shortcut {
+        ShortcutSpec::None => None,
+        ShortcutSpec::Identity => Some(x),
+        ShortcutSpec::Project(project) => Some(conv(net, project, x, None, false)?),
+        &ShortcutSpec::Pad { stride, before, after } => {
+            Some(net.subsample(block.name.dot("shortcut"), x, stride, [before, after])?)
+        }
+    };
+    let (last, inner) = block.convs().split_last().ok_or(Error::InvalidNetwork { reason: "an empty block" })?;
+    for spec in inner {
+        x = conv(net, spec, x, None, true)?;
+    }
+    conv(net, last, x, shortcut, true)
 }
 
 fn fold_conv<'w>(conv: &ConvSpec, weights: &'w impl Weights) -> Result<FoldedConv<'w>, Error> {

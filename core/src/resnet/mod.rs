@@ -9,7 +9,7 @@ mod walk;
 #[cfg(feature = "alloc")]
 pub(crate) use fold::sqrt;
 #[cfg(feature = "alloc")]
-pub use fold::{BN_EPSILON, fold_batch_norm};
+pub use fold::{BN_EPSILON, Part, fold_batch_norm, fold_part, graph};
 pub use spec::{Block, ResNet, Shortcut, Stem, StridePlacement, ZeroChannels};
 pub use walk::{BlockSpec, ConvSpec, HeadSpec, ShortcutSpec, StemSpec, TensorSpec};
 

@@ -33,6 +33,8 @@ mod view;
 #[cfg(feature = "alloc")]
 mod aligned;
 #[cfg(feature = "alloc")]
+mod net;
+#[cfg(feature = "alloc")]
 mod place;
 #[cfg(feature = "alloc")]
 mod synthetic;

@@ -4,21 +4,21 @@ use super::{
     isa::Isa,
     vector::{Op, Vector, dispatch},
 };
-use crate::geom::{PoolGeom, Shape};
+use crate::geom::{Shape, Window};
 
 /// Output rows `rows` of one image's max pool.
 ///
 /// # Panics
 /// When `x` is not one input map or `y` not these output rows.
-pub fn max_pool(isa: Isa, g: &PoolGeom, x: &[f32], rows: core::ops::Range<usize>, y: &mut [f32]) {
-    let out = g.output();
+pub fn max_pool(isa: Isa, g: &Window, x: &[f32], rows: core::ops::Range<usize>, y: &mut [f32]) {
+    let out = g.output;
     assert!(x.len() == g.input.elements() && rows.end <= out.h && y.len() == rows.len() * out.w * out.c);
     // SAFETY: windows are clipped to the input map, and `y` holds exactly the rows asked for.
     unsafe { dispatch(isa, MaxPool { g, x, rows, y }) }
 }
 
 struct MaxPool<'a> {
-    g: &'a PoolGeom,
+    g: &'a Window,
     x: &'a [f32],
     rows: core::ops::Range<usize>,
     y: &'a mut [f32],
@@ -29,14 +29,13 @@ impl Op for MaxPool<'_> {
     unsafe fn run<V: Vector>(self) {
         let MaxPool { g, x, rows, y } = self;
         let Shape { h, w, c } = g.input;
-        let clip = |o: usize, extent: usize| {
-            let start = (o * g.stride).saturating_sub(g.pad);
-            start..(o * g.stride + g.kernel - g.pad.min(o * g.stride + g.kernel)).min(extent)
+        let clip = |o: usize, pad: usize, extent: usize| {
+            (o * g.stride).saturating_sub(pad)..(o * g.stride + g.kernel).saturating_sub(pad).min(extent)
         };
-        let out_w = g.output().w;
+        let out_w = g.output.w;
         for (oy, y_row) in rows.zip(y.chunks_exact_mut(out_w * c)) {
             for (ox, pixel) in y_row.chunks_exact_mut(c).enumerate() {
-                let (ys, xs) = (clip(oy, h), clip(ox, w));
+                let (ys, xs) = (clip(oy, g.pad_top, h), clip(ox, g.pad_left, w));
                 let mut ch = 0;
                 while ch < c {
                     let n = (c - ch).min(V::LANES);

@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use residual_core::weights::{Tensor, Weights, Zeros};
+pub use residual_core::weights::{Tensor, Weights};
 
 pub(crate) use self::error::clean;
 pub use self::{

@@ -155,7 +155,7 @@ impl Layers {
             };
             let x = carve(&mut scratch, y.len());
             normalise(isa, y, statistics, Addend::None, true, x);
-            return max_pool(isa, pool, x, 0..pool.output().h, out);
+            return max_pool(isa, &(*pool).into(), x, 0..pool.output().h, out);
         };
         let block = &self.blocks[b];
         let below = || image(&tape.values[b], i, block.input.elements());

@@ -22,11 +22,11 @@ pub(super) struct Tensor {
 pub(super) fn tensors(net: &Net<'_>) -> Vec<Tensor> {
     let mut all = Vec::new();
     for op in net.ops() {
-        if let OpKind::Conv { shortcut, relu, .. } = &op.kind {
+        if let OpKind::Conv { shortcut, relu, .. } = op.kind {
             if shortcut.is_some() {
                 all.push(Tensor { name: op.name.dot("alone").to_string(), relu: false });
             }
-            all.push(Tensor { name: op.name.to_string(), relu: *relu });
+            all.push(Tensor { name: op.name.to_string(), relu });
         }
     }
     all
@@ -49,10 +49,10 @@ pub(super) fn build(
     correct: bool,
 ) -> Result<Network, QuantizeError> {
     let mut network = Network {
-        input: net.spec().input(),
+        input: net.input().shape,
         quantization: input,
         layers: Vec::new(),
-        architecture: net.spec().to_string(),
+        architecture: net.name().into(),
         classes: Vec::new(),
         preprocessing: None,
     };
@@ -66,7 +66,7 @@ pub(super) fn build(
     // Mean of every channel of a value, by the folded network's numbers.
     let mut means: Vec<Vec<f64>> = vec![Vec::new(); net.values().len()];
     means[0] = input_means.to_vec();
-    for op in net.ops() {
+    for (index, op) in net.ops().iter().enumerate() {
         let at = op.output.index();
         let name = op.name.as_str();
         means[at] = observed.get(name).ok_or_else(|| unknown(name))?.means.clone();
@@ -75,14 +75,14 @@ pub(super) fn build(
             Place::Sliced { .. } => Err(QuantizeError::Unsupported { layer: name.into() }),
         };
         let source = value(op.input.index());
-        let kind = match &op.kind {
-            &OpKind::Subsample { stride, before, .. } => {
+        let kind = match op.kind {
+            OpKind::Subsample { stride, before, .. } => {
                 places[at] = Place::Sliced { value: source?, stride, before };
                 continue;
             }
-            OpKind::MaxPool(geom) => Kind::MaxPool(Window::from(*geom)),
+            OpKind::MaxPool(window) => Kind::MaxPool(window),
             OpKind::AveragePool(_) => Kind::GlobalAveragePool,
-            OpKind::Conv { geom, weights, shortcut, relu } => {
+            OpKind::Conv { geom, shortcut, relu } => {
                 let shortcut = match shortcut {
                     None => None,
                     Some(other) => {
@@ -90,17 +90,19 @@ pub(super) fn build(
                             Place::Value(value) => (value, 1, 0),
                             Place::Sliced { value, stride, before } => (value, stride, before),
                         };
-                        Some(Shortcut { value, stride, before, output: stored(name, *relu)? })
+                        Some(Shortcut { value, stride, before, output: stored(name, relu)? })
                     }
                 };
                 let output = match shortcut {
-                    None => stored(name, *relu)?,
+                    None => stored(name, relu)?,
                     Some(_) => stored(&op.name.dot("alone"), false)?,
                 };
                 let (_, from) = network.value(*source.as_ref().unwrap_or(&0)).ok_or_else(|| unknown(name))?;
                 let means = correct.then_some(means[op.input.index()].as_slice());
-                Kind::Conv(conv(*geom, weights, from, output, shortcut, means))
+                let folded = net.conv(index).ok_or_else(|| unknown(name))?;
+                Kind::Conv(conv(geom, folded, from, output, shortcut, means))
             }
+            _ => return Err(QuantizeError::Unsupported { layer: name.into() }),
         };
         network.layers.push(Layer { name: name.into(), source: source?, kind });
         places[at] = Place::Value(network.layers.len());

@@ -15,8 +15,9 @@ use residual_core::{
     Isa,
     graph::Net,
     logits::softmax,
-    quant,
+    plan,
     rsd::{FormatError, View},
+    session::{PackedNet, Session},
 };
 
 pub use observe::Observed;
@@ -107,12 +108,12 @@ pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result
     if inputs.is_empty() {
         return Err(QuantizeError::NoPictures);
     }
-    let observed = observe::observe(&net.with_sums_apart(), inputs, options.threads, options.isa)?;
+    let observed = observe::observe(&net.with_sums_apart()?, inputs, options.threads, options.isa)?;
     let (low, high) = options.input_range.unwrap_or_else(|| {
         inputs.iter().flatten().fold((0.0, 0.0), |(low, high): (f32, f32), v| (low.min(*v), high.max(*v)))
     });
     let input = encoding(low.min(0.0), high.max(0.0));
-    let c = net.spec().input().c;
+    let c = net.input().shape.c;
     let mut means = vec![0.0; c];
     for pixel in inputs.iter().flat_map(|picture| picture.chunks_exact(c)) {
         means.iter_mut().zip(pixel).for_each(|(m, v)| *m += f64::from(*v));
@@ -122,7 +123,7 @@ pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result
 
     let compared = &inputs[..inputs.len().min(COMPARED)];
     let rows = observe::in_chunks(net, compared, options.threads, options.isa, |session, _, pictures| {
-        pictures.iter().map(|p| Ok(softmax(session.run(p)?))).collect::<Result<Vec<_>, _>>()
+        pictures.iter().map(|p| Ok(softmax(session.run(p.as_slice())?))).collect::<Result<Vec<_>, _>>()
     })?;
     let wanted: Vec<Vec<f32>> = rows.into_iter().flatten().collect();
     let bytes: Vec<Vec<i8>> = compared.iter().map(|p| p.iter().map(|v| input.quantize(*v)).collect()).collect();
@@ -143,7 +144,7 @@ pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result
         }
     }
     let Some((mut least, mut network, mut methods)) = best else { return Err(QuantizeError::NoPictures) };
-    let macs = net.spec().macs() as f64 * compared.len() as f64 * 3.0 * tensors.len() as f64;
+    let macs = net.macs() as f64 * compared.len() as f64 * 3.0 * tensors.len() as f64;
     if options.method.is_none() && macs < MOST_MACS {
         for tensor in &tensors {
             for method in Method::ALL {
@@ -172,12 +173,13 @@ fn divergence(
     let view = View::new_checked(&model)?;
     let encoding = view.output().map(|v| Quantization { scale: v.scale, zero_point: v.zero_point });
     let encoding = encoding.unwrap_or(network.quantization);
-    let model = Arc::new(quant::Model::new(&view, options.isa)?);
-    let workers = (0..options.threads.max(1)).map(|_| quant::Session::with_model(Arc::clone(&model)));
+    let planned = plan::Options { isa: options.isa, ..plan::Options::default() };
+    let model = Arc::new(PackedNet::new(&view.net()?, &planned)?);
+    let workers = (0..options.threads.max(1)).map(|_| Session::with_model(Arc::clone(&model)));
     let sums = observe::parallel(workers.collect::<Result<Vec<_>, _>>()?, pictures.len(), |session, range| {
         let mut sum = 0.0;
         for (picture, wanted) in pictures[range.clone()].iter().zip(&wanted[range]) {
-            let logits: Vec<f32> = session.run(picture)?.iter().map(|q| encoding.dequantize(*q)).collect();
+            let logits: Vec<f32> = session.run::<i8>(picture)?.iter().map(|q| encoding.dequantize(*q)).collect();
             for (p, q) in wanted.iter().zip(softmax(&logits)) {
                 let (p, q) = (f64::from(*p), f64::from(q).max(1e-12));
                 sum += if p > 0.0 { p * (p / q).ln() } else { 0.0 };

@@ -12,7 +12,7 @@ use residual_core::{
     Isa,
     graph::Net,
     plan::Options,
-    session::{Model, Session},
+    session::{PackedNet, Session},
 };
 
 use super::QuantizeError;
@@ -43,7 +43,7 @@ pub(super) fn in_chunks<R: Send>(
     isa: Isa,
     work: impl Fn(&mut Session, usize, &[Vec<f32>]) -> Result<R, residual_core::Error> + Sync,
 ) -> Result<Vec<R>, QuantizeError> {
-    let model = Arc::new(Model::new(net, &Options { isa, ..Options::default() })?);
+    let model = Arc::new(PackedNet::new(net, &Options { isa, ..Options::default() })?);
     let sessions = (0..threads.clamp(1, inputs.len().div_ceil(CHUNK).max(1)))
         .map(|_| Session::with_model(Arc::clone(&model)))
         .collect::<Result<Vec<_>, _>>()?;
@@ -88,7 +88,7 @@ pub(super) fn observe(
     let ranges = in_chunks(net, inputs, threads, isa, |session, _, pictures| {
         let mut seen: BTreeMap<String, (f32, f32, Vec<f64>)> = BTreeMap::new();
         for picture in pictures {
-            session.run_with(picture, |step, y| {
+            session.run_with(picture, |step, y: &[f32]| {
                 let c = step.output_shape().c;
                 let entry = seen.entry(step.name.to_string());
                 let (min, max, sums) = entry.or_insert_with(|| (f32::INFINITY, f32::NEG_INFINITY, vec![0.0; c]));
@@ -126,7 +126,7 @@ pub(super) fn observe(
     let histograms = in_chunks(net, inputs, threads, isa, |session, _, pictures| {
         let mut counts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for picture in pictures {
-            session.run_with(picture, |step, y| {
+            session.run_with(picture, |step, y: &[f32]| {
                 let Some(value) = all.get(step.name.as_str()) else { return };
                 let counts = counts.entry(step.name.to_string()).or_insert_with(|| vec![0; BINS]);
                 let per_bin = BINS as f32 / (value.max - value.min).max(f32::MIN_POSITIVE);

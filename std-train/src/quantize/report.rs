@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use residual_core::{
     graph::{FoldedConv, Net, OpKind},
     logits::argmax,
-    quant,
+    plan,
     rsd::View,
     session::Session,
 };
@@ -76,20 +76,23 @@ pub fn report(
     let network = &quantized.network;
     let model = network.to_model()?;
     let view = View::new_checked(&model)?;
-    let mut session = quant::Session::new(&view, options.isa)?;
-    let mut reference = Session::new(net, &residual_core::plan::Options { isa: options.isa, ..Default::default() })?;
+    let planned = plan::Options { isa: options.isa, ..Default::default() };
+    let mut session = Session::new(&view.net()?, &planned)?;
+    let mut reference = Session::new(net, &planned)?;
     let encodings: Vec<Quantization> = (1..=network.layers.len()).filter_map(|v| Some(network.value(v)?.1)).collect();
     let fresh = Tally { min: i8::MAX, max: i8::MIN, ..Tally::default() };
     let mut tallies = vec![fresh; network.layers.len()];
     let (mut right_f32, mut right_int8) = (0usize, 0usize);
     for (input, label) in inputs.iter().zip(labels) {
         let mut values: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-        let logits = reference.run_with(input, |step, y| {
+        let logits = reference.run_with(input, |step, y: &[f32]| {
             values.insert(step.name.to_string(), y.to_vec());
         })?;
         right_f32 += usize::from(argmax(logits) == *label);
         let bytes: Vec<i8> = input.iter().map(|v| network.quantization.quantize(*v)).collect();
-        let output = session.run_with(&bytes, |op, y| {
+        let output = session.run_with(&bytes, |step, y: &[i8]| {
+            // A shortcut brought to another shape is a step, but no layer.
+            let Some(op) = network.layers.iter().position(|layer| *layer.name == *step.name) else { return };
             let (tally, q) = (&mut tallies[op], encodings[op]);
             let Some(real) = values.get(&network.layers[op].name) else { return };
             let floor = match &network.layers[op].kind {
@@ -143,7 +146,7 @@ fn alone(
 ) -> Result<Option<usize>, QuantizeError> {
     let Kind::Conv(conv) = &layer.kind else { return Ok(None) };
     let Some(index) = net.ops().iter().position(|op| *op.name == *layer.name) else { return Ok(None) };
-    let OpKind::Conv { geom, weights, .. } = &net.ops()[index].kind else { return Ok(None) };
+    let (OpKind::Conv { geom, .. }, Some(weights)) = (net.ops()[index].kind, net.conv(index)) else { return Ok(None) };
     let (area, c) = (geom.kernel * geom.kernel, geom.input.c);
     let mut oihw = vec![0.0; geom.weight_len()];
     for (i, w) in conv.weights.iter().enumerate() {
@@ -156,7 +159,7 @@ fn alone(
     let right = in_chunks(&net, inputs, options.threads, options.isa, |session, first, pictures| {
         let mut right = 0;
         for (picture, label) in pictures.iter().zip(labels.iter().skip(first)) {
-            let logits = session.run_editing(picture, |step, y| {
+            let logits = session.run_editing(picture, |step, y: &mut [f32]| {
                 if *step.name == *layer.name {
                     y.iter_mut().for_each(|v| *v = q.dequantize(q.quantize(*v)));
                 }

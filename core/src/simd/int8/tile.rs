@@ -2,8 +2,11 @@
 
 use core::cmp::min;
 
-use super::super::vector::unroll;
-use crate::quant::{Encoding, Requant, Rounding, Window};
+use super::{super::vector::unroll, Layout};
+use crate::{
+    memory::MatMut,
+    quant::{Add, Encoding, Epilogue, Requant, Rounding},
+};
 
 /// Vectors of 32-bit lanes: only what the tile needs.
 ///
@@ -64,97 +67,9 @@ pub(super) trait Lanes: Copy {
 /// Accumulators of the largest tile: 12 pixels of 2 vectors of 16 lanes, or as many otherwise.
 const MOST_LANES: usize = 12 * 2 * 16;
 
-/// The padded copy of an input, in words, and the output pixels that read it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Map {
-    window: Window,
-    /// words of a pixel
-    pixel: usize,
-    /// padded rows and pixels of a row
-    rows: usize,
-    columns: usize,
-    /// output channels
-    pub(super) channels: usize,
-}
-
-impl Map {
-    pub(super) fn new(window: &Window, pixel: usize) -> Self {
-        let extent = |out: usize| (out - 1) * window.stride + window.kernel;
-        let Window { output, .. } = *window;
-        Map { window: *window, pixel, rows: extent(output.h), columns: extent(output.w), channels: output.c }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.rows * self.columns * self.pixel
-    }
-
-    pub(super) fn pixels(&self) -> usize {
-        self.window.output.h * self.window.output.w
-    }
-
-    /// Calls `put(row of the copy, row of the input)` with the elements of both that correspond, `each`
-    /// elements a pixel of the copy.
-    fn rows<'s, T>(
-        &self,
-        x: &'s [i8],
-        copy: &'s mut [T],
-        each: usize,
-    ) -> impl Iterator<Item = (&'s mut [T], &'s [i8])> {
-        let Window { input, pad_top, pad_left, .. } = self.window;
-        let columns = min(input.w, self.columns.saturating_sub(pad_left));
-        let lines = copy.chunks_exact_mut(self.columns * each).skip(pad_top);
-        lines.zip(x.chunks_exact(input.w * input.c)).map(move |(line, row)| {
-            (&mut line[min(pad_left, self.columns) * each..][..columns * each], &row[..columns * input.c])
-        })
-    }
-
-    fn is_padded(&self) -> bool {
-        let Window { input, pad_top, pad_left, .. } = self.window;
-        pad_top > 0 || pad_left > 0 || self.rows > input.h || self.columns > input.w
-    }
-
-    /// `x + 128` as bytes, `pad` where there is no pixel.
-    pub(super) fn copy_bytes(&self, x: &[i8], pad: u8, scratch: &mut [i32]) {
-        assert_eq!(x.len(), self.window.input.elements());
-        let (c, each) = (self.window.input.c, 4 * self.pixel);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(scratch);
-        if self.is_padded() {
-            bytes.fill(pad);
-        }
-        for (to, from) in self.rows(x, bytes, each) {
-            if c == each {
-                to.iter_mut().zip(from).for_each(|(to, from)| *to = *from as u8 ^ 0x80);
-                continue;
-            }
-            for (to, from) in to.chunks_exact_mut(each).zip(from.chunks_exact(c)) {
-                let (head, tail) = to.split_at_mut(c);
-                head.iter_mut().zip(from).for_each(|(to, from)| *to = *from as u8 ^ 0x80);
-                tail.fill(0);
-            }
-        }
-    }
-
-    /// `x - zero` as 16-bit integers, 0 where there is no pixel.
-    pub(super) fn copy_halves(&self, x: &[i8], zero: i16, scratch: &mut [i32]) {
-        assert_eq!(x.len(), self.window.input.elements());
-        let (c, each) = (self.window.input.c, 2 * self.pixel);
-        let halves: &mut [i16] = bytemuck::cast_slice_mut(scratch);
-        if self.is_padded() {
-            halves.fill(0);
-        }
-        for (to, from) in self.rows(x, halves, each) {
-            for (to, from) in to.chunks_exact_mut(each).zip(from.chunks_exact(c)) {
-                let (head, tail) = to.split_at_mut(c);
-                head.iter_mut().zip(from).for_each(|(to, from)| *to = i16::from(*from) - zero);
-                tail.fill(0);
-            }
-        }
-    }
-}
-
 /// A factor whose shift is not positive, in every lane.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rescale {
+struct Rescale {
     mult: i32,
     right: i32,
 }
@@ -173,51 +88,65 @@ impl Rescale {
     }
 }
 
-/// The addition of a shortcut; see [`crate::quant::Add`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sum {
-    pub shortcut_zero: i8,
-    pub conv: Rescale,
-    pub shortcut: Rescale,
-    pub sum: Rescale,
-    pub output: Encoding,
-}
-
-/// What happens to an accumulator.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Output {
-    pub rounding: Rounding,
-    pub encoding: Encoding,
-    pub sum: Option<Sum>,
-}
-
-/// One convolution. `lanes` hold bias, multiplier, left and right shift for `c_out` channels rounded up to
-/// whole vectors, `words` the panels; `x` holds `map.len()` words.
-pub(super) struct Tile<'a> {
-    pub map: &'a Map,
-    pub x: &'a [i32],
-    pub words: &'a [i32],
-    pub lanes: [&'a [i32]; 4],
-    pub output: &'a Output,
-    pub added: Option<&'a [i8]>,
-    pub y: &'a mut [i8],
-    /// channels of a full panel
+/// Output rows of one image and some of its channels.
+///
+/// `x` holds the padded input rows that these output rows read, `columns * pixel` words each. `panels` holds the weights
+/// of all panels, `kernel * kernel * pixel` rows of their own width each, and `lanes` bias, multiplier, left and right
+/// shift of every channel; both are rounded up to whole vectors, `panel` channels in all panels but the last.
+pub(crate) struct Tile<'a> {
+    /// kernel side
+    pub kernel: usize,
+    /// stride of both axes
+    pub stride: usize,
+    /// words of an input pixel
+    pub pixel: usize,
+    /// pixels of a padded input row
+    pub columns: usize,
+    /// pixels of an output row
     pub width: usize,
+    pub x: &'a [i32],
+    pub panels: &'a [i32],
+    pub lanes: [&'a [i32]; 4],
+    /// what happens to sums
+    pub epilogue: &'a Epilogue,
+    /// the first output channel, where a panel begins
+    pub first: usize,
+    /// pixels by channels; holds the shortcut where the epilogue adds one
+    pub y: MatMut<'a, i8>,
+    /// channels of a full panel
+    pub panel: usize,
 }
 
 impl Tile<'_> {
+    /// Makes sure that nothing outside the slices is read or written.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub(super) fn check(&self, layout: Layout) {
+        let Tile { kernel, stride, pixel, columns, width, first, .. } = *self;
+        let (pixels, channels) = (self.y.rows(), self.y.cols());
+        let lanes = self.lanes[0].len();
+        let depth = kernel * kernel * pixel;
+        assert!(self.panel == layout.panel && lanes.is_multiple_of(layout.lanes) && first.is_multiple_of(self.panel));
+        assert!(self.lanes.iter().all(|l| l.len() == lanes) && first <= lanes && channels <= lanes - first);
+        assert!(width > 0 && pixels.is_multiple_of(width) && self.panels.len() == depth * lanes);
+        assert!(columns >= (width - 1) * stride + kernel);
+        if pixels > 0 {
+            assert!(self.x.len() >= ((pixels / width - 1) * stride + kernel) * columns * pixel);
+        }
+    }
+
     /// Computes everything.
     ///
     /// # Safety
-    /// The CPU has the instruction set of `L`, and the lengths are as the fields say.
+    /// The CPU has the instruction set of `L`, and [`Tile::check`] has passed for its layout.
     #[inline(always)]
     pub(super) unsafe fn run<L: Lanes>(&mut self) {
-        let Window { kernel, .. } = self.map.window;
-        let (depth, c_out) = (kernel * kernel * self.map.pixel, self.lanes[0].len());
-        debug_assert!(self.words.len() == depth * c_out && c_out.is_multiple_of(L::LANES));
-        for first in (0..c_out).step_by(self.width) {
-            let vectors = min(self.width, c_out - first) / L::LANES;
-            let words = self.words[first * depth..].as_ptr();
+        let depth = self.kernel * self.kernel * self.pixel;
+        let (end, c_out) = (self.first + self.y.cols(), self.lanes[0].len());
+        for first in (self.first..end).step_by(self.panel) {
+            let vectors = min(self.panel, c_out - first) / L::LANES;
+            let words = self.panels[first * depth..].as_ptr();
             // SAFETY: panels lie one after the other, `depth` rows of their own width each.
             unsafe {
                 match vectors {
@@ -236,7 +165,7 @@ impl Tile<'_> {
         if NV > L::PANEL {
             return; // no such panel exists; this keeps the compiler from making one
         }
-        let pixels = self.map.pixels();
+        let pixels = self.y.rows();
         let largest = L::MAX_ROWS[NV - 1];
         let mut at = 0;
         while at < pixels {
@@ -269,20 +198,19 @@ impl Tile<'_> {
         if MR > L::MAX_ROWS[NV - 1] {
             return; // as above
         }
-        let Window { output, kernel, stride, .. } = self.map.window;
         const { assert!(MR * NV * L::LANES <= MOST_LANES || MR > L::MAX_ROWS[NV - 1]) };
-        let (pixel, row) = (self.map.pixel, self.map.columns * self.map.pixel);
+        let Tile { kernel, stride, pixel, width, .. } = *self;
+        let row = self.columns * pixel;
         let mut begin = [0; MR];
-        let (mut line, mut column) = (at / output.w, at % output.w);
+        let (mut line, mut column) = (at / width, at % width);
         for begin in &mut begin {
             *begin = line * stride * row + column * stride * pixel;
             column += 1;
-            if column == output.w {
+            if column == width {
                 (line, column) = (line + 1, 0);
             }
         }
-        // SAFETY: the last word read is that of the last pixel's last tap, which `Map` holds by its definition
-        // `(out - 1) * stride + kernel`; the panel holds `NV * LANES` words for each step of the depth; the
+        // SAFETY: the last word read is that of the last pixel's last tap, which `check` found in `x`; the panel holds `NV * LANES` words for each step of the depth; the
         // lanes hold `NV * LANES` entries from `first`.
         unsafe {
             let mut acc = [[L::splat(0); NV]; MR];
@@ -321,12 +249,14 @@ impl Tile<'_> {
     /// Rescales an accumulator of pixel `p`, channels from `channel`, and stores it.
     #[inline(always)]
     unsafe fn store<L: Lanes>(&mut self, acc: L, channel: usize, p: usize) {
-        let c = self.map.channels;
-        let at = p * c + channel;
-        let valid = min(c - channel, L::LANES);
-        let Output { rounding, encoding, sum } = *self.output;
-        // SAFETY: `y` and `added` hold `pixels * c` bytes, of which `at..at + valid` are this vector's; the lanes
-        // hold whole vectors.
+        let column = channel - self.first;
+        // A panel's last vectors may hold no channel at all.
+        let valid = min(self.y.cols().saturating_sub(column), L::LANES);
+        if valid == 0 {
+            return;
+        }
+        let Epilogue { rounding, output, add } = *self.epilogue;
+        // SAFETY: pixel `p` is a row of `y` and `column..column + valid` are columns of it; the lanes hold whole vectors.
         unsafe {
             let [_, mult, left, right] = self.lanes.map(|l| L::load(l.as_ptr().add(channel)));
             let bound = |e: Encoding, v: i8| L::splat(i32::from(v) - i32::from(e.zero_point));
@@ -334,23 +264,23 @@ impl Tile<'_> {
                 Rounding::Twice => acc.shl(left).rescale(mult, right),
                 Rounding::Once => acc.rescale_once(mult, left, right),
             };
-            let mut v = v.clamp(bound(encoding, encoding.min), bound(encoding, encoding.max));
-            let mut zero = encoding.zero_point;
-            let y = self.y.as_mut_ptr().add(at);
-            if let Some(sum) = sum {
-                let from = self.added.map_or(y.cast_const(), |a| a.as_ptr().add(at));
+            let mut v = v.clamp(bound(output, output.min), bound(output, output.max));
+            let mut zero = output.zero_point;
+            let y = self.y.as_mut_ptr().add(p * self.y.stride() + column);
+            if let Some(add) = add {
                 let mut part = [0; 16];
                 let other = if valid == L::LANES {
-                    L::load_bytes(from)
+                    L::load_bytes(y)
                 } else {
-                    core::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), valid);
+                    core::ptr::copy_nonoverlapping(y, part.as_mut_ptr(), valid);
                     L::load_bytes(part.as_ptr())
                 };
-                let twenty = L::splat(crate::quant::Add::LEFT_SHIFT as i32);
-                let other = other.sub(L::splat(i32::from(sum.shortcut_zero))).shl(twenty);
-                let terms = sum.conv.apply(v.shl(twenty)).add(sum.shortcut.apply(other));
-                let e = sum.output;
-                v = sum.sum.apply(terms).clamp(bound(e, e.min), bound(e, e.max));
+                let twenty = L::splat(Add::LEFT_SHIFT as i32);
+                let other = other.sub(L::splat(i32::from(add.shortcut_zero))).shl(twenty);
+                let (conv, shortcut) = (Rescale::from(add.rescale_conv), Rescale::from(add.rescale_shortcut));
+                let terms = conv.apply(v.shl(twenty)).add(shortcut.apply(other));
+                let e = add.output;
+                v = Rescale::from(add.rescale_sum).apply(terms).clamp(bound(e, e.min), bound(e, e.max));
                 zero = e.zero_point;
             }
             let v = v.add(L::splat(i32::from(zero)));
