@@ -48,6 +48,11 @@ pub enum Error {
     },
     /// A tensor holds a NaN or an infinity, or a batch norm a negative variance.
     NotFinite(Name),
+    /// There is too little memory.
+    OutOfMemory {
+        /// what was asked for
+        bytes: usize,
+    },
     /// Zero threads, or more than the platform can start.
     Threads {
         /// the number asked for
@@ -77,6 +82,10 @@ impl fmt::Display for Error {
             Error::NotFinite(name) => {
                 write!(f, "tensor `{name}` holds a value that is not usable (NaN, infinity or a negative variance)")
             }
+            Error::OutOfMemory { bytes } => write!(
+                f,
+                "{bytes} bytes of memory were asked for and are not there; ask for a smaller batch or fewer threads"
+            ),
             Error::Threads { asked } => write!(f, "cannot run on {asked} threads; ask for at least 1"),
             Error::UnavailableIsa => f.write_str("this CPU does not offer the instruction set asked for"),
         }
