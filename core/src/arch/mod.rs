@@ -34,7 +34,7 @@ pub(crate) mod winograd_gradient;
 #[cfg(feature = "alloc")]
 pub use buffer::Buffer;
 pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
-pub use denormals::FlushDenormals;
+pub use denormals::with_flushed_denormals;
 pub use gemm::Epilogue;
 pub(crate) use gemm::{Gemm, Panels, RowMap, gemm};
 #[cfg(feature = "alloc")]

@@ -3,7 +3,7 @@
 use super::{Executor, Place, Plan, Shortcut, Step, StepKind, arena, check_len};
 use crate::{
     Error, Isa,
-    arch::{FlushDenormals, MatMut, Parts, average_pool, max_pool},
+    arch::{MatMut, Parts, average_pool, max_pool, with_flushed_denormals},
     kernel::{Band, Epilogue, subsample},
 };
 
@@ -11,8 +11,7 @@ impl Plan {
     /// Runs the network on `input` (`batch` images, NHWC) and returns `batch` rows of logits, which
     /// lie in the arena.
     ///
-    /// Allocates nothing. The result is the same to the bit for any executor and batch; subnormal numbers count as zero
-    /// (an executor of the caller's own must hold a [`FlushDenormals`] on its other threads).
+    /// Allocates nothing. The result is the same to the bit for any executor and batch; subnormal numbers count as zero.
     ///
     /// # Errors
     /// [`Error::BufferLength`] when a buffer is not of the length the plan says.
@@ -78,8 +77,6 @@ impl Plan {
         executor: &impl Executor,
     ) {
         let isa = self.options.isa;
-        // For this layer only: what the caller does between layers is the caller's. Helpers do the same.
-        let _flush = FlushDenormals::new();
         if let StepKind::Conv { shortcut: Shortcut::Copied(slot), .. } = &step.kind {
             arena.copy_within(slot.part(part), step.output.part(part).start);
         }
@@ -92,7 +89,8 @@ impl Plan {
         let parts = Parts::new(MatMut::new(y, step.output_shape.c), &step.rects);
         executor.for_each(step.bands.len(), &|i, scratch: &mut [f32]| {
             let Some(y) = parts.take(i) else { return };
-            run_band(isa, step, &step.bands[i], x, packed, y, scratch);
+            // For this band only: what the caller does between layers, or the executor between bands, is theirs.
+            with_flushed_denormals(|| run_band(isa, step, &step.bands[i], x, packed, y, scratch));
         });
     }
 }
