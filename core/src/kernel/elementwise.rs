@@ -6,8 +6,9 @@ use crate::geom::Shape;
 /// channels and as many after as fill `y`'s pixels. `y` is output rows `first_row..` of one image.
 ///
 /// # Panics
-/// When the slices do not fit the shapes.
+/// When the slices do not fit the shapes, or a stride or number of channels is zero.
 pub fn subsample(input: Shape, stride: usize, before: usize, c_out: usize, x: &[f32], first_row: usize, y: &mut [f32]) {
+    assert!(stride > 0 && c_out > 0 && input.is_valid() && x.len() == input.elements());
     let w_out = input.w.div_ceil(stride);
     for (i, pixel) in y.chunks_exact_mut(c_out).enumerate() {
         let (oy, ox) = (first_row + i / w_out, i % w_out);

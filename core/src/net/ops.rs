@@ -6,7 +6,7 @@ use core::fmt;
 use super::ResNet;
 use crate::{
     Name,
-    geom::{ConvGeom, PoolGeom, Shape},
+    geom::{ConvGeom, PoolGeom, Shape, reach},
     weights::Weights,
 };
 
@@ -102,9 +102,28 @@ impl Op<'_> {
             OpKind::Conv { geom, .. } => geom.output(),
             OpKind::MaxPool(geom) => geom.output(),
             OpKind::Subsample { input, stride, before, after } => {
-                Shape::new(input.h.div_ceil(*stride), input.w.div_ceil(*stride), before + input.c + after)
+                let side = |n: usize| if *stride == 0 { 0 } else { n.div_ceil(*stride) };
+                Shape::new(side(input.h), side(input.w), reach([(*before, 1), (input.c, 1), (*after, 1)]))
             }
             OpKind::AveragePool(input) => Shape::new(1, 1, input.c),
+        }
+    }
+
+    /// Whether nothing about its shapes overflows, is empty or does not fit.
+    pub(crate) fn is_valid(&self) -> bool {
+        match &self.kind {
+            OpKind::Conv { geom, .. } => geom.is_valid(),
+            OpKind::MaxPool(geom) => geom.is_valid(),
+            OpKind::Subsample { input, .. } => input.is_valid() && self.output_shape().is_valid(),
+            OpKind::AveragePool(input) => input.is_valid(),
+        }
+    }
+
+    /// The convolution, if it is one.
+    pub(crate) fn conv(&self) -> Option<&ConvGeom> {
+        match &self.kind {
+            OpKind::Conv { geom, .. } => Some(geom),
+            _ => None,
         }
     }
 
@@ -118,10 +137,7 @@ impl Op<'_> {
 
     /// Multiply-adds for one image.
     pub fn macs(&self) -> u64 {
-        match &self.kind {
-            OpKind::Conv { geom, .. } => geom.macs(),
-            _ => 0,
-        }
+        self.conv().map_or(0, ConvGeom::macs)
     }
 }
 

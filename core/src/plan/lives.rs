@@ -3,14 +3,13 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::{Life, passes::Pass};
+use super::{Life, MAX_LEN, TOO_LARGE, arena::ALIGN, passes::Pass};
 use crate::{Error, net::Net};
 
 /// When every value but the input is written first and read last, and its length: a part of the batch
 /// where one pass writes and reads it. With each the value whose place it takes: its own, or that of a
 /// shortcut that nobody else reads any more. A value in another's place has a life of length zero.
 pub(super) fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<(Vec<Life>, Vec<usize>), Error> {
-    let too_large = Error::InvalidNetwork { reason: "an activation does not fit the address space" };
     let pass_of = |step: usize| passes.iter().find(|pass| pass.steps.contains(&step));
     let mut lives: Vec<Life> = Vec::with_capacity(net.values().len());
     for (step, op) in net.ops().iter().enumerate() {
@@ -22,6 +21,7 @@ pub(super) fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<(Vec
         lives.push(Life { len: op.output_shape().elements(), steps: step..step + 1 });
     }
     let last_reads: Vec<usize> = lives.iter().map(|life| life.steps.end - 1).collect();
+    let mut all = 0usize;
     for life in &mut lives {
         let Range { start, end } = life.steps;
         let images = match (pass_of(start), pass_of(end - 1)) {
@@ -33,8 +33,12 @@ pub(super) fn lives(net: &Net<'_>, batch: usize, passes: &[Pass]) -> Result<(Vec
             (Some(pass), _) => pass.images,
             _ => batch,
         };
-        let len = life.len.checked_mul(images).filter(|&n| n < isize::MAX as usize / 64);
-        life.len = len.ok_or(too_large)?;
+        life.len = life.len.saturating_mul(images);
+        // However they are placed, the arena is not longer than all of them with their alignment.
+        all = all.saturating_add(life.len).saturating_add(ALIGN);
+        if all > MAX_LEN {
+            return Err(Error::InvalidNetwork { reason: TOO_LARGE });
+        }
     }
     let mut homes: Vec<usize> = (0..lives.len()).collect();
     for (step, op) in net.ops().iter().enumerate() {

@@ -42,10 +42,17 @@ use passes::Pass;
 use crate::{
     Error, Isa, Name,
     arch::Rect,
-    geom::{ConvGeom, PoolGeom, Shape},
+    geom::{ConvGeom, PoolGeom, Shape, reach},
     kernel::{Band, Kernel},
     net::{Net, OpKind, ValueId},
 };
+
+/// Most threads a plan is made for.
+pub const MAX_THREADS: usize = 1 << 16;
+
+/// Most elements of a buffer: those of any number of steps can be counted in bytes.
+const MAX_LEN: usize = isize::MAX as usize / 8;
+const TOO_LARGE: &str = "its buffers do not fit the address space; ask for a smaller batch or picture";
 
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug)]
@@ -214,15 +221,24 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Unsupported`] where no kernel fits, [`Error::NoSuchKernel`] where one asked for by
-    /// [`Net::prefer`] does not, [`Error::InvalidNetwork`] for a batch of zero,
-    /// [`Error::Threads`] for zero threads.
+    /// [`Net::prefer`] does not, [`Error::InvalidNetwork`] for a batch of zero or sizes that cannot be counted,
+    /// [`Error::Threads`] for zero threads or more than [`MAX_THREADS`].
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Plan, Error> {
         let Options { batch, threads, .. } = *options;
         if batch == 0 {
             return Err(Error::InvalidNetwork { reason: "a batch needs at least 1 image" });
         }
-        if threads == 0 {
-            return Err(Error::Threads { asked: 0 });
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::Threads { asked: threads });
+        }
+        // Before anything is computed from a shape.
+        if let Some(op) = net.ops().iter().find(|op| !op.is_valid()) {
+            let reason = "a map is empty or too large, or a window does not fit it";
+            return Err(op.conv().map_or(Error::InvalidNetwork { reason }, |geom| Error::Unsupported(*geom)));
+        }
+        let fits = |len: usize| len <= MAX_LEN;
+        if !fits(reach([(batch, net.spec().input().elements())])) {
+            return Err(Error::InvalidNetwork { reason: TOO_LARGE });
         }
         let passes = passes::passes(net.ops(), batch, threads);
         let part_of = |step| passes.iter().find(|pass| pass.steps.contains(&step)).map_or(batch, |pass| pass.images);
@@ -243,9 +259,13 @@ impl Plan {
             let kind = match &op.kind {
                 OpKind::Conv { geom, shortcut, relu, .. } => {
                     let kernel = kernel.ok_or(Error::Unsupported(*geom))?;
-                    let packed = packed_len..packed_len + kernel.packed_len(geom);
-                    packed_len = packed.end.next_multiple_of(arena::ALIGN);
+                    let len = kernel.packed_len(geom);
                     scratch_len = scratch_len.max(kernel.scratch_len(geom));
+                    if !fits(reach([(packed_len, 1), (len, 1)])) || !fits(scratch_len) {
+                        return Err(Error::InvalidNetwork { reason: TOO_LARGE });
+                    }
+                    let packed = packed_len..packed_len + len;
+                    packed_len = packed.end.next_multiple_of(arena::ALIGN);
                     let shortcut = match shortcut {
                         None => Shortcut::None,
                         Some(value) if homes[value.index() - 1] == homes[index] => Shortcut::InPlace,

@@ -48,7 +48,7 @@ fn wanted(ops: &[Op<'_>], threads: usize) -> usize {
         if let OpKind::Conv { geom, .. } = &op.kind {
             weights += geom.weight_len();
             activations = activations.max(geom.input.elements() + geom.output().elements());
-            macs += op.macs();
+            macs = u64::saturating_add(macs, op.macs());
             layers += 1;
         }
     }

@@ -84,8 +84,9 @@ impl Map {
         Map { window: *window, pixel, rows: extent(output.h), columns: extent(output.w), channels: output.c }
     }
 
+    /// Words of the copy; saturates, so that a copy too large for 32 bits finds no memory.
     pub(super) fn len(&self) -> usize {
-        self.rows * self.columns * self.pixel
+        self.rows.saturating_mul(self.columns).saturating_mul(self.pixel)
     }
 
     pub(super) fn pixels(&self) -> usize {
