@@ -4,31 +4,49 @@
 //! instruction set inside a `#[target_feature]` function: implement `Op`, call `dispatch`.
 
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod avx512;
 #[cfg(feature = "alloc")]
 mod buffer;
+#[allow(unsafe_code)]
 mod channelwise;
+#[allow(unsafe_code)]
 mod denormals;
+#[allow(unsafe_code)]
 mod gemm;
 #[cfg(feature = "alloc")]
+#[allow(unsafe_code)]
 pub(crate) mod int8;
 mod isa;
 #[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code)]
 mod neon;
+#[allow(unsafe_code)]
 mod peak;
+#[allow(unsafe_code)]
 pub(crate) mod points;
+#[allow(unsafe_code)]
 mod pool;
+#[allow(unsafe_code)]
 mod portable;
 #[cfg(feature = "parallel")]
+#[allow(unsafe_code)]
 mod team;
+#[allow(unsafe_code)]
 mod vector;
+#[allow(unsafe_code)]
 mod view;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[allow(unsafe_code)]
 mod wasm;
+#[allow(unsafe_code)]
 mod weight_gradient;
+#[allow(unsafe_code)]
 pub(crate) mod winograd;
+#[allow(unsafe_code)]
 pub(crate) mod winograd_gradient;
 
 #[cfg(feature = "alloc")]
