@@ -14,6 +14,7 @@ pub const MAX_ELEMENTS: usize = 1 << if usize::BITS < 64 { 25 } else { 40 };
 pub const MAX_WINDOW: usize = 64;
 
 /// `sum of a * b`, or `usize::MAX` where that is too large: then no slice is that long.
+#[cfg(any(test, feature = "alloc"))]
 pub(crate) const fn reach<const N: usize>(terms: [(usize, usize); N]) -> usize {
     let (mut sum, mut i) = (0usize, 0);
     while i < N {
