@@ -14,7 +14,8 @@ impl Plan {
     /// Allocates nothing. The result is the same to the bit for any executor and batch; subnormal numbers count as zero.
     ///
     /// # Errors
-    /// [`Error::BufferLength`] when a buffer is not of the length the plan says.
+    /// [`Error::BufferLength`] when a buffer is not of the length the plan says, [`Error::PackedForOtherKernel`] when
+    /// `packed` is not what [`Plan::prepack`] made for the same kernels and shapes.
     pub fn execute<'a>(
         &self,
         input: &[f32],
@@ -55,6 +56,7 @@ impl Plan {
     ) -> Result<&'a [f32], Error> {
         check_len("input", self.input_len(), input.len())?;
         check_len("packed weight buffer", self.packed_len, packed.len())?;
+        self.mark.check(packed)?;
         check_len("arena", self.arena_len, arena.len())?;
         for pass in &self.passes {
             for part in 0..self.options.batch / pass.images {

@@ -23,6 +23,7 @@ mod choose;
 mod execute;
 mod executor;
 mod lives;
+mod mark;
 mod packing;
 mod passes;
 mod select;
@@ -37,6 +38,7 @@ pub use executor::{Executor, Serial};
 pub use select::fastest;
 
 use choose::Chosen;
+use mark::Mark;
 use passes::Pass;
 
 use crate::{
@@ -213,6 +215,7 @@ pub struct Plan {
     output: Range<usize>,
     arena_len: usize,
     packed_len: usize,
+    mark: Mark,
     scratch_len: usize,
 }
 
@@ -286,8 +289,8 @@ impl Plan {
             steps.push(Step { name: op.name, index, kind, input, output, bands, rects, output_shape });
         }
         let output = steps.last().map_or(0..0, |step| step.output.whole());
-        let input = net.spec().input();
-        Ok(Plan { options: *options, steps, passes, input, output, arena_len, packed_len, scratch_len })
+        let (input, mark, packed_len) = (net.spec().input(), Mark::of(&steps), packed_len + mark::LEN);
+        Ok(Plan { options: *options, steps, passes, input, output, arena_len, packed_len, mark, scratch_len })
     }
 
     /// The names of all kernels that a plan for `options` could use for `geom`, whatever their speed.

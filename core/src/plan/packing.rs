@@ -38,7 +38,9 @@ impl Plan {
     /// [`Error::BufferLength`] when `packed` or a tensor has another length,
     /// [`Error::PackedForOtherKernel`] when `net` is another network.
     pub fn prepack(&self, net: &Net<'_>, packed: &mut [f32]) -> Result<(), Error> {
-        self.packings(net, packed)?.into_iter().try_for_each(Packing::run)
+        self.packings(net, packed)?.into_iter().try_for_each(Packing::run)?;
+        self.mark.write(packed);
+        Ok(())
     }
 
     fn packings<'p>(&'p self, net: &'p Net<'_>, mut packed: &'p mut [f32]) -> Result<Vec<Packing<'p>>, Error> {
@@ -83,7 +85,7 @@ impl Plan {
         let packings = Mutex::new(self.packings(net, packed)?.into_iter());
         let next = || packings.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || core::iter::from_fn(next).try_for_each(Packing::run);
-        thread::scope(|scope| {
+        let all = thread::scope(|scope| {
             // A thread that cannot be had is not missed: the others do its work.
             let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
             let helpers: Vec<_> = (1..threads).filter_map(start).collect();
@@ -92,7 +94,9 @@ impl Plan {
                 .into_iter()
                 .map(|helper| helper.join().unwrap_or_else(|panic| resume_unwind(panic)))
                 .fold(own, Result::and)
-        })
+        });
+        drop(packings);
+        all.map(|()| self.mark.write(packed))
     }
 }
 

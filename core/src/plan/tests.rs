@@ -1,6 +1,6 @@
 use super::{Options, Plan, Serial, Shortcut, StepKind};
 use crate::{
-    Isa,
+    Error, Isa,
     arch::Rect,
     geom::{ConvGeom, Shape},
     kernel::{ConvWeights, reference},
@@ -52,6 +52,32 @@ fn shortcuts_lie_in_place_unless_they_are_read_again() {
             }
         }
     }
+}
+
+#[test]
+fn weights_packed_for_another_plan_are_refused() {
+    let weights = crate::testing::Generated::new("resnet8-cifar-w4".parse().unwrap());
+    let net = fold_batch_norm(weights.spec(), &weights).unwrap();
+    // The classifier by another kernel, whose packed weights are as long.
+    let other = Plan::candidates(
+        &ConvGeom { input: Shape::new(1, 1, 16), c_out: 10, kernel: 1, stride: 1, pad: 0 },
+        &Options::default(),
+    );
+    let plan = Plan::new(&net, &Options::default()).unwrap();
+    let chosen = plan.steps().last().unwrap().kernel_name();
+    let mut changed = net.clone();
+    assert!(changed.prefer("fc", other.iter().find(|name| **name != chosen).unwrap().as_str()));
+    let changed = Plan::new(&changed, &Options::default()).unwrap();
+    assert_eq!(changed.packed_len(), plan.packed_len());
+
+    let [mut arena, mut scratch] = [plan.arena_len(), plan.scratch_len()].map(|n| vec![0.0; n]);
+    let (input, mut packed) = (vec![0.5; plan.input_len()], vec![0.0; plan.packed_len()]);
+    let mut run = |packed: &[f32]| plan.execute(&input, packed, &mut arena, &Serial::new(&mut scratch)).map(|_| ());
+    assert_eq!(run(&packed), Err(Error::PackedForOtherKernel));
+    changed.prepack(&net, &mut packed).unwrap();
+    assert_eq!(run(&packed), Err(Error::PackedForOtherKernel));
+    plan.prepack(&net, &mut packed).unwrap();
+    assert_eq!(run(&packed), Ok(()));
 }
 
 /// Bands of rows, of channels and of both compute what a single band does, bit for bit.
