@@ -9,12 +9,11 @@ use std::time::Duration;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use residual::{
     Isa,
-    geom::{ConvGeom, PoolGeom},
+    geom::{ConvGeom, Window},
     graph::OpKind,
     peak::{fma_burst, read_burst},
-    resnet::{ResNet, fold_batch_norm},
+    resnet::{self, ResNet},
     testing::Uniform,
-    weights::Zeros,
 };
 use residual_core::{
     conv::{Band, ConvWeights, Epilogue, Kernel},
@@ -47,8 +46,7 @@ fn layers(c: &mut Criterion) {
     let mut seen: Vec<ConvGeom> = Vec::new();
     for network in NETWORKS {
         let spec: ResNet = network.parse().expect("a network of the paper");
-        let zeros = Zeros::new(&spec);
-        let net = fold_batch_norm(&spec, &zeros).expect("zeros fold");
+        let net = resnet::graph(&spec).expect("a network of the paper");
         for op in net.ops() {
             match &op.kind {
                 OpKind::Conv { geom, relu, .. } if !seen.contains(geom) => {
@@ -101,10 +99,10 @@ fn convolution(group: &mut BenchmarkGroup<'_, WallTime>, kernel: &Kernel, g: &Co
     });
 }
 
-fn pool(group: &mut BenchmarkGroup<'_, WallTime>, isa: Isa, g: &PoolGeom) {
-    let (x, mut y) = (Uniform::new(1).vec(g.input.elements()), vec![0.0; g.output().elements()]);
+fn pool(group: &mut BenchmarkGroup<'_, WallTime>, isa: Isa, g: &Window) {
+    let (x, mut y) = (Uniform::new(1).vec(g.input.elements()), vec![0.0; g.output.elements()]);
     group.throughput(Throughput::Bytes(4 * (x.len() + y.len()) as u64));
-    group.bench_function("max-pool", |b| b.iter(|| max_pool(isa, g, &x, 0..g.output().h, &mut y)));
+    group.bench_function("max-pool", |b| b.iter(|| max_pool(isa, g, &x, 0..g.output.h, &mut y)));
 }
 
 /// Short enough that all of it takes a few minutes.

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use residual::{
-    Given, Image, Pictures, Pretrained, available_threads,
+    Image, Model, Pictures, available_threads,
     dataset::pictures_below,
     logits::{argmax, softmax},
     map_pictures,
@@ -29,12 +29,11 @@ fn main() -> ExitCode {
 }
 
 fn run(weights: &str, folder: &str) -> Result<(), residual::Error> {
-    let model = Pretrained::open(weights, &Given::default())?;
+    let model = Model::open(weights)?;
     let files = pictures_below(folder.as_ref())?;
     let how = Pictures { threads: available_threads(), batch: 4, isa: residual::isa()?, skip_unreadable: true };
     let answers = map_pictures(
-        &model.net()?,
-        model.preprocessing(),
+        &model,
         &how,
         files.len(),
         |i| Image::open(&files[i]),

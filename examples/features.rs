@@ -6,7 +6,7 @@
 
 use std::{error::Error, path::Path};
 
-use residual::{Given, Image, Pretrained, dataset::pictures_below, plan::Options, session::Session};
+use residual::{Classifier, Image, dataset::pictures_below};
 
 /// Pictures to show.
 const SHOWN: usize = 10;
@@ -14,14 +14,11 @@ const SHOWN: usize = 10;
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [weights, picture, folder] = &args[..] else { return Err("usage: features WEIGHTS PICTURE FOLDER".into()) };
-    let model = Pretrained::open(weights, &Given::default())?;
-    let options = Options { threads: residual::available_threads(), isa: residual::isa()?, ..Options::default() };
-    let mut session = Session::new(&model.net()?, &options)?;
-
-    let wanted = features(&model, &mut session, picture.as_ref())?;
+    let mut network = Classifier::open(weights)?;
+    let wanted = features(&mut network, picture.as_ref())?;
     let mut found = Vec::new();
     for file in pictures_below(folder.as_ref())? {
-        let features = features(&model, &mut session, &file)?;
+        let features = features(&mut network, &file)?;
         // Both have length 1: the product is the cosine of the angle between them.
         let cosine: f32 = wanted.iter().zip(&features).map(|(a, b)| a * b).sum();
         found.push((cosine, file));
@@ -34,15 +31,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The global average pool's output, scaled to length 1.
-fn features(model: &Pretrained, session: &mut Session, file: &Path) -> Result<Vec<f32>, Box<dyn Error>> {
-    let mut input = vec![0.0; session.plan().input_len()];
-    model.preprocessing().apply(&Image::open(file)?, &mut input)?;
-    let mut features = Vec::new();
-    session.run_with(&input, |step, output| {
-        if step.name.as_str() == "avgpool" {
-            features = output.to_vec();
-        }
-    })?;
+fn features(network: &mut Classifier, file: &Path) -> Result<Vec<f32>, Box<dyn Error>> {
+    let mut all = network.features(&[Image::open(file)?], "avgpool")?;
+    let mut features = all.pop().map(|features| features.values).unwrap_or_default();
     let length = features.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     features.iter_mut().for_each(|v| *v /= length);
     Ok(features)

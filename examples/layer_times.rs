@@ -24,14 +24,14 @@ fn main() -> Result<(), CoreError> {
     let net = fold_batch_norm(&spec, &weights)?;
     for isa in Isa::available() {
         let mut session = Session::new(&net, &Options { isa, ..Options::default() })?;
-        let input = vec![0.5; session.plan().input_len()];
+        let input = vec![0.5f32; session.plan().input_len()];
         session.run(&input)?;
 
         // `layer3.0.conv1` belongs to stage `layer3`.
         let mut stages: BTreeMap<String, (f64, u64)> = BTreeMap::new();
         for _ in 0..RUNS {
             let mut last = Instant::now();
-            session.run_with(&input, |step, _| {
+            session.run_with(&input, |step, _: &[f32]| {
                 let stage = step.name.split('.').next().unwrap_or_default();
                 let (seconds, macs) = stages.entry(stage.to_owned()).or_default();
                 *seconds += last.elapsed().as_secs_f64();

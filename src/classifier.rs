@@ -1,8 +1,9 @@
 //! From a weights file to the most probable classes of a picture.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use residual_core::{
+    geom::Shape,
     logits::{softmax, top_k},
     plan::Options,
     resnet::ResNet,
@@ -10,7 +11,10 @@ use residual_core::{
 };
 use residual_io::{Image, Preprocessing};
 
-use crate::{Error, Given, Pretrained, pictures::check_finite};
+use crate::{
+    Error, Given, Model,
+    model::{Runner, check_finite},
+};
 
 /// A class and how probable it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +27,8 @@ pub struct Prediction {
     pub probability: f32,
 }
 
-/// A network ready to classify pictures. It owns all its memory: the weights file is closed.
+/// A network ready to classify pictures, in f32 or int8. The weights file is closed; the packed weights are shared by all
+/// classifiers that are made from one [`Model`] or from each other ([`Classifier::try_clone`]), for use on other threads.
 ///
 /// ```no_run
 /// use residual::{Classifier, Image};
@@ -38,17 +43,24 @@ pub struct Prediction {
 /// # Ok::<(), residual::Error>(())
 /// ```
 pub struct Classifier {
-    session: Session,
-    preprocessing: Preprocessing,
-    names: Vec<String>,
-    input: Vec<f32>,
+    runner: Runner,
+    names: Arc<[String]>,
+}
+
+/// What a layer computes for one picture, as real numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    /// rows, columns and channels of the layer's output
+    pub shape: Shape,
+    /// its elements, channels of a pixel side by side
+    pub values: Vec<f32>,
 }
 
 impl Classifier {
-    /// From a weights file that says everything in its metadata, on all threads.
+    /// From a file of any kind that says everything about itself, on all threads.
     ///
     /// # Errors
-    /// As [`Pretrained::open`]; [`Error::Isa`] for a bad `RESIDUAL_ISA`.
+    /// As [`Model::open`]; [`Error::Isa`] for a bad `RESIDUAL_ISA`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Classifier::builder().open(path)
     }
@@ -72,9 +84,9 @@ impl Classifier {
     /// # Errors
     /// As [`Classifier::classify`], for the first picture that fails.
     pub fn classify_batch(&mut self, images: &[Image], k: usize) -> Result<Vec<Vec<Prediction>>, Error> {
-        let names = &self.names;
+        let names = Arc::clone(&self.names);
         let mut predictions = Vec::with_capacity(images.len());
-        each_logits(&mut self.session, &self.preprocessing, &mut self.input, images, |logits| {
+        self.each_logits(images, |logits| {
             let probabilities = softmax(logits);
             let predict = |class: usize| Prediction {
                 class,
@@ -92,7 +104,7 @@ impl Classifier {
     /// As [`Classifier::classify`], for the first picture that fails.
     pub fn logits(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>, Error> {
         let mut rows = Vec::with_capacity(images.len());
-        each_logits(&mut self.session, &self.preprocessing, &mut self.input, images, |row| rows.push(row.to_vec()))?;
+        self.each_logits(images, |row| rows.push(row.to_vec()))?;
         Ok(rows)
     }
 
@@ -101,38 +113,54 @@ impl Classifier {
         &self.names
     }
 
+    /// What the layer called `layer` computes for several pictures; [`Session::plan`] names the layers.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`]; [`Error::NoSuchLayer`].
+    pub fn features(&mut self, images: &[Image], layer: &str) -> Result<Vec<Features>, Error> {
+        let mut all = Vec::with_capacity(images.len());
+        for images in images.chunks(self.runner.batch()) {
+            for (slot, image) in images.iter().enumerate() {
+                self.runner.load(slot, image)?;
+            }
+            let features = self.runner.features(images.len(), layer)?;
+            all.extend(features.into_iter().map(|f| Features { shape: f.shape, values: f.values }));
+        }
+        Ok(all)
+    }
+
+    /// Another classifier on the same packed weights, for another thread.
+    ///
+    /// # Errors
+    /// [`Error::Network`] when its memory or its helper threads cannot be had.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        Ok(Classifier { runner: self.runner.try_clone()?, names: Arc::clone(&self.names) })
+    }
+
     /// What happens to a picture first.
     pub fn preprocessing(&self) -> &Preprocessing {
-        &self.preprocessing
+        self.runner.preprocessing()
     }
 
     /// The planned network.
     pub fn session(&self) -> &Session {
-        &self.session
+        self.runner.session()
     }
-}
 
-/// Calls `row` with the logits of every picture, in order.
-fn each_logits(
-    session: &mut Session,
-    preprocessing: &Preprocessing,
-    input: &mut [f32],
-    images: &[Image],
-    mut row: impl FnMut(&[f32]),
-) -> Result<(), Error> {
-    let batch = session.plan().options().batch;
-    let classes = session.plan().output_len() / batch;
-    for images in images.chunks(batch) {
-        // A last, smaller batch computes leftovers too, which nobody reads.
-        for (image, out) in images.iter().zip(input.chunks_exact_mut(session.plan().input_shape().elements())) {
-            preprocessing.apply(image, out)?;
+    /// Calls `row` with the logits of every picture, in order.
+    fn each_logits(&mut self, images: &[Image], mut row: impl FnMut(&[f32])) -> Result<(), Error> {
+        let classes = self.runner.classes();
+        for images in images.chunks(self.runner.batch()) {
+            for (slot, image) in images.iter().enumerate() {
+                self.runner.load(slot, image)?;
+            }
+            for (i, logits) in self.runner.run(images.len())?.chunks_exact(classes).enumerate() {
+                check_finite(logits, || format!("picture {} of its batch", i + 1))?;
+                row(logits);
+            }
         }
-        for (i, logits) in session.run(input)?.chunks_exact(classes).take(images.len()).enumerate() {
-            check_finite(logits, || format!("picture {} of its batch", i + 1))?;
-            row(logits);
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// How a [`Classifier`] is made.
@@ -175,28 +203,27 @@ impl Builder {
         self
     }
 
-    /// Loads the weights file.
+    /// Opens a file of any kind.
     ///
     /// # Errors
-    /// As [`Pretrained::open`]; [`Error::Network`] for zero threads or a batch of zero; [`Error::Isa`].
+    /// As [`Model::open`]; [`Error::Network`] for zero threads or a batch of zero; [`Error::Isa`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Classifier, Error> {
-        self.build(&Pretrained::open(path, &self.given)?)
+        self.build(&Model::open_with(path, &self.given)?)
     }
 
-    /// From weights that are loaded already; only threads and batch of the builder count.
+    /// From a model that is open already; only threads and batch of the builder count.
     ///
     /// # Errors
     /// As [`Builder::open`].
-    pub fn build(&self, model: &Pretrained) -> Result<Classifier, Error> {
+    pub fn build(&self, model: &Model) -> Result<Classifier, Error> {
         let options = Options {
             batch: self.batch.unwrap_or(1),
             threads: self.threads.unwrap_or_else(crate::available_threads),
             isa: crate::isa()?,
             ..Options::default()
         };
-        let session = Session::new(&model.net()?, &options)?;
-        let input = vec![0.0; session.plan().input_len()];
-        let names = (0..model.spec().classes()).map(|class| model.class_name(class)).collect();
-        Ok(Classifier { session, preprocessing: model.preprocessing().clone(), names, input })
+        let runner = Runner::new(model, model.packed(&options)?)?;
+        let names = (0..model.classes()).map(|class| model.class_name(class)).collect();
+        Ok(Classifier { runner, names })
     }
 }

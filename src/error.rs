@@ -94,6 +94,14 @@ pub enum Error {
         /// what is missing or does not fit
         reason: String,
     },
+    /// The network has no layer of this name.
+    #[error("there is no layer `{layer}`; there are {}", residual_io::listed(layers))]
+    NoSuchLayer {
+        /// the name asked for
+        layer: String,
+        /// all names
+        layers: Vec<String>,
+    },
     /// A thread could not be started.
     #[error("cannot start {threads} threads: {source}")]
     Threads {

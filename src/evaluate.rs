@@ -5,7 +5,7 @@ use std::time::Instant;
 use residual_core::logits::rank;
 use residual_io::{DataError, dataset::Dataset};
 
-use crate::{Error, Pictures, Pretrained, QuantizedModel, map_pictures, map_pictures_quantized};
+use crate::{Error, Model, Pictures, map_pictures};
 
 /// What a network reached on a data set.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,39 +46,14 @@ pub struct ClassResult {
 /// [`Error::Classes`] when they cannot be matched; a picture that cannot be read, unless they are skipped;
 /// [`Error::AllUnreadable`] when none can.
 pub fn evaluate(
-    model: &Pretrained,
-    data: &dyn Dataset,
-    how: &Pictures,
-    progress: impl Fn(usize) + Sync,
-) -> Result<Evaluation, Error> {
-    let outputs = outputs(model.class_names(), model.spec().classes(), data)?;
-    let net = model.net()?;
-    let begin = Instant::now();
-    let ranks = map_pictures(
-        &net,
-        model.preprocessing(),
-        how,
-        data.len(),
-        |i| data.image(i),
-        |i, logits| rank(logits, outputs[data.label(i)]),
-        progress,
-    )?;
-    tally(data, ranks, begin.elapsed().as_secs_f64())
-}
-
-/// [`evaluate()`] for an int8 model.
-///
-/// # Errors
-/// As [`evaluate()`].
-pub fn evaluate_quantized(
-    model: &QuantizedModel,
+    model: &Model,
     data: &dyn Dataset,
     how: &Pictures,
     progress: impl Fn(usize) + Sync,
 ) -> Result<Evaluation, Error> {
     let outputs = outputs(model.class_names(), model.classes(), data)?;
     let begin = Instant::now();
-    let ranks = map_pictures_quantized(
+    let ranks = map_pictures(
         model,
         how,
         data.len(),

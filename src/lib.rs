@@ -1,7 +1,7 @@
 //! Deep residual networks (He, Zhang, Ren, Sun, CVPR 2016) on CPUs: trained weights in, classified pictures out.
 //!
 //! * [`Classifier`] does the whole way: weights file, picture, the most probable classes.
-//! * [`Pretrained`] is a weights file with its network and preprocessing; [`evaluate()`] measures it on a
+//! * [`Model`] is a network from a file of any kind, f32 or int8, with its preprocessing; [`evaluate()`] measures it on a
 //!   [`dataset::Dataset`], [`map_pictures`] runs it over any number of pictures on all threads.
 //! * [`resnet`], [`graph`], [`plan`] and [`session`] are the network, its plan and its runs (crate [`residual_core`], which
 //!   needs neither the standard library nor, for describing networks, an allocator).
@@ -17,7 +17,7 @@
 //! let weights = Generated::new(spec);
 //! let net = fold_batch_norm(&spec, &weights)?;
 //! let mut session = Session::new(&net, &Options { isa: Isa::best(), ..Options::default() })?;
-//! let logits = session.run(&vec![0.0; spec.input().elements()])?;
+//! let logits = session.run(&vec![0.0f32; spec.input().elements()])?;
 //! assert_eq!(logits.len(), 10);
 //! # Ok::<(), residual::Error>(())
 //! ```
@@ -34,13 +34,12 @@
 mod classifier;
 mod error;
 mod evaluate;
+mod model;
 pub mod peak;
 mod pictures;
-mod pretrained;
-mod quantized;
 
 pub use residual_core::{
-    Error as CoreError, Isa, geom, graph, logits, plan, quant, resnet, rsd, session, testing, threads,
+    Dtype, Elem, Error as CoreError, Isa, geom, graph, logits, plan, quant, resnet, rsd, session, testing, threads,
 };
 pub use residual_io::{
     DataError, Image, ImportError, Preprocessing, dataset, image, open_regular, preprocessing, printable,
@@ -50,12 +49,11 @@ pub use residual_io::{
 pub use residual_train::{data, quantize, trainer};
 
 pub use self::{
-    classifier::{Builder, Classifier, Prediction},
+    classifier::{Builder, Classifier, Features, Prediction},
     error::Error,
-    evaluate::{ClassResult, Evaluation, evaluate, evaluate_quantized},
-    pictures::{Pictures, map_pictures, map_pictures_quantized},
-    pretrained::{Given, Pretrained},
-    quantized::QuantizedModel,
+    evaluate::{ClassResult, Evaluation, evaluate},
+    model::{Given, Model, Pretrained, QuantizedModel},
+    pictures::{Pictures, map_pictures},
 };
 
 /// Training steps to time, and the memory they took.

@@ -5,16 +5,13 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use residual_core::{
-    Isa,
-    graph::Net,
-    plan::Options,
-    quant,
-    session::{Model, Session},
-};
-use residual_io::{DataError, Image, Preprocessing, quantized::Quantization};
+use residual_core::{Isa, plan::Options};
+use residual_io::{DataError, Image};
 
-use crate::{Error, QuantizedModel};
+use crate::{
+    Error, Model,
+    model::{Runner, check_finite},
+};
 
 /// How to run many pictures.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +26,7 @@ pub struct Pictures {
     pub skip_unreadable: bool,
 }
 
-/// Loads pictures `0..count` with `image`, runs `net` on each and returns what `map` makes of its number and its
+/// Loads pictures `0..count` with `image`, runs `model` on each and returns what `map` makes of its number and its
 /// logits, in order. `progress` is called with the number of pictures just finished.
 ///
 /// While there are more batches than threads, each thread works on pictures of its own, which is the fastest way
@@ -40,8 +37,7 @@ pub struct Pictures {
 /// The first picture (by number) that cannot be read, unless they are to be skipped: then its place holds the
 /// error. [`Error::Network`] for zero threads or a batch of zero; [`Error::NotFinite`] for logits that are no numbers.
 pub fn map_pictures<R: Send>(
-    net: &Net<'_>,
-    preprocessing: &Preprocessing,
+    model: &Model,
     how: &Pictures,
     count: usize,
     image: impl Fn(usize) -> Result<Image, DataError> + Sync,
@@ -52,118 +48,16 @@ pub fn map_pictures<R: Send>(
     let batch = batch.min(count.max(1));
     let workers = threads.min(count.div_ceil(batch.max(1))).max(1);
     // Zero of either is refused here.
-    let model = Arc::new(Model::new(net, &Options { batch, threads: threads / workers, isa, ..Options::default() })?);
-    let worker = || -> Result<_, Error> {
-        let session = Session::with_model(Arc::clone(&model))?;
-        let input = vec![0.0; session.plan().input_len()];
-        Ok(Floats { session, preprocessing, input })
-    };
-    let workers = (0..workers).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
-    share(workers, &Pictures { batch, ..*how }, net.spec().classes(), count, image, map, progress)
-}
-
-/// [`map_pictures`] for an int8 model; `map` sees its outputs as real numbers. Every thread works on a picture of
-/// its own.
-///
-/// # Errors
-/// As [`map_pictures`]; [`Error::Unfit`] for a model that does not take square RGB pictures or does not say how
-/// they are normalised.
-pub fn map_pictures_quantized<R: Send>(
-    model: &QuantizedModel,
-    how: &Pictures,
-    count: usize,
-    image: impl Fn(usize) -> Result<Image, DataError> + Sync,
-    map: impl Fn(usize, &[f32]) -> R + Sync,
-    progress: impl Fn(usize) + Sync,
-) -> Result<Vec<Result<R, DataError>>, Error> {
-    if how.threads == 0 {
-        return Err(residual_core::Error::Threads { asked: 0 }.into());
-    }
-    let packed = Arc::new(model.pack(how.isa)?);
-    let preprocessing = model.preprocessing()?;
-    let table = model.table(&preprocessing)?;
-    let encoding = model.output_encoding();
-    let worker = || -> Result<_, Error> {
-        let session = quant::Session::with_model(Arc::clone(&packed))?;
-        let input = vec![0; packed.input_len()];
-        Ok(Bytes { session, preprocessing: &preprocessing, table: &table, encoding, input, logits: Vec::new() })
-    };
-    let workers = (0..how.threads.min(count).max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
-    share(workers, &Pictures { batch: 1, ..*how }, model.classes(), count, image, map, progress)
-}
-
-/// What a thread runs pictures with.
-trait Worker: Send {
-    /// Puts a picture into place `slot` of the batch.
-    fn load(&mut self, slot: usize, image: &Image) -> Result<(), DataError>;
-    /// The logits of the batch, one row each.
-    fn run(&mut self) -> Result<&[f32], Error>;
-}
-
-struct Floats<'p> {
-    session: Session,
-    preprocessing: &'p Preprocessing,
-    input: Vec<f32>,
-}
-
-impl Worker for Floats<'_> {
-    fn load(&mut self, slot: usize, image: &Image) -> Result<(), DataError> {
-        let len = self.session.plan().input_shape().elements();
-        self.preprocessing.apply(image, &mut self.input[slot * len..][..len])
-    }
-
-    fn run(&mut self) -> Result<&[f32], Error> {
-        Ok(self.session.run(&self.input)?)
-    }
-}
-
-struct Bytes<'p> {
-    session: quant::Session,
-    preprocessing: &'p Preprocessing,
-    /// the int8 of every channel and sample
-    table: &'p [[i8; 256]; 3],
-    encoding: Quantization,
-    input: Vec<i8>,
-    logits: Vec<f32>,
-}
-
-impl Worker for Bytes<'_> {
-    fn load(&mut self, _: usize, image: &Image) -> Result<(), DataError> {
-        let image = self.preprocessing.resize_and_crop(image)?;
-        let (from, _) = image.pixels().as_chunks::<3>();
-        let (to, _) = self.input.as_chunks_mut::<3>();
-        for (to, from) in to.iter_mut().zip(from) {
-            for c in 0..3 {
-                to[c] = self.table[c][usize::from(from[c])];
-            }
-        }
-        Ok(())
-    }
-
-    fn run(&mut self) -> Result<&[f32], Error> {
-        let output = self.session.run(&self.input)?;
-        self.logits.clear();
-        self.logits.extend(output.iter().map(|q| self.encoding.dequantize(*q)));
-        Ok(&self.logits)
-    }
-}
-
-/// Whether logits are numbers; `picture` is what an error calls the picture.
-///
-/// # Errors
-/// [`Error::NotFinite`] for the first that is none.
-pub(crate) fn check_finite(logits: &[f32], picture: impl FnOnce() -> String) -> Result<(), Error> {
-    match logits.iter().position(|v| !v.is_finite()) {
-        Some(class) => Err(Error::NotFinite { picture: picture(), class, value: logits[class] }),
-        None => Ok(()),
-    }
+    let packed = model.packed(&Options { batch, threads: threads / workers, isa, ..Options::default() })?;
+    let first = Runner::new(model, Arc::clone(&packed))?;
+    let others = (1..workers).map(|_| first.try_clone()).collect::<Result<Vec<_>, _>>()?;
+    share(std::iter::once(first).chain(others).collect(), &Pictures { batch, ..*how }, count, image, map, progress)
 }
 
 /// Hands batches of pictures to `workers`, one thread each.
-fn share<W: Worker, R: Send>(
-    workers: Vec<W>,
+fn share<R: Send>(
+    workers: Vec<Runner>,
     how: &Pictures,
-    classes: usize,
     count: usize,
     image: impl Fn(usize) -> Result<Image, DataError> + Sync,
     map: impl Fn(usize, &[f32]) -> R + Sync,
@@ -173,7 +67,7 @@ fn share<W: Worker, R: Send>(
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let results: Mutex<Vec<Option<Result<R, DataError>>>> = Mutex::new((0..count).map(|_| None).collect());
-    let work = |mut worker: W| -> Result<(), Error> {
+    let work = |mut worker: Runner| -> Result<(), Error> {
         let mut finished = Vec::with_capacity(batch);
         let mut readable = Vec::with_capacity(batch);
         while !stop.load(Ordering::Relaxed) {
@@ -194,7 +88,8 @@ fn share<W: Worker, R: Send>(
                 }
             }
             if !readable.is_empty() {
-                let logits = worker.run()?;
+                let classes = worker.classes();
+                let logits = worker.run(readable.len())?;
                 for (i, row) in readable.iter().zip(logits.chunks_exact(classes)) {
                     check_finite(row, || format!("picture {}", i + 1))
                         .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;

@@ -6,7 +6,7 @@ use std::fs;
 
 use common::{Fixture, fail, json, succeed};
 use residual::{
-    Given, Image, Isa, Pictures, QuantizedModel, map_pictures_quantized,
+    Given, Image, Isa, Pictures, QuantizedModel, map_pictures,
     resnet::ResNet,
     rsd::{AlignedBytes, View, synthetic},
 };
@@ -142,7 +142,8 @@ fn pictures_on_a_microcontroller_give_the_hosts_logits() {
 
     let image = |i| Image::open(fixture.picture(&format!("{i}.png"), 32, 32, i as u32));
     let how = Pictures { threads: 1, batch: 1, isa: Isa::PORTABLE, skip_unreadable: false };
-    let host = map_pictures_quantized(&model, &how, 3, image, |_, logits| logits.to_vec(), |_| {}).unwrap();
+    let host = map_pictures(&residual::Model::open(&net).unwrap(), &how, 3, image, |_, logits| logits.to_vec(), |_| {})
+        .unwrap();
     for (i, want) in host.into_iter().enumerate() {
         let picture = Picture { width: 32, height: 32, format: Format::Rgb888 };
         let mut frame = Frame::new(&mut engine, &table, picture).unwrap();

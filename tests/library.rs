@@ -5,9 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{ARCH, CLASSES, Fixture};
-use residual::{
-    Classifier, DataError, Error, Given, Image, Pictures, Pretrained, dataset, evaluate, logits::argmax, map_pictures,
-};
+use residual::{Classifier, DataError, Error, Image, Model, Pictures, dataset, evaluate, logits::argmax, map_pictures};
 
 fn pictures(n: u8) -> Vec<Image> {
     let pixel = |i: u8| move |at: usize| (at * usize::from(i + 3) / 5) as u8;
@@ -38,8 +36,8 @@ fn a_classifier_gives_the_same_answer_for_any_batch_and_thread_count() {
 #[test]
 fn pictures_come_back_in_order_whoever_ran_them() {
     let fixture = Fixture::new();
-    let model = Pretrained::open(fixture.weights("w.safetensors", ARCH), &Given::default()).unwrap();
-    let (net, images) = (model.net().unwrap(), pictures(23));
+    let model = Model::open(fixture.weights("w.safetensors", ARCH)).unwrap();
+    let images = pictures(23);
     let isa = residual::isa().unwrap();
     let missing =
         |i: usize| if i % 5 == 3 { Err(DataError::Index { index: i, len: 23 }) } else { Ok(images[i].clone()) };
@@ -49,7 +47,7 @@ fn pictures_come_back_in_order_whoever_ran_them() {
             done.fetch_add(n, Ordering::Relaxed);
         };
         let map = |i: usize, row: &[f32]| (i, row.to_vec());
-        let results = map_pictures(&net, model.preprocessing(), &how, 23, missing, map, progress)?;
+        let results = map_pictures(&model, &how, 23, missing, map, progress)?;
         assert_eq!(done.into_inner(), 23);
         Ok::<_, Error>(results.into_iter().map(|r| r.map_err(|e| e.to_string())).collect::<Vec<_>>())
     };
@@ -70,7 +68,7 @@ fn evaluation_counts_what_a_classifier_answers() {
     let fixture = Fixture::new();
     let weights = fixture.weights("w.safetensors", ARCH);
     let data = dataset::open(fixture.cifar("cifar", 30), dataset::Split::Test).unwrap();
-    let model = Pretrained::open(&weights, &Given::default()).unwrap();
+    let model = Model::open(&weights).unwrap();
     let how = Pictures { threads: 2, batch: 4, isa: residual::isa().unwrap(), skip_unreadable: false };
     let result = evaluate(&model, data.as_ref(), &how, |_| {}).unwrap();
     let mut classifier = Classifier::open(&weights).unwrap();

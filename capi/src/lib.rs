@@ -13,13 +13,18 @@
 //! length says, and nobody writes to it during the call; strings end with a NUL.
 #![cfg_attr(not(feature = "host"), no_std)]
 #![allow(clippy::missing_safety_doc, reason = "one contract holds for all functions, stated above")]
+#![deny(unsafe_code)]
 
+#[allow(unsafe_code)]
 mod engine;
 #[cfg(feature = "host")]
 mod host;
 #[cfg(all(feature = "panic-handler", not(feature = "host")))]
+#[allow(unsafe_code)]
 mod panic;
+#[allow(unsafe_code)]
 mod pointer;
+#[allow(unsafe_code)]
 mod status;
 
 pub use engine::*;

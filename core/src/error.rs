@@ -59,6 +59,11 @@ pub enum Error {
     NotFinite(Name),
     /// An output was asked for before anything was run.
     NotRun,
+    /// There is too little memory.
+    OutOfMemory {
+        /// what was asked for
+        bytes: usize,
+    },
     /// Zero threads, or more than the platform can start.
     Threads {
         /// the number asked for
@@ -90,6 +95,10 @@ impl fmt::Display for Error {
                 write!(f, "tensor `{name}` holds a value that is not usable (NaN, infinity or a negative variance)")
             }
             Error::NotRun => f.write_str("there is no output before a run"),
+            Error::OutOfMemory { bytes } => write!(
+                f,
+                "{bytes} bytes of memory were asked for and are not there; ask for a smaller batch or fewer threads"
+            ),
             Error::Threads { asked } => write!(f, "cannot run on {asked} threads; ask for at least 1"),
             Error::UnavailableIsa => f.write_str("this CPU does not offer the instruction set asked for"),
         }

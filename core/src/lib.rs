@@ -3,6 +3,7 @@
 //! A [`resnet::ResNet`] describes a network of the paper; walking it yields every layer with its
 //! torchvision name. With feature `alloc` it is folded into a [`graph::Net`], a flat list of ops.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![deny(unsafe_code)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;

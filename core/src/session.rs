@@ -1,13 +1,11 @@
 //! A planned and packed network that owns its memory, and runs of it.
 
 use alloc::{collections::BTreeMap, sync::Arc};
-#[cfg(feature = "parallel")]
-use std::{sync::Mutex, vec::Vec};
 
-#[cfg(feature = "parallel")]
-use crate::threads::Executor;
 #[cfg(not(feature = "parallel"))]
 use crate::threads::Serial;
+#[cfg(feature = "parallel")]
+use crate::threads::Team;
 use crate::{
     Elem, Error,
     graph::{Graph, Net},
@@ -25,7 +23,7 @@ impl PackedNet {
     /// Plans and packs `net`. The network and its weights are not needed afterwards.
     ///
     /// # Errors
-    /// As [`Plan::new`].
+    /// As [`Plan::new`]; [`Error::OutOfMemory`] when there is too little for the packed weights.
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Self, Error> {
         let plan = Plan::new(net, options)?;
         #[cfg(feature = "std")]
@@ -76,11 +74,8 @@ pub struct Session {
     arena: Buffer,
     #[cfg(not(feature = "parallel"))]
     scratch: Buffer,
-    /// one per thread
     #[cfg(feature = "parallel")]
-    scratch: Vec<Mutex<Buffer>>,
-    #[cfg(feature = "parallel")]
-    pool: Option<Arc<rayon::ThreadPool>>,
+    team: Team,
 }
 
 impl Session {
@@ -89,15 +84,17 @@ impl Session {
     /// the calling thread).
     ///
     /// # Errors
-    /// As [`Plan::new`]; [`Error::Threads`] when the threads cannot be started.
+    /// As [`PackedNet::new`] and [`Session::with_model`].
     pub fn new(net: &Net<'_>, options: &Options) -> Result<Self, Error> {
         Session::with_model(Arc::new(PackedNet::new(net, options)?))
     }
 
-    /// A session on a shared model, with helper threads of its own.
+    /// A session on a shared model, with helper threads of its own. In a process that was forked since, it runs on the
+    /// calling thread.
     ///
     /// # Errors
-    /// [`Error::Threads`] when the threads cannot be started.
+    /// [`Error::Threads`] when the threads cannot be started, [`Error::OutOfMemory`] when there is too little memory for
+    /// the plan's maps.
     pub fn with_model(model: Arc<PackedNet>) -> Result<Self, Error> {
         #[cfg(feature = "parallel")]
         {
@@ -105,43 +102,52 @@ impl Session {
             // More threads than this process may run at once would only take turns.
             let threads = asked.min(std::thread::available_parallelism().map_or(asked, usize::from));
             if threads == 1 {
-                return Ok(Session::in_pool_of(model, None));
+                return Session::in_pool_of(model, None);
             }
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads - 1)
                 .thread_name(|i| std::format!("residual-{}", i + 1))
                 .build()
                 .map_err(|_| Error::Threads { asked })?;
-            Ok(Session::in_pool_of(model, Some(Arc::new(pool))))
+            Session::in_pool_of(model, Some(Arc::new(pool)))
         }
         #[cfg(not(feature = "parallel"))]
         {
-            let (arena, scratch) = (Buffer::new(model.plan.arena_len()), Buffer::new(model.plan.scratch_len()));
+            let arena = Buffer::try_new(model.plan.arena_len())?;
+            let scratch = Buffer::try_new(model.plan.scratch_len())?;
             Ok(Session { model, smaller: BTreeMap::new(), images: 0, arena, scratch })
         }
     }
 
     /// A session whose helpers come from the caller's pool, which may be the one it is called from. It
     /// never waits for a busy pool: bands that no helper takes run on the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when there is too little memory for the plan's maps.
     #[cfg(feature = "parallel")]
-    pub fn in_pool(model: Arc<PackedNet>, pool: Arc<rayon::ThreadPool>) -> Self {
+    pub fn in_pool(model: Arc<PackedNet>, pool: Arc<rayon::ThreadPool>) -> Result<Self, Error> {
         Session::in_pool_of(model, Some(pool))
     }
 
     #[cfg(feature = "parallel")]
-    fn in_pool_of(model: Arc<PackedNet>, pool: Option<Arc<rayon::ThreadPool>>) -> Self {
+    fn in_pool_of(model: Arc<PackedNet>, pool: Option<Arc<rayon::ThreadPool>>) -> Result<Self, Error> {
         let plan = &model.plan;
         // In a smaller pool some helpers would only wait for the others to end.
         let threads = plan.options().threads.min(1 + pool.as_ref().map_or(0, |pool| pool.current_num_threads()));
-        let scratch = (0..threads).map(|_| Mutex::new(Buffer::new(plan.scratch_len()))).collect();
-        let arena = Buffer::new(plan.arena_len());
-        Session { smaller: BTreeMap::new(), images: 0, arena, scratch, pool, model }
+        let team = Team::new(pool, threads, plan.scratch_len())?;
+        let arena = Buffer::try_new(plan.arena_len())?;
+        Ok(Session { smaller: BTreeMap::new(), images: 0, arena, team, model })
+    }
+
+    /// What it runs.
+    pub fn model(&self) -> &Arc<PackedNet> {
+        &self.model
     }
 
     /// Threads it runs on at most, the calling one among them: as many as its options ask for, or fewer.
     pub fn threads(&self) -> usize {
         #[cfg(feature = "parallel")]
-        return self.scratch.len();
+        return self.team.threads();
         #[cfg(not(feature = "parallel"))]
         1
     }
@@ -186,12 +192,7 @@ impl Session {
         #[cfg(not(feature = "parallel"))]
         plan.execute_editing(images, packed, arena, &Serial::new(self.scratch.as_mut_slice()), edit)?;
         #[cfg(feature = "parallel")]
-        match &self.pool {
-            Some(pool) => crate::threads::Team::run(pool, &self.scratch, |leader| {
-                plan.execute_editing(images, packed, arena, leader, edit)
-            })?,
-            None => plan.execute_editing(images, packed, arena, &Alone(&self.scratch), edit)?,
-        }
+        self.team.run(|leader| plan.execute_editing(images, packed, arena, leader, edit))?;
         self.images = count;
         self.output(0)
     }
@@ -216,22 +217,10 @@ impl Session {
         let plan = self.model.plan.with_batch(images)?;
         // A smaller batch hardly ever needs more: values are placed by their sizes, which change.
         if plan.arena_len() > self.arena.as_slice().len() {
-            self.arena = Buffer::new(plan.arena_len());
+            self.arena = Buffer::try_new(plan.arena_len())?;
         }
         self.smaller.insert(images, plan);
         Ok(())
-    }
-}
-
-/// The calling thread with the first scratch buffer.
-#[cfg(feature = "parallel")]
-struct Alone<'s>(&'s [Mutex<Buffer>]);
-
-#[cfg(feature = "parallel")]
-impl Executor for Alone<'_> {
-    fn for_each(&self, n: usize, band: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-        let Some(Ok(mut scratch)) = self.0.first().map(Mutex::lock) else { return };
-        (0..n).for_each(|i| band(i, scratch.as_mut_slice()));
     }
 }
 
@@ -242,7 +231,7 @@ mod tests {
     use rayon::prelude::*;
 
     use super::{PackedNet, Session};
-    use crate::{plan::Options, resnet::fold_batch_norm, testing::Generated};
+    use crate::{Error, plan::Options, resnet::fold_batch_norm, testing::Generated};
 
     fn model(threads: usize) -> Arc<PackedNet> {
         let weights = Generated::new("resnet8-cifar-w4".parse().unwrap());
@@ -260,8 +249,10 @@ mod tests {
         let image = Generated::signed("input", 32 * 32 * 3);
         let want = Session::with_model(model(1)).unwrap().run(&image).unwrap().to_vec();
         for threads in [2, 5] {
-            let sessions =
-                [Session::with_model(model(threads)).unwrap(), Session::in_pool(model(threads), pool(threads - 1))];
+            let sessions = [
+                Session::with_model(model(threads)).unwrap(),
+                Session::in_pool(model(threads), pool(threads - 1)).unwrap(),
+            ];
             for mut session in sessions {
                 for _ in 0..500 {
                     assert_eq!(session.run(&image).unwrap(), want);
@@ -280,7 +271,7 @@ mod tests {
             let pool = pool(threads);
             let all: Vec<Vec<f32>> = pool.install(|| {
                 let task = |_| {
-                    let mut session = Session::in_pool(Arc::clone(&model), Arc::clone(&pool));
+                    let mut session = Session::in_pool(Arc::clone(&model), Arc::clone(&pool)).unwrap();
                     (0..20).for_each(|_| assert!(session.run(&image).is_ok()));
                     session.run(&image).unwrap().to_vec()
                 };
@@ -310,6 +301,28 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_no_memory_holds_is_an_error_that_says_how_much_was_asked_for() {
+        let weights = Generated::new("resnet8-cifar-w4".parse().unwrap());
+        let net = fold_batch_norm(weights.spec(), &weights).unwrap();
+        let session = Session::new(&net, &Options { batch: 1 << 40, ..Options::default() });
+        let Err(Error::OutOfMemory { bytes }) = session.map(|_| ()) else { panic!("accepted") };
+        assert!(bytes >= 4 << 40);
+    }
+
+    /// Ends only if the session does not wait for its pool, which waits for the session's caller.
+    #[test]
+    fn a_session_in_a_pool_that_waits_for_it_does_all_the_work_itself() {
+        let image = Generated::signed("input", 32 * 32 * 3);
+        let want = Session::with_model(model(1)).unwrap().run(&image).unwrap().to_vec();
+        let pool = pool(1);
+        let mut session = Session::in_pool(model(2), Arc::clone(&pool)).unwrap();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        pool.spawn(move || wait.recv().unwrap_or_default());
+        (0..3).for_each(|_| assert_eq!(session.run(&image).unwrap(), want));
+        drop(done);
+    }
+
+    #[test]
     fn subnormal_inputs_give_the_same_bits_on_any_thread_and_leave_the_caller_his_own() {
         let image: Vec<f32> = Generated::signed("input", 32 * 32 * 3).iter().map(|v| v * 1e-39).collect();
         assert!(image.iter().any(|v| v.is_subnormal()));
@@ -317,7 +330,7 @@ mod tests {
         let want = Session::with_model(model(1)).unwrap().run(&zeros).unwrap().to_vec();
         let half = || std::hint::black_box(f32::MIN_POSITIVE) * std::hint::black_box(0.5);
         for threads in [1, 2, 4] {
-            let mut session = Session::in_pool(model(threads), pool(threads));
+            let mut session = Session::in_pool(model(threads), pool(threads)).unwrap();
             for _ in 0..50 {
                 let logits = session.run_with(&image, |_, _| assert!(half() > 0.0)).unwrap();
                 // Where subnormals count as zero the picture is black, on whichever thread.

@@ -5,17 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::error::ErrorKind;
 use residual::{
-    DataError, Error, Given, Isa, Pictures, Preprocessing, Pretrained, QuantizedModel,
+    DataError, Error, Given, Pictures, Preprocessing, Pretrained, QuantizedModel,
     plan::Options,
     preprocessing::check_normalisation,
-    quant::DotIsa,
     resnet::ResNet,
     testing::Generated,
     weights::{Tensor, Weights},
     weights::{WeightFile, check, spec_from},
 };
 
-use super::{plan_file::PlanFile, wrong_usage};
+use super::plan_file::PlanFile;
 
 /// More is a slip of the finger.
 const MOST_THREADS: usize = 1024;
@@ -43,6 +42,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// The int8 model in the file, if it holds one.
+    pub fn int8(&self) -> anyhow::Result<Option<QuantizedModel>> {
+        let Some(file) = self.weights.as_ref().filter(|file| QuantizedModel::is_one(file)) else { return Ok(None) };
+        Ok(Some(QuantizedModel::open(file, &Given { arch: self.arch, ..Given::default() })?))
+    }
+
     /// The network, and the weights if a file was given; they fit each other.
     pub fn open(&self) -> anyhow::Result<(ResNet, Option<WeightFile>)> {
         let Some(file) = &self.weights else {
@@ -116,69 +121,18 @@ impl Model {
     }
 
     /// Loads and checks the file, whatever it holds.
-    pub fn open_any(&self) -> anyhow::Result<Opened> {
+    pub fn open_any(&self) -> anyhow::Result<residual::Model> {
         self.known.open_any(&self.weights)
     }
 }
 
-/// A file that classifies pictures, by its arithmetic.
-pub enum Opened {
-    Float(Box<Pretrained>),
-    Int8(QuantizedModel),
-}
-
-impl Opened {
-    /// The architecture, or what else to call it.
-    pub fn name(&self) -> String {
-        match self {
-            Opened::Float(model) => model.spec().to_string(),
-            Opened::Int8(model) => model.name(),
-        }
-    }
-
-    /// The name of a class, or its number.
-    pub fn class_name(&self, class: usize) -> String {
-        match self {
-            Opened::Float(model) => model.class_name(class),
-            Opened::Int8(model) => model.class_name(class),
-        }
-    }
-
-    /// The kernels it runs with on an instruction set.
-    pub fn kernels(&self, isa: Isa) -> &'static str {
-        match self {
-            Opened::Float(_) => isa.name(),
-            Opened::Int8(_) => DotIsa::of(isa).name(),
-        }
-    }
-
-    /// Takes the kernels of a file that `residual tune` wrote, if there is one.
-    pub fn use_plan(&mut self, file: Option<&Path>, how: &Pictures) -> anyhow::Result<()> {
-        let Some(file) = file else { return Ok(()) };
-        let Opened::Float(model) = self else {
-            let text = format!("--plan {}: plans are for f32 networks, {} is int8", file.display(), self.name());
-            return Err(wrong_usage(text));
-        };
-        let options = options(how.batch, how.threads, true)?;
-        model.prefer_kernels(PlanFile::open(file, model.spec(), &options)?.kernels);
-        Ok(())
-    }
-
-    /// The type it computes in.
-    pub fn number_type(&self) -> &'static str {
-        match self {
-            Opened::Float(_) => "f32",
-            Opened::Int8(_) => "int8",
-        }
-    }
-
-    /// Height of the input in pixels.
-    pub fn side(&self) -> anyhow::Result<usize> {
-        Ok(match self {
-            Opened::Float(model) => model.spec().input().h,
-            Opened::Int8(model) => model.input()?.0.h,
-        })
-    }
+/// Takes the kernels of a file that `residual tune` wrote, if there is one.
+pub fn use_plan(model: &mut residual::Model, file: Option<&Path>, how: &Pictures) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let options = options(how.batch, how.threads, true)?;
+    let kernels = PlanFile::open(file, &*model.net()?, &options)?.kernels;
+    model.prefer_kernels(kernels);
+    Ok(())
 }
 
 /// Says of an error that a picture caused how to go on without it.
@@ -213,11 +167,11 @@ impl Known {
     }
 
     /// An int8 model, or weights as [`Known::open_noting`] opens them.
-    pub fn open_any(&self, file: &Path) -> anyhow::Result<Opened> {
-        match QuantizedModel::is_one(file) {
-            true => Ok(Opened::Int8(QuantizedModel::open(file, &self.given()?)?)),
-            false => Ok(Opened::Float(Box::new(self.open_noting(file)?))),
-        }
+    pub fn open_any(&self, file: &Path) -> anyhow::Result<residual::Model> {
+        Ok(match QuantizedModel::is_one(file) {
+            true => QuantizedModel::open(file, &self.given()?)?.into(),
+            false => self.open_noting(file)?.into(),
+        })
     }
 
     pub fn given(&self) -> anyhow::Result<Given> {

@@ -7,10 +7,12 @@ use std::{
 };
 
 use residual::{
+    Dtype, Elem,
     geom::Shape,
+    graph::Net,
     peak::{fma_gflops, read_gbs},
-    plan::Step,
-    resnet::{ResNet, fold_batch_norm},
+    plan::{Options, Step},
+    resnet::fold_batch_norm,
     session::Session,
     testing::Uniform,
 };
@@ -94,26 +96,23 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     if args.train {
         return bench_train::run(args, out);
     }
-    let (spec, weights) = args.network.open()?;
     let options = args::options(args.batch, args.threads.get(), !args.no_winograd)?;
-    let plan = args.plan.as_deref().map(|file| PlanFile::open(file, &spec, &options)).transpose()?;
-    let weights = args::Source::new(spec, weights);
-    let begin = Instant::now();
-    let mut net = fold_batch_norm(&spec, &weights)?;
-    if let Some(plan) = &plan {
-        plan.apply(&mut net);
-    }
-    let mut session = Session::new(&net, &options)?;
-    drop(net);
-    let prepare_ms = ms(begin.elapsed());
-    let input = Uniform::new(1).vec(session.plan().input_len());
-
+    let (name, mut session, prepare_ms) = prepare(args, &options)?;
     let mut layers = vec![Vec::new(); session.plan().steps().len()];
-    let times = measure(args, &mut session, &input, &mut layers)?;
+    let times = match session.plan().input().dtype() {
+        Dtype::I8 => {
+            let bytes = Uniform::new(1).take(session.plan().input_len()).map(|v| (128.0 * v) as i8);
+            measure(args, &mut session, &bytes.collect::<Vec<_>>(), &mut layers)?
+        }
+        _ => {
+            let input = Uniform::new(1).vec(session.plan().input_len());
+            measure(args, &mut session, &input, &mut layers)?
+        }
+    };
     let peak = if args.profile { fma_gflops(options.isa, options.threads, peak::LOOK) } else { 0.0 };
     let from_memory = args.profile && 4 * session.plan().packed_len() > CACHED;
     let read = from_memory.then(|| read_gbs(options.isa, options.threads, peak::LOOK));
-    let report = Report { spec, session: &session, prepare_ms, times: Stats::new(times), peak, read };
+    let report = Report { name, session: &session, prepare_ms, times: Stats::new(times), peak, read };
     let layers: Vec<Stats> = layers.into_iter().map(Stats::new).collect();
     if args.json {
         writeln!(out, "{:#}", report.json(args.profile.then_some(&layers)))?;
@@ -127,8 +126,32 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The network of the arguments with its name, ready to run, and the milliseconds that took.
+fn prepare(args: &Args, options: &Options) -> anyhow::Result<(String, Session, f64)> {
+    let finish = |mut net: Net<'_>, begin: Instant| -> anyhow::Result<_> {
+        if let Some(file) = &args.plan {
+            PlanFile::open(file, &net, options)?.apply(&mut net);
+        }
+        Ok((Session::new(&net, options)?, ms(begin.elapsed())))
+    };
+    if let Some(model) = args.network.int8()? {
+        let (session, prepare_ms) = finish(model.view()?.net()?, Instant::now())?;
+        return Ok((model.name(), session, prepare_ms));
+    }
+    let (spec, weights) = args.network.open()?;
+    let weights = args::Source::new(spec, weights);
+    let begin = Instant::now();
+    let (session, prepare_ms) = finish(fold_batch_norm(&spec, &weights)?, begin)?;
+    Ok((spec.to_string(), session, prepare_ms))
+}
+
 /// Milliseconds of every run; of every layer, too, where a profile is asked for.
-fn measure(args: &Args, session: &mut Session, input: &[f32], layers: &mut [Vec<f64>]) -> anyhow::Result<Vec<f64>> {
+fn measure<T: Elem>(
+    args: &Args,
+    session: &mut Session,
+    input: &[T],
+    layers: &mut [Vec<f64>],
+) -> anyhow::Result<Vec<f64>> {
     // The first run touches all memory, the second warms the caches.
     for _ in 0..2 {
         session.run(input)?;
@@ -148,10 +171,10 @@ fn measure(args: &Args, session: &mut Session, input: &[f32], layers: &mut [Vec<
 }
 
 /// Runs once and adds the milliseconds of every layer, which may have run in several parts.
-pub fn layer_times(session: &mut Session, input: &[f32], layers: &mut [Vec<f64>]) -> anyhow::Result<()> {
+pub fn layer_times<T: Elem>(session: &mut Session, input: &[T], layers: &mut [Vec<f64>]) -> anyhow::Result<()> {
     let mut sums = vec![0.0; layers.len()];
     let mut last = Instant::now();
-    session.run_with(input, |step, _| {
+    session.run_with(input, |step, _: &[T]| {
         let now = Instant::now();
         sums[step.index()] += ms(now - last);
         last = now;
@@ -171,7 +194,7 @@ fn gflops(macs: u64, ms: f64) -> f64 {
 
 /// What was measured.
 struct Report<'s> {
-    spec: ResNet,
+    name: String,
     session: &'s Session,
     prepare_ms: f64,
     times: Stats,
@@ -183,7 +206,7 @@ struct Report<'s> {
 
 impl Report<'_> {
     fn macs(&self) -> u64 {
-        self.spec.macs() * self.session.plan().options().batch as u64
+        self.session.plan().graph().macs() * self.session.plan().options().batch as u64
     }
 
     /// Milliseconds a convolution's multiply-adds and weights take at least.
@@ -198,7 +221,8 @@ impl Report<'_> {
         let (plan, times) = (self.session.plan(), &self.times);
         let options = plan.options();
         let mut object = json!({
-            "arch": self.spec.to_string(),
+            "arch": self.name,
+            "dtype": plan.input().dtype().name(),
             "batch": options.batch,
             "threads": options.threads,
             "isa": options.isa.name(),
@@ -279,9 +303,10 @@ impl Report<'_> {
     fn write(&self, out: &mut dyn Write) -> anyhow::Result<()> {
         let (plan, times) = (self.session.plan(), &self.times);
         let options = plan.options();
-        let Shape { h, w, c } = plan.input_shape();
-        let (spec, batch, threads, isa) = (self.spec, options.batch, options.threads, options.isa);
-        sentence(out, &format!("{spec}: batch {batch} of {h}x{w}x{c}, {threads} threads, {isa}"))?;
+        let Shape { h, w, c } = plan.input().shape;
+        let (name, dtype) = (&self.name, plan.input().dtype());
+        let (batch, threads, isa) = (options.batch, options.threads, options.isa);
+        sentence(out, &format!("{name} in {dtype}: batch {batch} of {h}x{w}x{c}, {threads} threads, {isa}"))?;
         writeln!(
             out,
             "median {:.3} ms, min {:.3}, p90 {:.3}, p99 {:.3} ({} runs)",

@@ -41,9 +41,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    let model = match args.model.open_any()? {
-        args::Opened::Float(model) => model,
-        args::Opened::Int8(model) => return int8(args, &model, out),
+    let model = args.model.open_any()?;
+    let model = match (model.weights(), model.int8()) {
+        (Some(weights), _) => weights,
+        (None, Some(model)) => return int8(args, model, out),
+        (None, None) => return Ok(()),
     };
     // What the file said and nobody overrides stays.
     let mut metadata = model.weights().metadata().clone();
@@ -83,11 +85,11 @@ fn int8(args: &Args, model: &QuantizedModel, out: &mut dyn Write) -> anyhow::Res
 /// Every convolution and the classifier as a weight and a bias.
 fn folded(net: &Net<'_>) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     let mut tensors = BTreeMap::new();
-    let classifier = net.spec().head().name;
-    for op in net.ops() {
-        let OpKind::Conv { geom, weights, .. } = &op.kind else { continue };
+    for (index, op) in net.ops().iter().enumerate() {
+        let (OpKind::Conv { geom, .. }, Some(weights)) = (op.kind, net.conv(index)) else { continue };
         let mut shape = vec![geom.c_out, geom.input.c, geom.kernel, geom.kernel];
-        if op.name == classifier {
+        // The classifier is a convolution of a 1x1 map.
+        if op.output == net.outputs()[0] {
             shape.truncate(2);
         }
         tensors.insert(op.name.dot("weight").to_string(), (shape, weights.scaled()));

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{anyhow, ensure};
 use residual::{
-    Classifier, Given, Image, Isa, Pictures, Preprocessing, Pretrained,
+    Classifier, Given, Image, Isa, Model, Pictures, Preprocessing,
     data::{Dataset, Split, Synthetic},
     evaluate,
     plan::{Options, Plan},
@@ -90,7 +90,7 @@ fn learning(args: &Args, options: &Options, folder: &Path, out: &mut dyn Write) 
     written?;
     let seconds = begin.elapsed().as_secs_f64();
 
-    let model = Pretrained::open(weights, &Given::default())?;
+    let model = Model::open(weights)?;
     let how = Pictures { threads: options.threads, batch: 8, isa: options.isa, skip_unreadable: false };
     let result = evaluate(&model, &test, &how, |_| {})?;
     let claimed = trainer.rows().last().map_or(0.0, |row| row.val_top1);
@@ -127,7 +127,7 @@ fn network(spec: &ResNet, options: &Options, out: &mut dyn Write) -> anyhow::Res
         "  {} ops share an arena of {} ({} if none shared)",
         plan.steps().len(),
         bytes(4 * plan.arena_len() as u64),
-        bytes(4 * activations as u64)
+        bytes(activations as u64)
     )?;
 
     let picture = drawn(640, 480)?;
@@ -173,7 +173,7 @@ fn network(spec: &ResNet, options: &Options, out: &mut dyn Write) -> anyhow::Res
 fn trained(options: &Options, out: &mut dyn Write) -> anyhow::Result<()> {
     let model = shipped::open(&Given::default())?;
     let mut classifier = Classifier::builder().threads(options.threads).build(&model)?;
-    sentence(out, &format!("{}, a trained {}, on the drawn picture:", shipped::NAME, model.spec()))?;
+    sentence(out, &format!("{}, a trained {}, on the drawn picture:", shipped::NAME, model.name()))?;
     for prediction in classifier.classify(&drawn(640, 480)?, 3)? {
         writeln!(out, "  {:6.2}%  {}", 100.0 * prediction.probability, prediction.name)?;
     }

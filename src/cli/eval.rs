@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf};
 use residual::{
     Evaluation, Pictures,
     data::{self, Split},
-    evaluate, evaluate_quantized,
+    evaluate,
 };
 use serde_json::json;
 
@@ -66,23 +66,18 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         skip_unreadable: args.skip_unreadable,
     };
     let mut model = args.model.open_any()?;
-    model.use_plan(args.plan.as_deref(), &how)?;
+    args::use_plan(&mut model, args.plan.as_deref(), &how)?;
     let (split, split_name) = match args.split {
         Part::Train => (Split::Train, "train"),
         Part::Val => (Split::Validation, "val"),
         Part::Test => (Split::Test, "test"),
     };
-    let data = data::open_or_generate(&args.data_path, model.side()?, split)?;
+    let data = data::open_or_generate(&args.data_path, model.input()?.shape.h, split)?;
 
     data.remarks().iter().for_each(|remark| note(remark));
 
     let bar = progress::pictures(data.len());
-    let progress = |n: usize| bar.inc(n as u64);
-    let result = match &model {
-        args::Opened::Int8(model) => evaluate_quantized(model, data.as_ref(), &how, progress),
-        args::Opened::Float(model) => evaluate(model, data.as_ref(), &how, progress),
-    };
-    let kernels = model.kernels(how.isa);
+    let result = evaluate(&model, data.as_ref(), &how, |n| bar.inc(n as u64));
     bar.finish_and_clear();
     let result = result.map_err(|error| match error {
         error @ residual::Error::Classes { .. } => anyhow::anyhow!("{}: {error}", args.data_path.display()),
@@ -117,15 +112,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "split": split_name,
             "threads": how.threads,
             "batch_size": how.batch,
-            "isa": kernels,
-            "type": model.number_type(),
+            "isa": how.isa.name(),
+            "type": model.dtype()?.name(),
             "classes": classes.collect::<Vec<_>>(),
         });
         writeln!(out, "{object:#}")?;
         return Ok(());
     }
     show(&result, &model.name(), out)?;
-    writeln!(out, "{images_per_second:.0} pictures/s on {} threads, {}", how.threads, kernels)?;
+    writeln!(out, "{images_per_second:.0} pictures/s on {} threads, {}", how.threads, how.isa)?;
     Ok(())
 }
 

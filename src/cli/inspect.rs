@@ -5,10 +5,8 @@ mod quantized;
 use std::{collections::BTreeMap, io::Write};
 
 use residual::{
-    Given, QuantizedModel,
     plan::{Plan, Step},
-    resnet::{ResNet, TensorSpec, fold_batch_norm},
-    weights::Zeros,
+    resnet::{self, ResNet, TensorSpec},
 };
 use serde_json::{Value, json};
 
@@ -41,17 +39,16 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    if let Some(file) = args.network.weights.as_ref().filter(|file| QuantizedModel::is_one(file)) {
-        let given = Given { arch: args.network.arch, ..Given::default() };
-        return quantized::show(&QuantizedModel::open(file, &given)?, args.json, out);
+    if let Some(model) = args.network.int8()? {
+        return quantized::show(&model, args.json, out);
     }
     let options = args::options(args.batch, args.threads.get(), true)?;
     let (spec, weights) = args.network.open()?;
     match weights {
-        None => show(args, &Plan::new(&fold_batch_norm(&spec, &Zeros::new(&spec))?, &options)?, &spec, json!({}), out),
+        None => show(args, &Plan::new(&resnet::graph(&spec)?, &options)?, &spec, json!({}), out),
         Some(weights) => {
             let file = json!({ "format": weights.format().to_string(), "metadata": weights.metadata() });
-            show(args, &Plan::new(&fold_batch_norm(&spec, &weights)?, &options)?, &spec, file, out)
+            show(args, &Plan::new(&resnet::graph(&spec)?, &options)?, &spec, file, out)
         }
     }
 }
@@ -67,14 +64,14 @@ fn show(args: &Args, plan: &Plan, spec: &ResNet, file: Value, out: &mut dyn Writ
             let input = step.conv().map(|g| [g.input.h, g.input.w, g.input.c]);
             json!({
                 "name": step.name.as_str(),
-                "shape": step.conv().map(ToString::to_string),
+                "shape": step.conv().map(|window| window.to_string()),
                 "input": input,
                 "output": [output.h, output.w, output.c],
                 "params": params(step),
                 "macs": step.macs(),
                 "kernel": step.kernel_name().as_str(),
-                "offset_bytes": size(step.output_range().start),
-                "bytes": size(step.output_range().len()),
+                "offset_bytes": step.output_range().start,
+                "bytes": step.output_range().len(),
                 "bands": step.bands(),
             })
         });

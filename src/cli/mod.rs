@@ -7,6 +7,7 @@ mod cold;
 mod convert;
 mod demo;
 mod eval;
+mod features;
 mod fit;
 mod hint;
 mod inspect;
@@ -63,6 +64,7 @@ enum Command {
     // Boxed: it has many flags.
     Train(Box<train::Args>),
     Quantize(quantize::Args),
+    Features(features::Args),
     Fit(fit::Args),
     Bench(bench::Args),
     Tune(tune::Args),
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, &mut out),
         Command::Convert(args) => convert::run(args, &mut out),
         Command::Train(args) => train::run(args, &mut out),
+        Command::Features(args) => features::run(args, &mut out),
         Command::Fit(args) => fit::run(args, &mut out),
         Command::Quantize(args) => quantize::run(args, &mut out),
         Command::Bench(args) => bench::run(args, &mut out),

@@ -10,8 +10,7 @@ use residual::{
     Image, Isa, Pictures, QuantizedModel,
     data::pictures_below,
     logits::{softmax, top_k},
-    map_pictures, map_pictures_quantized, printable,
-    quant::DotIsa,
+    map_pictures, printable,
     tflite::{End, Numbers},
 };
 use serde_json::json;
@@ -67,20 +66,20 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let mut model = match &args.weights {
         Some(weights) => args.known.open_any(weights)?,
-        None => args::Opened::Float(Box::new(shipped::open(&args.known.given()?)?)),
+        None => shipped::open(&args.known.given()?)?,
     };
     let file = args.weights.as_deref().unwrap_or(Path::new(shipped::NAME));
     if let Some(input) = &args.raw {
-        let args::Opened::Int8(model) = &model else {
+        let Some(model) = model.int8() else {
             return Err(wrong_usage(format!("{}: --raw needs an int8 model (.rsd, .tflite)", file.display())));
         };
         return raw(args, model, input, how.isa, out);
     }
-    if let (None, args::Opened::Float(model)) = (&args.weights, &model) {
+    if args.weights.is_none() {
         let classes = model.class_names().unwrap_or_default().join(", ");
         note(&format!("{} knows these classes: {classes}", shipped::NAME));
     }
-    model.use_plan(args.plan.as_deref(), &how)?;
+    args::use_plan(&mut model, args.plan.as_deref(), &how)?;
     let pictures = find(&args.pictures)?;
     let bar = progress::pictures(pictures.len());
     let open = |i: usize| match is_standard_input(&pictures[i]) {
@@ -92,12 +91,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         top_k(logits, args.top_k).into_iter().map(|class| (class, probabilities[class])).collect::<Vec<_>>()
     };
     let progress = |n: usize| bar.inc(n as u64);
-    let answers = match &model {
-        args::Opened::Int8(model) => map_pictures_quantized(model, &how, pictures.len(), open, best, progress),
-        args::Opened::Float(model) => {
-            map_pictures(&model.net()?, model.preprocessing(), &how, pictures.len(), open, best, progress)
-        }
-    };
+    let answers = map_pictures(&model, &how, pictures.len(), open, best, progress);
     bar.finish_and_clear();
 
     let mut predictions = Vec::new();
@@ -161,7 +155,7 @@ fn raw(args: &Args, model: &QuantizedModel, file: &Path, isa: Isa, out: &mut dyn
     };
     let mut object = json!({
         "arch": model.name(),
-        "isa": DotIsa::of(isa).name(),
+        "isa": isa.name(),
         "images": outputs.len(),
         "type": end.type_name(),
         "scale": scale,
@@ -187,7 +181,7 @@ fn is_standard_input(path: &Path) -> bool {
 }
 
 /// Files and `-` as they are, folders as the pictures in them.
-fn find(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn find(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut pictures = Vec::new();
     ensure!(paths.iter().filter(|path| is_standard_input(path)).count() <= 1, "-: standard input holds one picture");
     for path in paths {

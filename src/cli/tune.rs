@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf, time::Instant};
 
 use residual::{
-    geom::ConvGeom,
+    geom::Window,
     graph::Net,
     plan::{Options, Plan},
     resnet::fold_batch_norm,
@@ -59,7 +59,7 @@ const MARGIN: f64 = 0.97;
 
 /// Layers of one shape, which get one kernel, and what was measured for each kernel.
 struct Group {
-    geom: ConvGeom,
+    window: Window,
     /// numbers of steps
     steps: Vec<usize>,
     /// the planner's choice first
@@ -98,14 +98,14 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         let group = groups.iter().find(|group| group.steps.contains(&step))?;
         Some((name.clone(), group.kernels[group.chosen].clone()))
     });
-    PlanFile { kernels: kernels.collect() }.write(&args.output, &spec, &options)?;
+    PlanFile { kernels: kernels.collect() }.write(&args.output, plan.graph(), &options)?;
     let (planned_ms, tuned_ms) = (times[0], if helps { times[1] } else { times[0] });
     if args.json {
         let shapes = groups.iter().map(|group| {
             let candidates = group.kernels.iter().zip(&group.ms);
             json!({
                 "layers": group.steps.iter().map(|&step| &names[step]).collect::<Vec<_>>(),
-                "shape": group.geom.to_string(),
+                "shape": group.window.to_string(),
                 "planned": group.kernels[0],
                 "kernel": group.kernels[group.chosen],
                 "candidates": candidates.map(|(name, ms)| json!({ "kernel": name, "ms": ms })).collect::<Vec<_>>(),
@@ -120,10 +120,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     let header = ["shape", "layers", "planned", "ms", "fastest", "ms tuned"];
     let mut table = Table::new(&header).leave_out(&["layers", "planned"]);
-    for Group { geom, steps, kernels, ms, chosen } in &groups {
+    for Group { window, steps, kernels, ms, chosen } in &groups {
         let (planned, best) = (format!("{:.3}", ms[0]), format!("{:.3}", ms[*chosen]));
         let fastest = if *chosen == 0 { "the same" } else { &kernels[*chosen] };
-        table.row(&[geom, &steps.len(), &kernels[0], &planned, &fastest, &best]);
+        table.row(&[window, &steps.len(), &kernels[0], &planned, &fastest, &best]);
     }
     table.write(out)?;
     writeln!(out)?;
@@ -135,15 +135,16 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 fn groups(plan: &Plan) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (i, step) in plan.steps().iter().enumerate() {
-        let Some(geom) = step.conv() else { continue };
-        if let Some(group) = groups.iter_mut().find(|group| group.geom == *geom) {
+        let Some(window) = step.conv() else { continue };
+        if let Some(group) = groups.iter_mut().find(|group| group.window == window) {
             group.steps.push(i);
             continue;
         }
         let planned = step.kernel_name();
-        let others = Plan::candidates(geom, plan.options()).into_iter().filter(|name| *name != planned);
+        let others =
+            Plan::candidates(&plan.graph().ops()[i], plan.options()).into_iter().filter(|name| *name != planned);
         let kernels = std::iter::once(planned).chain(others).map(|name| name.to_string()).collect();
-        groups.push(Group { geom: *geom, steps: vec![i], kernels, ms: Vec::new(), chosen: 0 });
+        groups.push(Group { window, steps: vec![i], kernels, ms: Vec::new(), chosen: 0 });
     }
     groups
 }

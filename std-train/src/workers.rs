@@ -1,21 +1,21 @@
 //! Threads and their scratch.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use residual_core::{Error, memory::Buffer, simd::FlushDenormals, threads::Executor, threads::Team};
+use residual_core::{
+    Error,
+    simd::with_flushed_denormals,
+    threads::{Executor, Team},
+};
 
 /// The calling thread and `threads - 1` helpers.
-pub(crate) struct Workers {
-    pool: Option<rayon::ThreadPool>,
-    scratch: Vec<Mutex<Buffer>>,
-}
+pub(crate) struct Workers(Team);
 
 impl Workers {
     /// # Errors
-    /// [`Error::Threads`] for none, or more than can be started.
+    /// [`Error::Threads`] for none, or more than can be started; [`Error::OutOfMemory`].
     pub(crate) fn new(threads: usize, scratch_len: usize) -> Result<Self, Error> {
         let asked = Error::Threads { asked: threads };
-        // What a ticket of the team can count.
         if !(1..=1024).contains(&threads) {
             return Err(asked);
         }
@@ -23,27 +23,14 @@ impl Workers {
             let name = |i| format!("residual-train-{}", i + 1);
             rayon::ThreadPoolBuilder::new().num_threads(threads - 1).thread_name(name).build()
         });
-        let pool = pool.transpose().map_err(|_| asked)?;
-        Ok(Workers { pool, scratch: (0..threads).map(|_| Mutex::new(Buffer::new(scratch_len))).collect() })
+        let pool = pool.transpose().map_err(|_| asked)?.map(Arc::new);
+        Ok(Workers(Team::new(pool, threads, scratch_len)?))
     }
 
     /// Runs `lead` with everybody at hand. Subnormal numbers count as zero on all threads, the calling one included:
     /// gradients fade through them, and a helper's part must not differ.
-    pub(crate) fn run<R>(&self, lead: impl FnOnce(&dyn Executor) -> R) -> R {
-        let _flush = FlushDenormals::new();
-        match &self.pool {
-            Some(pool) => Team::run(pool, &self.scratch, |leader| lead(leader)),
-            None => lead(&Alone(&self.scratch)),
-        }
-    }
-}
-
-struct Alone<'s>(&'s [Mutex<Buffer>]);
-
-impl Executor for Alone<'_> {
-    fn for_each(&self, n: usize, band: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-        let Some(Ok(mut scratch)) = self.0.first().map(Mutex::lock) else { return };
-        (0..n).for_each(|i| band(i, scratch.as_mut_slice()));
+    pub(crate) fn run<R>(&mut self, lead: impl FnOnce(&dyn Executor) -> R) -> R {
+        with_flushed_denormals(|| self.0.run(|leader| lead(leader)))
     }
 }
 
@@ -82,7 +69,7 @@ mod tests {
         let half = || black_box(f32::MIN_POSITIVE) * black_box(0.5);
         for threads in [1, 2, 5] {
             let mut halves = vec![f32::NAN; 100];
-            let workers = Workers::new(threads, 16).unwrap();
+            let mut workers = Workers::new(threads, 16).unwrap();
             workers.run(|executor| {
                 for_each(executor, halves.iter_mut().collect(), |_, to, _| **to = half());
             });

@@ -108,14 +108,14 @@ fn compare(logits: &[f32], image: usize, reference: &Reference) -> Result<f64> {
 
 /// Logits of all images; fails unless 1 and 2 threads, and batches of 1 and 3, give the same bits.
 fn same_bits(net: &Net<'_>, images: &[f32], batch: usize, isa: Isa, winograd: bool) -> Result<Vec<f32>> {
-    let image_len = net.spec().input().elements();
+    let image_len = net.input().shape.elements();
     let run = |images: &[f32], batch, threads| -> Result<Vec<f32>> {
         let mut session = Session::new(net, &Options { batch, threads, isa, winograd })?;
         Ok(session.run(images)?.to_vec())
     };
     let one_by_one: Vec<f32> =
         images.chunks(image_len).map(|image| run(image, 1, 1)).collect::<Result<Vec<_>>>()?.concat();
-    let classes = net.spec().classes();
+    let classes = net.output().shape.elements();
     for threads in [1, 2] {
         let mut three = images.to_vec();
         three.resize(3 * image_len, 0.25);

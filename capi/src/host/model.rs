@@ -70,7 +70,7 @@ pub struct ModelInfo {
 }
 
 pub(super) enum Network {
-    Float(Arc<session::Model>),
+    Float(Arc<session::PackedNet>),
     Int8(Arc<AlignedBytes>),
 }
 
@@ -122,7 +122,7 @@ fn float(file: &Path, asked: &Asked) -> Result<Loaded, Error> {
     let weights = Pretrained::open(file, &asked.given)?;
     let options =
         plan::Options { batch: asked.batch, threads: asked.threads, isa: residual::isa()?, ..plan::Options::default() };
-    let model = session::Model::new(&weights.net()?, &options)?;
+    let model = session::PackedNet::new(&weights.net()?, &options)?;
     let plan = model.plan();
     let layer = |step: &plan::Step| Layer {
         name: c_string(&step.name),
@@ -134,7 +134,7 @@ fn float(file: &Path, asked: &Asked) -> Result<Loaded, Error> {
         preprocessing: weights.preprocessing().clone(),
         names: (0..weights.spec().classes()).map(|class| c_string(&weights.class_name(class))).collect(),
         layers: plan.steps().iter().map(layer).collect(),
-        input: plan.input_shape(),
+        input: plan.input().shape,
         batch: asked.batch,
         architecture: c_string(&weights.spec().to_string()),
         threads: asked.threads,

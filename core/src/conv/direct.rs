@@ -4,7 +4,7 @@
 //! reads at the same offsets, and the register tile needs no edge cases. The copy costs one load and
 //! one store an element, against `kernel * kernel * c_out` multiply-adds.
 
-use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack};
+use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack, len_for};
 use crate::{
     Error, Name,
     geom::ConvGeom,
@@ -84,7 +84,7 @@ impl ConvKernel<f32> for Direct {
     }
 
     fn supports(&self, g: &ConvGeom) -> bool {
-        (1..=MAX_SIDE).contains(&g.kernel) && g.stride > 0 && g.pad < g.kernel
+        g.is_valid() && g.kernel <= MAX_SIDE && g.pad < g.kernel
     }
 
     fn products(&self, g: &ConvGeom) -> u64 {
@@ -92,12 +92,14 @@ impl ConvKernel<f32> for Direct {
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
-        self.panels(g).len()
+        len_for(self, g, || self.panels(g).len())
     }
 
     fn scratch_len(&self, g: &ConvGeom) -> usize {
-        let strip = Strip::new(g);
-        strip.input_rows(g, strip.rows) * strip.row
+        len_for(self, g, || {
+            let strip = Strip::new(g);
+            strip.input_rows(g, strip.rows) * strip.row
+        })
     }
 
     fn granularity(&self, g: &ConvGeom) -> (usize, usize) {
@@ -105,7 +107,7 @@ impl ConvKernel<f32> for Direct {
     }
 
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_>, packed: &mut [f32]) -> Result<(), Error> {
-        check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
+        check_prepack(self, g, &weights, packed.len())?;
         let (c, taps) = (g.input.c, g.kernel * g.kernel);
         let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);
         // Depth runs over kernel rows, kernel columns and channels: the order of the scratch copy.
@@ -124,6 +126,7 @@ impl ConvKernel<f32> for Direct {
         mut y: MatMut<'_, f32>,
         scratch: &mut [f32],
     ) {
+        assert!(self.supports(g), "{} cannot compute {g}", self.name());
         let out = g.output();
         let strip = Strip::new(g);
         let taps = strip.taps();

@@ -6,7 +6,7 @@ use crate::geom::Shape;
 /// and as many after as fill `y`'s pixels. `y` is output rows `first_row..` of one image.
 ///
 /// # Panics
-/// When the slices do not fit the shapes.
+/// When the slices do not fit the shapes, or a stride or number of channels is zero.
 #[allow(clippy::too_many_arguments)] // a shape, its changes and two maps
 pub fn subsample<T: Copy>(
     input: Shape,
@@ -18,6 +18,7 @@ pub fn subsample<T: Copy>(
     first_row: usize,
     y: &mut [T],
 ) {
+    assert!(stride > 0 && c_out > 0 && input.is_valid() && x.len() == input.elements());
     let w_out = input.w.div_ceil(stride);
     for (i, pixel) in y.chunks_exact_mut(c_out).enumerate() {
         let (oy, ox) = (first_row + i / w_out, i % w_out);

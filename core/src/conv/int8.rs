@@ -11,7 +11,7 @@
 
 use core::{cmp::min, ops::Range};
 
-use super::{Band, ConvKernel};
+use super::{Band, ConvKernel, len_for};
 use crate::{
     Error, Isa, Name,
     geom::{Shape, Window},
@@ -118,11 +118,11 @@ impl ConvKernel<i8> for Int8 {
     }
 
     fn packed_len(&self, g: &Window) -> usize {
-        1 + self.channels(g) * (4 + g.kernel * g.kernel * self.pixel(g))
+        len_for(self, g, || 1 + self.channels(g) * (4 + g.kernel * g.kernel * self.pixel(g)))
     }
 
     fn scratch_len(&self, g: &Window) -> usize {
-        ((self.strip_rows(g) - 1) * g.stride + g.kernel) * Int8::columns(g) * self.pixel(g)
+        len_for(self, g, || ((self.strip_rows(g) - 1) * g.stride + g.kernel) * Int8::columns(g) * self.pixel(g))
     }
 
     fn granularity(&self, _: &Window) -> (usize, usize) {

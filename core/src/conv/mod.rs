@@ -102,26 +102,26 @@ impl Band {
 pub trait ConvKernel<T: ConvElem>: Sync {
     /// `{algo}-{dtype}-{isa}-{MR}x{NR}`, stored in plans and benchmark names.
     fn name(&self) -> Name;
-    /// Can this kernel compute `g`?
+    /// Can this kernel compute `g`? Never when `g` is not valid.
     fn supports(&self, g: &T::Geometry) -> bool;
     /// Multiply-adds it does for one image, which may be fewer than the definition has.
     fn products(&self, g: &T::Geometry) -> u64;
-    /// Words of the packed weights.
+    /// Words of the packed weights; `usize::MAX` for a geometry it does not support.
     fn packed_len(&self, g: &T::Geometry) -> usize;
-    /// Scratch words needed per concurrent band.
+    /// Scratch words needed per concurrent band; `usize::MAX` for a geometry it does not support.
     fn scratch_len(&self, g: &T::Geometry) -> usize;
-    /// Bands begin at multiples of this many rows of an image, and of this many channels.
+    /// Of a geometry it supports: bands begin at multiples of this many rows of an image, and of this many channels.
     fn granularity(&self, g: &T::Geometry) -> (usize, usize);
     /// Reorders weights into this kernel's private layout.
     ///
     /// # Errors
-    /// [`Error::BufferLength`] when a slice does not fit `g`.
+    /// [`Error::BufferLength`] when a slice does not fit `g`, [`Error::Unsupported`] when the kernel does not support it.
     fn prepack(&self, g: &T::Geometry, weights: T::Weights<'_>, packed: &mut [T::Word]) -> Result<(), Error>;
     /// Computes one band. `x` is the whole batch, NHWC; `y` is the band's pixels by its channels, and holds
     /// their shortcut where `epilogue` says so.
     ///
     /// # Panics
-    /// When a slice does not fit `g` and `band`: a plan's never do.
+    /// When it does not support `g`, or a slice does not fit `g` and `band`: a plan's always do.
     #[allow(clippy::too_many_arguments)] // each is a different thing, and planning fills them in once
     fn run(
         &self,
@@ -179,8 +179,17 @@ impl Deref for Kernel {
     }
 }
 
-/// Checks the three lengths every `prepack` depends on.
-fn check_prepack(g: &ConvGeom, w: &ConvWeights<'_>, packed: usize, need: usize) -> Result<(), Error> {
+/// The length of what `kernel` needs for `g`, if it supports it.
+fn len_for<T: ConvElem>(kernel: &impl ConvKernel<T>, g: &T::Geometry, len: impl FnOnce() -> usize) -> usize {
+    if kernel.supports(g) { len() } else { usize::MAX }
+}
+
+/// Checks what every `prepack` depends on: the geometry and the lengths of the slices.
+fn check_prepack(kernel: &impl ConvKernel<f32>, g: &ConvGeom, w: &ConvWeights<'_>, packed: usize) -> Result<(), Error> {
+    if !kernel.supports(g) {
+        return Err(Error::Unsupported(*g));
+    }
+    let need = kernel.packed_len(g);
     let scale = if w.scale.is_empty() { g.c_out } else { w.scale.len() };
     for (what, need, got) in [
         ("weight", g.weight_len(), w.oihw.len()),

@@ -1,7 +1,7 @@
 //! 1x1 convolution: a matrix product over pixels, read in place from NHWC. Also the classifier, as a
 //! convolution of a 1x1 map.
 
-use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack};
+use super::{Band, ConvKernel, ConvWeights, Epilogue, block_pixels, check_prepack, len_for};
 use crate::{
     Error, Name,
     geom::ConvGeom,
@@ -26,7 +26,7 @@ impl ConvKernel<f32> for Pointwise {
     }
 
     fn supports(&self, g: &ConvGeom) -> bool {
-        g.kernel == 1 && g.pad == 0
+        g.is_valid() && g.kernel == 1 && g.pad == 0
     }
 
     fn products(&self, g: &ConvGeom) -> u64 {
@@ -34,11 +34,11 @@ impl ConvKernel<f32> for Pointwise {
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
-        self.panels(g).len()
+        len_for(self, g, || self.panels(g).len())
     }
 
-    fn scratch_len(&self, _: &ConvGeom) -> usize {
-        0
+    fn scratch_len(&self, g: &ConvGeom) -> usize {
+        len_for(self, g, || 0)
     }
 
     fn granularity(&self, g: &ConvGeom) -> (usize, usize) {
@@ -46,7 +46,7 @@ impl ConvKernel<f32> for Pointwise {
     }
 
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_>, packed: &mut [f32]) -> Result<(), Error> {
-        check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
+        check_prepack(self, g, &weights, packed.len())?;
         let c = g.input.c;
         let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);
         self.panels(g).pack(packed, |o, d| weights.oihw[o * c + d] * scale(o), |o| weights.bias[o]);
@@ -63,6 +63,7 @@ impl ConvKernel<f32> for Pointwise {
         mut y: MatMut<'_, f32>,
         _: &mut [f32],
     ) {
+        assert!(self.supports(g), "{} cannot compute {g}", self.name());
         let (input, out) = (g.input, g.output());
         let block = block_pixels(input.c, packed.len());
         let product = |a: &[f32], rows: RowMap, y: &mut MatMut<'_, f32>| {

@@ -1,9 +1,15 @@
 //! Every kernel on every instruction set against the definition, at odd sizes.
 
-use super::{Band, ConvWeights, Epilogue, Kernel, reference};
+use std::panic::catch_unwind;
+
+use proptest::prelude::*;
+
+use super::{Band, ConvWeights, DataGradient, Epilogue, Kernel, WeightGradient, reference};
 use crate::{
+    Error,
     geom::{ConvGeom, PoolGeom, Shape},
     memory::MatMut,
+    plan::fastest,
     simd::{Isa, Tile, max_pool},
     testing::Uniform,
 };
@@ -104,60 +110,99 @@ fn strided_bound(g: &ConvGeom, x: &[f32], oihw: &[f32], scale: &[f32], at: usize
 
 #[test]
 fn every_kernel_matches_the_definition_on_every_isa() {
-    let batch = 2;
     for isa in Isa::available() {
         let mut ran = 0;
         for g in shapes() {
-            let out = g.output();
-            let mut random = Uniform::new(g.input.c as u64 * 31 + g.kernel as u64);
-            let x = random.vec(batch * g.input.elements());
-            let (oihw, scale, bias) = (random.vec(g.weight_len()), random.vec(g.c_out), random.vec(g.c_out));
-            let w = ConvWeights { oihw: &oihw, scale: &scale, bias: &bias };
-            let shortcut = random.vec(batch * out.elements());
-            for (kernel, relu) in
-                Kernel::all(isa).into_iter().filter(|k| k.supports(&g)).flat_map(|k| [(k, true), (k, false)])
-            {
-                let mut packed = vec![f32::NAN; kernel.packed_len(&g)];
-                kernel.prepack(&g, w, &mut packed).unwrap();
-                let mut scratch = vec![f32::NAN; kernel.scratch_len(&g)];
-                let mut y = vec![f32::NAN; batch * out.elements()];
-                let ep = Epilogue { add: relu, relu };
-                if relu {
-                    y.copy_from_slice(&shortcut);
-                }
-                kernel.run(&g, &x, &packed, ep, &Band::whole(&g, batch), MatMut::new(&mut y, g.c_out), &mut scratch);
-                for image in 0..batch {
-                    let from = &x[image * g.input.elements()..][..g.input.elements()];
-                    let at = image * out.elements()..(image + 1) * out.elements();
-                    let added = relu.then_some(&shortcut[at.clone()]);
-                    reference::conv(&g, from, w, added, relu, |i, want, magnitude| {
-                        let got = f64::from(y[at.start + i]);
-                        let error = (got - want).abs();
-                        let direct = direct_bound(&g, magnitude);
-                        let allowed = match kernel {
-                            // Costly, and most errors are within the smaller bound anyway.
-                            Kernel::Winograd(w) if error > direct => {
-                                direct + winograd_bound(w.tile(), &g, from, &oihw, &scale, i)
-                            }
-                            Kernel::WinogradStrided(_) if error > direct => {
-                                direct + strided_bound(&g, from, &oihw, &scale, i)
-                            }
-                            _ => direct,
-                        };
-                        assert!(
-                            error <= allowed,
-                            "{} {g} at {i}: {got} for {want}, {allowed:e} allowed",
-                            kernel.name()
-                        );
-                    });
-                }
-                let before = if relu { shortcut.clone() } else { vec![f32::NAN; y.len()] };
-                bands_give_the_same_bits(&*kernel, &g, &x, &packed, ep, before, &y);
+            for kernel in Kernel::all(isa).into_iter().filter(|k| k.supports(&g)) {
+                [true, false].into_iter().for_each(|relu| matches_the_definition(&kernel, &g, 2, relu));
                 ran += 1;
             }
         }
         println!("{isa}: {ran} combinations of kernel and shape");
         assert!(ran > 0);
+    }
+}
+
+/// Runs a kernel on random numbers, with a shortcut where there is ReLU, and compares.
+fn matches_the_definition(kernel: &Kernel, g: &ConvGeom, batch: usize, relu: bool) {
+    let out = g.output();
+    let mut random = Uniform::new(g.input.c as u64 * 31 + g.kernel as u64);
+    let x = random.vec(batch * g.input.elements());
+    let (oihw, scale, bias) = (random.vec(g.weight_len()), random.vec(g.c_out), random.vec(g.c_out));
+    let w = ConvWeights { oihw: &oihw, scale: &scale, bias: &bias };
+    let shortcut = random.vec(batch * out.elements());
+    let mut packed = vec![f32::NAN; kernel.packed_len(g)];
+    kernel.prepack(g, w, &mut packed).unwrap();
+    let mut scratch = vec![f32::NAN; kernel.scratch_len(g)];
+    let mut y = vec![f32::NAN; batch * out.elements()];
+    let ep = Epilogue { add: relu, relu };
+    if relu {
+        y.copy_from_slice(&shortcut);
+    }
+    kernel.run(g, &x, &packed, ep, &Band::whole(g, batch), MatMut::new(&mut y, g.c_out), &mut scratch);
+    for image in 0..batch {
+        let from = &x[image * g.input.elements()..][..g.input.elements()];
+        let at = image * out.elements()..(image + 1) * out.elements();
+        let added = relu.then_some(&shortcut[at.clone()]);
+        reference::conv(g, from, w, added, relu, |i, want, magnitude| {
+            let got = f64::from(y[at.start + i]);
+            let error = (got - want).abs();
+            let direct = direct_bound(g, magnitude);
+            let allowed = match kernel {
+                // Costly, and most errors are within the smaller bound anyway.
+                Kernel::Winograd(w) if error > direct => direct + winograd_bound(w.tile(), g, from, &oihw, &scale, i),
+                Kernel::WinogradStrided(_) if error > direct => direct + strided_bound(g, from, &oihw, &scale, i),
+                _ => direct,
+            };
+            assert!(error <= allowed, "{} {g} at {i}: {got} for {want}, {allowed:e} allowed", kernel.name());
+        });
+    }
+    let before = if relu { shortcut } else { vec![f32::NAN; y.len()] };
+    bands_give_the_same_bits(&**kernel, g, &x, &packed, ep, before, &y);
+}
+
+/// Sizes of every kind: none, few, and so many that their products overflow.
+fn size(few: core::ops::Range<usize>) -> impl Strategy<Value = usize> {
+    let huge = (0..usize::BITS).prop_map(|bit| 1usize << bit);
+    prop_oneof![12 => few, 1 => Just(0), 1 => huge, 1 => usize::MAX - 9..=usize::MAX]
+}
+
+prop_compose! {
+    fn geometry()(
+        (h, w, c_in) in (size(1..20), size(1..20), prop_oneof![size(1..40), Just(16), Just(32), Just(64)]),
+        (c_out, kernel) in (size(1..70), prop_oneof![size(1..8), Just(1), Just(3)]),
+        (stride, pad) in (size(1..4), prop_oneof![size(0..4), Just(1)]),
+    ) -> ConvGeom {
+        ConvGeom { input: Shape::new(h, w, c_in), c_out, kernel, stride, pad }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A kernel computes a geometry by its definition, or refuses it, whatever it is.
+    #[test]
+    fn any_geometry_is_computed_or_refused(g in geometry(), batch in 1..3usize, relu: bool) {
+        for kernel in Isa::available().flat_map(Kernel::all) {
+            if kernel.supports(&g) {
+                // Others take too long, or more memory than there is.
+                if g.macs() < 1 << 20 && g.input.elements() < 1 << 16 {
+                    matches_the_definition(&kernel, &g, batch, relu);
+                }
+                continue;
+            }
+            prop_assert_eq!((kernel.packed_len(&g), kernel.scratch_len(&g)), (usize::MAX, usize::MAX));
+            let weights = ConvWeights { oihw: &[], scale: &[], bias: &[] };
+            prop_assert_eq!(kernel.prepack(&g, weights, &mut []), Err(Error::Unsupported(g)));
+            let run = || {
+                let y = MatMut::new(&mut [], 1);
+                kernel.run(&g, &[], &[], Epilogue::default(), &Band { rows: 0..1, channels: 0..1 }, y, &mut []);
+            };
+            prop_assert!(catch_unwind(run).is_err());
+            kernel.products(&g);
+        }
+        prop_assert!(g.is_valid() || DataGradient::new(Isa::best(), g, |g| fastest(g, Isa::best(), true)).is_err());
+        prop_assert!(g.is_valid() || WeightGradient::new(Isa::best(), g, true).is_none());
     }
 }
 

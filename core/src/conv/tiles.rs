@@ -49,9 +49,10 @@ pub(super) fn rows_at_once(most: usize, all: usize, cols: usize) -> usize {
     if most < all { all.div_ceil(all.div_ceil(most)) } else { most.min((64 / cols).max(all)) }
 }
 
-/// Multiply-adds for one image.
+/// Multiply-adds for one image; saturates.
 pub(super) fn products(filter: Filter, g: &ConvGeom) -> u64 {
-    (filter.tiles(g.output()) * filter.products()) as u64 * (g.input.c * g.c_out) as u64
+    let (tiles, channels) = (filter.tiles(g.output()), (g.input.c as u64).saturating_mul(g.c_out as u64));
+    (tiles as u64).saturating_mul(filter.products() as u64).saturating_mul(channels)
 }
 
 /// Transforms a strip's rows of tiles back, into the band's pixels `y` of maps `out`.

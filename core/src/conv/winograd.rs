@@ -7,12 +7,12 @@
 use core::{cmp::min, ops::Range};
 
 use super::{
-    Band, ConvKernel, ConvWeights, Epilogue, check_prepack,
+    Band, ConvKernel, ConvWeights, Epilogue, check_prepack, len_for,
     tiles::{self, LARGE_STRIP, TileRow, apart, bias_len, input_rows, pack_bias, rows_at_once, strips},
 };
 use crate::{
     Error, Name,
-    geom::ConvGeom,
+    geom::{ConvGeom, reach},
     memory::MatMut,
     simd::{
         Gemm, Isa, Panels, RowMap, gemm, points,
@@ -141,7 +141,7 @@ impl ConvKernel<f32> for Winograd {
     }
 
     fn supports(&self, g: &ConvGeom) -> bool {
-        (g.kernel, g.stride, g.pad) == (3, 1, 1)
+        g.is_valid() && (g.kernel, g.stride, g.pad) == (3, 1, 1)
     }
 
     fn products(&self, g: &ConvGeom) -> u64 {
@@ -149,11 +149,11 @@ impl ConvKernel<f32> for Winograd {
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
-        bias_len(g) + self.tile.points() * self.panels(g).len()
+        len_for(self, g, || reach([(bias_len(g), 1), (self.tile.points(), self.panels(g).len())]))
     }
 
     fn scratch_len(&self, g: &ConvGeom) -> usize {
-        self.layout(g).len()
+        len_for(self, g, || self.layout(g).len())
     }
 
     fn granularity(&self, g: &ConvGeom) -> (usize, usize) {
@@ -161,7 +161,7 @@ impl ConvKernel<f32> for Winograd {
     }
 
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_>, packed: &mut [f32]) -> Result<(), Error> {
-        check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
+        check_prepack(self, g, &weights, packed.len())?;
         let (c, tile) = (g.input.c, self.tile);
         let packed = pack_bias(g, weights.bias, packed);
         let scale = |o: usize| weights.scale.get(o).copied().unwrap_or(1.0);
@@ -196,6 +196,7 @@ impl ConvKernel<f32> for Winograd {
         mut y: MatMut<'_, f32>,
         scratch: &mut [f32],
     ) {
+        assert!(self.supports(g), "{} cannot compute {g}", self.name());
         let (layout, out, outputs) = (self.layout(g), g.output(), band.channels.clone());
         let (zeros, rest) = scratch.split_at_mut(layout.zeros_len);
         zeros.fill(0.0);

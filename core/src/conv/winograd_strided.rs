@@ -4,7 +4,7 @@
 use core::{array, cmp::min};
 
 use super::{
-    Band, ConvKernel, ConvWeights, Epilogue, check_prepack,
+    Band, ConvKernel, ConvWeights, Epilogue, check_prepack, len_for,
     tiles::{self, LARGE_STRIP, TileRow, apart, bias_len, input_rows, pack_bias, rows_at_once, strips},
 };
 use crate::{
@@ -82,7 +82,7 @@ impl ConvKernel<f32> for WinogradStrided {
 
     fn supports(&self, g: &ConvGeom) -> bool {
         // Channels of one part end where a vector does.
-        (g.kernel, g.stride, g.pad) == (3, 2, 1) && g.input.c.is_multiple_of(16)
+        g.is_valid() && (g.kernel, g.stride, g.pad) == (3, 2, 1) && g.input.c.is_multiple_of(16)
     }
 
     fn products(&self, g: &ConvGeom) -> u64 {
@@ -90,12 +90,17 @@ impl ConvKernel<f32> for WinogradStrided {
     }
 
     fn packed_len(&self, g: &ConvGeom) -> usize {
-        bias_len(g) + (0..POINTS).map(|point| self.panels(g, point).len()).sum::<usize>()
+        len_for(self, g, || {
+            let panels = (0..POINTS).map(|point| self.panels(g, point).len());
+            panels.fold(bias_len(g), usize::saturating_add)
+        })
     }
 
     fn scratch_len(&self, g: &ConvGeom) -> usize {
-        let layout = Layout::new(g);
-        layout.zeros_len + layout.v_len() + layout.m_len()
+        len_for(self, g, || {
+            let layout = Layout::new(g);
+            layout.zeros_len + layout.v_len() + layout.m_len()
+        })
     }
 
     fn granularity(&self, g: &ConvGeom) -> (usize, usize) {
@@ -103,7 +108,7 @@ impl ConvKernel<f32> for WinogradStrided {
     }
 
     fn prepack(&self, g: &ConvGeom, weights: ConvWeights<'_>, packed: &mut [f32]) -> Result<(), Error> {
-        check_prepack(g, &weights, packed.len(), self.packed_len(g))?;
+        check_prepack(self, g, &weights, packed.len())?;
         let c = g.input.c;
         let packed = pack_bias(g, weights.bias, packed);
         packed.fill(0.0);
@@ -138,6 +143,7 @@ impl ConvKernel<f32> for WinogradStrided {
         mut y: MatMut<'_, f32>,
         scratch: &mut [f32],
     ) {
+        assert!(self.supports(g), "{} cannot compute {g}", self.name());
         let (layout, out, outputs) = (Layout::new(g), g.output(), band.channels.clone());
         let (bias, packed) = packed.split_at(bias_len(g));
         let (zeros, rest) = scratch.split_at_mut(layout.zeros_len);

@@ -5,7 +5,7 @@ use alloc::{string::String, vec::Vec};
 use crate::{
     Error, Name,
     elem::Dtype,
-    geom::{ConvGeom, Shape, Window},
+    geom::{ConvGeom, Shape, Window, reach},
     quant::{Epilogue, Mean, Quantization},
 };
 
@@ -56,9 +56,9 @@ impl Value {
         }
     }
 
-    /// Bytes of one image.
+    /// Bytes of one image; saturates.
     pub const fn bytes(&self) -> usize {
-        self.shape.elements() * self.dtype().bytes()
+        self.shape.elements().saturating_mul(self.dtype().bytes())
     }
 }
 
@@ -148,9 +148,21 @@ impl Op {
             OpKind::Conv { geom, .. } => geom.output(),
             OpKind::Int8Conv { window, .. } | OpKind::MaxPool(window) => window.output,
             OpKind::Subsample { input, stride, before, after } => {
-                Shape::new(input.h.div_ceil(stride), input.w.div_ceil(stride), before + input.c + after)
+                let side = |n: usize| if stride == 0 { 0 } else { n.div_ceil(stride) };
+                Shape::new(side(input.h), side(input.w), reach([(before, 1), (input.c, 1), (after, 1)]))
             }
             OpKind::AveragePool(input) | OpKind::Mean(Mean { input, .. }) => Shape::new(1, 1, input.c),
+        }
+    }
+
+    /// Whether nothing about its shapes overflows, is empty or does not fit.
+    pub(crate) fn is_valid(&self) -> bool {
+        match self.kind {
+            OpKind::Conv { geom, .. } => geom.is_valid(),
+            OpKind::Int8Conv { window, .. } | OpKind::MaxPool(window) => window.is_valid(),
+            OpKind::Subsample { input, .. } => input.is_valid() && self.output_shape().is_valid(),
+            OpKind::AveragePool(input) => input.is_valid(),
+            OpKind::Mean(mean) => mean.is_valid() && mean.input.is_valid(),
         }
     }
 

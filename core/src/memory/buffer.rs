@@ -1,7 +1,8 @@
 //! Memory that begins at a cache line, in large pages where the system has them.
 
-#[cfg(not(all(feature = "std", unix)))]
 use alloc::vec::Vec;
+
+use crate::Error;
 
 /// Zeroed f32 elements that begin at a multiple of 64 bytes, so that no vector straddles two cache
 /// lines.
@@ -26,19 +27,34 @@ enum Memory {
 }
 
 impl Buffer {
-    /// `len` zeros.
+    /// `len` zeros, for lengths that are known to be small: [`Buffer::try_new`] is for all others.
+    ///
+    /// # Panics
+    /// When there is too little memory.
     pub fn new(len: usize) -> Self {
+        Buffer::try_new(len).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `len` zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when there is too little memory.
+    pub fn try_new(len: usize) -> Result<Self, Error> {
         #[cfg(all(feature = "std", unix))]
         if let Some(mapped) = Buffer::mapped(len) {
-            return mapped;
+            return Ok(mapped);
         }
         let align = 64;
         let slack = align / size_of::<f32>();
-        let data = alloc::vec![0.0f32; len + slack];
+        let none = Error::OutOfMemory { bytes: len.saturating_mul(size_of::<f32>()) };
+        let whole = len.checked_add(slack).ok_or(none)?;
+        let mut data = Vec::new();
+        data.try_reserve_exact(whole).map_err(|_| none)?;
+        data.resize(whole, 0.0f32);
         let start = data.as_ptr().align_offset(align).min(slack);
         #[cfg(all(feature = "std", unix))]
         let data = Memory::Heap(data);
-        Buffer { data, start, len }
+        Ok(Buffer { data, start, len })
     }
 
     #[cfg(all(feature = "std", unix))]
@@ -81,6 +97,15 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::Buffer;
+    use crate::Error;
+
+    #[test]
+    fn memory_that_nobody_has_is_refused_by_its_size() {
+        for len in [usize::MAX, usize::MAX / 4, isize::MAX as usize / 8] {
+            let bytes = len.saturating_mul(4);
+            assert_eq!(Buffer::try_new(len).map(|b| b.as_slice().len()), Err(Error::OutOfMemory { bytes }));
+        }
+    }
 
     #[test]
     fn buffers_are_aligned_zeroed_and_of_the_length_asked_for() {

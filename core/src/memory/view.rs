@@ -112,13 +112,22 @@ impl<'a, T> Parts<'a, T> {
     /// Prepares `whole` for being handed out. Rectangles are ordered by rows, those of the same rows by columns.
     ///
     /// # Panics
-    /// When there are more than [`Parts::MAX`] rectangles, or one overlaps the one before it.
+    /// When there are more than [`Parts::MAX`] rectangles, one ends before it begins or outside the matrix, or one is not
+    /// ordered behind the one before it, or overlaps it.
     pub fn new(whole: MatMut<'a, T>, rects: &'a [Rect]) -> Self {
         assert!(rects.len() <= Parts::<()>::MAX);
+        let inside = |range: &Range<usize>, end: usize| range.start <= range.end && range.end <= end;
+        let inside = |rect: &Rect| inside(&rect.rows, whole.rows) && inside(&rect.cols, whole.cols);
+        assert!(rects.iter().all(inside), "a rectangle is not inside the matrix");
+        assert!(Self::are_ordered(rects), "rectangles are not ordered");
+        Parts { whole, rects, taken: [const { AtomicUsize::new(0) }; Parts::<()>::MAX / BITS] }
+    }
+
+    /// Whether each lies in rows behind the one before, or in columns behind it of the same rows.
+    fn are_ordered(rects: &[Rect]) -> bool {
         let ordered =
             |a: &Rect, b: &Rect| b.rows.start >= a.rows.end || (b.rows == a.rows && b.cols.start >= a.cols.end);
-        assert!(rects.windows(2).all(|pair| ordered(&pair[0], &pair[1])), "rectangles are not ordered");
-        Parts { whole, rects, taken: [const { AtomicUsize::new(0) }; Parts::<()>::MAX / BITS] }
+        rects.windows(2).all(|pair| ordered(&pair[0], &pair[1]))
     }
 
     /// Rectangle `i`, or `None` when it was taken before or does not exist.
@@ -128,8 +137,10 @@ impl<'a, T> Parts<'a, T> {
         if self.taken[i / BITS].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
             return None;
         }
-        // SAFETY: `new` made sure that all rectangles are disjoint (their order by rows, then
-        // columns, makes comparing neighbours enough), and the bit that each is handed out once.
+        // SAFETY: the bit makes sure that each rectangle is handed out once, and `new` that all are disjoint. It compared
+        // neighbours only, which is enough, for no range ends before it begins: where the rows change from one rectangle
+        // to the next, they begin at or behind the end of the rows before, so row starts never fall and different rows
+        // share none; rectangles of the same rows follow one another, and their columns are ordered in the same way.
         Some(unsafe { self.whole.part_unchecked(rows, cols) })
     }
 }
@@ -166,6 +177,54 @@ mod tests {
             };
             assert_eq!(*v, want);
         }
+    }
+
+    #[test]
+    fn rectangles_that_are_inverted_or_outside_are_refused() {
+        let rect = |rows: core::ops::Range<usize>, cols: core::ops::Range<usize>| Rect { rows, cols };
+        let back = |n: usize| core::ops::Range { start: n, end: 0 };
+        for rects in [
+            // Behind an inverted one the first could come again.
+            [rect(0..4, 0..4), rect(back(4), 0..4), rect(0..4, 0..4)],
+            [rect(0..4, 0..4), rect(0..4, back(4)), rect(0..4, 0..4)],
+            [rect(0..1, 0..4), rect(1..2, 0..4), rect(4..5, 0..4)],
+            [rect(0..1, 0..4), rect(1..2, 0..4), rect(2..3, 0..5)],
+            [rect(0..1, 0..4), rect(1..2, 0..4), rect(2..usize::MAX, 0..4)],
+        ] {
+            let refused = std::panic::catch_unwind(|| {
+                let mut data = [0; 16];
+                Parts::new(MatMut::new(&mut data, 4), &rects);
+            });
+            assert!(refused.is_err(), "{rects:?}");
+        }
+    }
+
+    /// All triples of rectangles of a small matrix: those accepted share no element.
+    #[test]
+    fn whatever_is_accepted_is_disjoint() {
+        let ranges: Vec<_> = (0..4).flat_map(|a| (0..4).map(move |b| core::ops::Range { start: a, end: b })).collect();
+        let rects: Vec<Rect> = ranges
+            .iter()
+            .flat_map(|rows| ranges.iter().map(|cols| Rect { rows: rows.clone(), cols: cols.clone() }))
+            .filter(|r| r.rows.start <= r.rows.end && r.cols.start <= r.cols.end && r.rows.end < 3 && r.cols.end < 3)
+            .collect();
+        let share = |a: &Rect, b: &Rect| {
+            let meet = |a: &core::ops::Range<usize>, b: &core::ops::Range<usize>| a.clone().any(|i| b.contains(&i));
+            meet(&a.rows, &b.rows) && meet(&a.cols, &b.cols)
+        };
+        let mut accepted = 0;
+        for a in &rects {
+            for b in &rects {
+                for c in &rects {
+                    let three = [a.clone(), b.clone(), c.clone()];
+                    if Parts::<u8>::are_ordered(&three) {
+                        accepted += 1;
+                        assert!(!share(a, b) && !share(b, c) && !share(a, c), "{three:?}");
+                    }
+                }
+            }
+        }
+        assert!(accepted > 100);
     }
 
     #[test]

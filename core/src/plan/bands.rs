@@ -86,7 +86,9 @@ pub(super) fn split(work: &Work, batch: usize, threads: usize) -> (Vec<Band>, Ve
 fn cuts(whole: Range<usize>, parts: usize) -> impl Iterator<Item = Range<usize>> {
     let (start, n) = (whole.start, whole.len());
     let parts = parts.min(n);
-    (0..parts).map(move |i| start + n * i / parts..start + n * (i + 1) / parts)
+    // `n * i / parts`, of which no product overflows.
+    let at = move |i: usize| start + n / parts * i + n % parts * i / parts;
+    (0..parts).map(move |i| at(i)..at(i + 1))
 }
 
 #[cfg(test)]

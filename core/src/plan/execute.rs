@@ -11,15 +11,14 @@ use crate::{
     conv::{Band, ConvElem, ConvKernel, Epilogue, average_pool_int8, max_pool_int8, mean_int8, subsample},
     elem::{Dtype, Elem},
     memory::{Buffer, MatMut, Parts},
-    simd::{FlushDenormals, average_pool, max_pool},
+    simd::{average_pool, max_pool, with_flushed_denormals},
     threads::Executor,
 };
 
 impl Plan {
     /// Runs the network on `input` (`batch` images, NHWC). The outputs lie in the arena: [`Plan::output`].
     ///
-    /// Allocates nothing. The result is the same to the bit for any executor and batch; subnormal numbers count as zero
-    /// (an executor of the caller's own must hold a [`FlushDenormals`] on its other threads).
+    /// Allocates nothing. The result is the same to the bit for any executor and batch; subnormal numbers count as zero.
     ///
     /// # Errors
     /// [`Error::BufferLength`] when the input is not of the length the plan says or the arena is shorter, [`Error::ElementType`] when the
@@ -98,8 +97,6 @@ impl Plan {
         arena: &mut [u8],
         executor: &impl Executor,
     ) {
-        // For this layer only: what the caller does between layers is the caller's. Helpers do the same.
-        let _flush = FlushDenormals::new();
         let output = step.output.part(part);
         match &step.kind {
             StepKind::Conv { shortcut: Shortcut::Copied(place), .. }
@@ -124,7 +121,9 @@ impl Plan {
         let parts = Parts::new(MatMut::new(y, step.value.shape.c), &step.rects);
         executor.for_each(step.bands.len(), &|i, scratch: &mut [f32]| {
             let Some(y) = parts.take(i) else { return };
-            T::run_band(self.options.isa, step, &step.bands[i], x, packed, y, bytemuck::cast_slice_mut(scratch));
+            let scratch = bytemuck::cast_slice_mut(scratch);
+            // For this band only: what the caller does between layers, or the executor between bands, is theirs.
+            with_flushed_denormals(|| T::run_band(self.options.isa, step, &step.bands[i], x, packed, y, scratch));
         });
     }
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::{Life, WORD, passes::Pass};
+use super::{Life, TOO_LARGE, WORD, arena::ALIGN, fits, passes::Pass};
 use crate::{Error, graph::Graph};
 
 /// Of every value but the input, by the op that writes it.
@@ -22,7 +22,7 @@ impl Lifetimes {
     pub(super) fn new(graph: &Graph, batch: usize, passes: &[Pass]) -> Result<Self, Error> {
         let (mut lives, is_output) = reads(graph);
         let last_reads: Vec<usize> = lives.iter().map(|life| life.steps.end - 1).collect();
-        let mut images = Vec::with_capacity(lives.len());
+        let (mut images, mut all) = (Vec::with_capacity(lives.len()), 0usize);
         let pass_of = |step: usize| passes.iter().find(|pass| pass.steps.contains(&step));
         for (index, life) in lives.iter_mut().enumerate() {
             let Range { start, end } = life.steps;
@@ -35,16 +35,18 @@ impl Lifetimes {
                 (Some(pass), _) => pass.images,
                 _ => batch,
             };
-            let bytes = life.len.checked_mul(held).filter(|&n| n < isize::MAX as usize / 16);
-            life.len = bytes.ok_or(TOO_LARGE)?.div_ceil(WORD);
+            life.len = life.len.saturating_mul(held).div_ceil(WORD);
+            // However they are placed, the arena is not longer than all of them with their alignment.
+            all = all.saturating_add(life.len).saturating_add(ALIGN);
+            if !fits(all) {
+                return Err(Error::InvalidNetwork { reason: TOO_LARGE });
+            }
             images.push(held);
         }
         let homes = share(graph, &mut lives, &images, |value, step| !is_output[value] && last_reads[value] == step);
         Ok(Lifetimes { lives, homes, images })
     }
 }
-
-const TOO_LARGE: Error = Error::InvalidNetwork { reason: "an activation does not fit the address space" };
 
 /// The steps from a value's write to its last read, with the bytes of one image; and which values are outputs, which
 /// are read when all steps are done.

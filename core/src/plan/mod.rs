@@ -46,9 +46,21 @@ use step::{Place, Shortcut, Slot, StepKind};
 use crate::{
     Error, Isa, Name,
     elem::Elem,
+    geom::reach,
     graph::{Graph, Op, OpKind, Value, ValueId},
     memory::Buffer,
 };
+
+/// Most threads a plan is made for.
+pub const MAX_THREADS: usize = 1 << 16;
+
+/// Most words of a buffer: those of any number of steps can be counted in bytes.
+const MAX_LEN: usize = isize::MAX as usize / 8;
+const TOO_LARGE: &str = "its buffers do not fit the address space; ask for a smaller batch or picture";
+
+const fn fits(len: usize) -> bool {
+    len <= MAX_LEN
+}
 
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +101,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Unsupported`] where no kernel fits, [`Error::NoSuchKernel`] where one asked for by
-    /// [`Graph::prefer`] does not, [`Error::InvalidNetwork`] for a batch of zero,
-    /// [`Error::Threads`] for zero threads.
+    /// [`Graph::prefer`] does not, [`Error::InvalidNetwork`] for a batch of zero or sizes that cannot be counted,
+    /// [`Error::Threads`] for zero threads or more than [`MAX_THREADS`].
     pub fn new(graph: &Graph, options: &Options) -> Result<Plan, Error> {
         Plan::of(Arc::new(graph.clone()), options)
     }
@@ -126,8 +138,18 @@ impl Plan {
         if batch == 0 {
             return Err(Error::InvalidNetwork { reason: "a batch needs at least 1 image" });
         }
-        if threads == 0 {
-            return Err(Error::Threads { asked: 0 });
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::Threads { asked: threads });
+        }
+        // Before anything is computed from a shape.
+        if let Some(op) = graph.ops().iter().find(|op| !op.is_valid()) {
+            return Err(match op.kind {
+                OpKind::Conv { geom, .. } => Error::Unsupported(geom),
+                _ => Error::InvalidNetwork { reason: "a map is empty or too large, or a window does not fit it" },
+            });
+        }
+        if !fits(reach([(batch, graph.input().bytes())])) {
+            return Err(Error::InvalidNetwork { reason: TOO_LARGE });
         }
         let passes = passes::passes(graph.ops(), batch, threads);
         // First, for it refuses batches too large to count.
@@ -160,9 +182,12 @@ impl Plan {
             Some(value) => Shortcut::Copied(placing.place(value, part)),
         };
         if let Some(kernel) = &kernel {
+            self.scratch_len = self.scratch_len.max(kernel.scratch_len(op));
+            if !fits(reach([(self.packed_len, 1), (kernel.packed_len(op), 1)])) || !fits(self.scratch_len) {
+                return Err(Error::InvalidNetwork { reason: TOO_LARGE });
+            }
             let layer = Layer::new(kernel, op, self.packed_len);
             self.packed_len = layer.range.end.next_multiple_of(arena::ALIGN);
-            self.scratch_len = self.scratch_len.max(kernel.scratch_len(op));
             self.layers.push(layer);
         }
         let layer = self.layers.len().saturating_sub(1);

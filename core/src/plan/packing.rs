@@ -88,9 +88,9 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::BufferLength`] when a tensor has another length, [`Error::PackedForOtherKernel`] when `net` is another
-    /// network.
+    /// network, [`Error::OutOfMemory`].
     pub fn prepack(&self, net: &Net<'_>) -> Result<Packed, Error> {
-        let mut buffer = Buffer::new(self.packed_len);
+        let mut buffer = Buffer::try_new(self.packed_len)?;
         self.packings(net, buffer.as_mut_slice())?.into_iter().try_for_each(Packing::run)?;
         Ok(Packed { buffer, layers: self.layers.clone() })
     }
@@ -127,7 +127,7 @@ impl Plan {
         if threads <= 1 {
             return self.prepack(net);
         }
-        let mut buffer = Buffer::new(self.packed_len);
+        let mut buffer = Buffer::try_new(self.packed_len)?;
         let packings = Mutex::new(self.packings(net, buffer.as_mut_slice())?.into_iter());
         let next = || packings.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || core::iter::from_fn(next).try_for_each(Packing::run);

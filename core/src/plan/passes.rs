@@ -48,7 +48,7 @@ fn wanted(ops: &[Op], threads: usize) -> usize {
         if let Some(window) = op.conv() {
             weights += window.weight_len();
             activations = activations.max(window.input.elements() + window.output.elements());
-            macs += op.macs();
+            macs = u64::saturating_add(macs, op.macs());
             layers += 1;
         }
     }

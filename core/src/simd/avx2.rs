@@ -23,7 +23,6 @@ unsafe fn mask(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast()) }
 }
 
-// SAFETY (all blocks below): the trait's contract gives AVX2, FMA and valid pointers.
 impl Vector for F32x8 {
     const LANES: usize = 8;
     const PANEL: usize = 2;
@@ -32,22 +31,24 @@ impl Vector for F32x8 {
 
     #[inline(always)]
     unsafe fn invoke<O: Op>(op: O) {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait; what `op` asks for is the caller's.
         unsafe { invoke(op) }
     }
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait; registers only.
         F32x8(unsafe { _mm256_set1_ps(v) })
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait, and the caller vouches for 8 readable f32
+        // elements, of any alignment.
         F32x8(unsafe { _mm256_loadu_ps(p) })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait, and the caller vouches for 8 writable f32
+        // elements, of any alignment.
         unsafe { _mm256_storeu_ps(p, self.0) }
     }
     #[inline(always)]
@@ -62,42 +63,45 @@ impl Vector for F32x8 {
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
-        // SAFETY: as above; masked-out lanes are not read.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait, and the caller vouches for `n` readable f32
+        // elements, of any alignment; masked-out lanes are not read.
         F32x8(unsafe { _mm256_maskload_ps(p, mask(n)) })
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize) {
-        // SAFETY: as above; masked-out lanes are not written.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait, and the caller vouches for `n` writable f32
+        // elements, of any alignment; masked-out lanes are not written.
         unsafe { _mm256_maskstore_ps(p, mask(n), self.0) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait; registers only.
         F32x8(unsafe { _mm256_fmadd_ps(self.0, a.0, b.0) })
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait; registers only.
         F32x8(unsafe { _mm256_add_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait; registers only.
         F32x8(unsafe { _mm256_sub_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait; registers only.
         F32x8(unsafe { _mm256_mul_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
-        // SAFETY: as above; MAXPS returns its second operand when either is NaN.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait; registers only. MAXPS returns its second
+        // operand when either is NaN.
         F32x8(unsafe { _mm256_max_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn where_positive(self, by: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2 and FMA, by the contract of the trait; registers only.
         unsafe {
             let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(by.0, _mm256_setzero_ps());
             F32x8(_mm256_and_ps(positive, self.0))

@@ -19,7 +19,6 @@ fn mask(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
-// SAFETY (all blocks below): the trait's contract gives AVX-512F and valid pointers.
 impl Vector for F32x16 {
     const LANES: usize = 16;
     const PANEL: usize = 4;
@@ -28,22 +27,24 @@ impl Vector for F32x16 {
 
     #[inline(always)]
     unsafe fn invoke<O: Op>(op: O) {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait; what `op` asks for is the caller's.
         unsafe { invoke(op) }
     }
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait; registers only.
         F32x16(unsafe { _mm512_set1_ps(v) })
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait, and the caller vouches for 16 readable f32
+        // elements, of any alignment.
         F32x16(unsafe { _mm512_loadu_ps(p) })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait, and the caller vouches for 16 writable f32
+        // elements, of any alignment.
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
@@ -58,42 +59,45 @@ impl Vector for F32x16 {
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self {
-        // SAFETY: as above; masked-out lanes are not read.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait, and the caller vouches for `n` readable f32
+        // elements, of any alignment; masked-out lanes are not read.
         F32x16(unsafe { _mm512_maskz_loadu_ps(mask(n), p) })
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize) {
-        // SAFETY: as above; masked-out lanes are not written.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait, and the caller vouches for `n` writable f32
+        // elements, of any alignment; masked-out lanes are not written.
         unsafe { _mm512_mask_storeu_ps(p, mask(n), self.0) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait; registers only.
         F32x16(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) })
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait; registers only.
         F32x16(unsafe { _mm512_add_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait; registers only.
         F32x16(unsafe { _mm512_sub_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait; registers only.
         F32x16(unsafe { _mm512_mul_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
-        // SAFETY: as above; MAXPS returns its second operand when either is NaN.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait; registers only. MAXPS returns its second operand
+        // when either is NaN.
         F32x16(unsafe { _mm512_max_ps(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn where_positive(self, by: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F, by the contract of the trait; registers only.
         unsafe {
             let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(by.0, _mm512_setzero_ps());
             F32x16(_mm512_maskz_mov_ps(positive, self.0))

@@ -2,28 +2,38 @@
 
 use core::marker::PhantomData;
 
-/// While it lives, this thread's vector units take subnormal inputs as zero and flush subnormal results to zero (x86-64:
-/// DAZ and FTZ of MXCSR; AArch64: FZ of FPCR; elsewhere nothing changes). Dropping it restores what was set.
+/// Calls `f` while this thread's vector units take subnormal inputs as zero and flush subnormal results to zero (x86-64:
+/// DAZ and FTZ of MXCSR; AArch64: FZ of FPCR; elsewhere nothing changes). Afterwards, and when `f` panics, they do what
+/// they did before.
 ///
 /// A trained network has activations that fade towards zero; without this, a picture can take many times longer than
 /// another. What is flushed is below 1.2e-38: far below the rounding of any logit.
-pub struct FlushDenormals {
+///
+/// Arithmetic of the caller's own in `f` is changed too: it must not depend on subnormal numbers. The compiler takes the
+/// default mode for granted, so a result that it computes ahead of time may be a subnormal number where the processor's
+/// would be zero. Nothing else differs: rounding and exceptions stay as they were.
+pub fn with_flushed_denormals<R>(f: impl FnOnce() -> R) -> R {
+    let _flush = Flush::new();
+    f()
+}
+
+/// The mode, until it is dropped. Private, so that these can only end in the opposite order of their beginnings, each on
+/// the thread it began on: another order would leave the thread in a mode that nobody asked for.
+struct Flush {
     saved: Control,
     /// the register belongs to this thread
     _this_thread: PhantomData<*const ()>,
 }
 
-impl FlushDenormals {
-    /// Begins flushing.
-    #[allow(clippy::new_without_default)] // it acts on the thread: a default would hide that
-    pub fn new() -> Self {
+impl Flush {
+    fn new() -> Self {
         let saved = read();
         write(saved | FLUSH);
-        FlushDenormals { saved, _this_thread: PhantomData }
+        Flush { saved, _this_thread: PhantomData }
     }
 }
 
-impl Drop for FlushDenormals {
+impl Drop for Flush {
     fn drop(&mut self) {
         write(self.saved);
     }
@@ -89,19 +99,22 @@ fn write(_value: Control) {}
 mod tests {
     use core::hint::black_box;
 
-    use super::FlushDenormals;
+    use super::with_flushed_denormals;
+
+    fn half_of_smallest() -> f32 {
+        black_box(f32::MIN_POSITIVE) * black_box(0.5)
+    }
 
     #[test]
-    fn subnormals_are_flushed_while_it_lives_and_kept_again_afterwards() {
-        let half_of_smallest = || black_box(f32::MIN_POSITIVE) * black_box(0.5);
+    fn subnormals_are_flushed_during_the_call_and_kept_again_afterwards() {
         assert!(half_of_smallest() > 0.0);
         if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
-            let outer = FlushDenormals::new();
-            assert_eq!(half_of_smallest().to_bits(), 0);
-            drop(FlushDenormals::new());
-            // The inner one restores what the outer one set.
-            assert_eq!(half_of_smallest().to_bits(), 0);
-            drop(outer);
+            with_flushed_denormals(|| {
+                assert_eq!(half_of_smallest().to_bits(), 0);
+                with_flushed_denormals(|| ());
+                // The inner call restores what the outer one set.
+                assert_eq!(half_of_smallest().to_bits(), 0);
+            });
         }
         assert!(half_of_smallest() > 0.0);
     }
@@ -109,11 +122,7 @@ mod tests {
     #[cfg(panic = "unwind")]
     #[test]
     fn unwinding_keeps_subnormals_again() {
-        let half_of_smallest = || black_box(f32::MIN_POSITIVE) * black_box(0.5);
-        let panicked = std::panic::catch_unwind(|| {
-            let _flush = FlushDenormals::new();
-            panic!("unwinding drops it");
-        });
+        let panicked = std::panic::catch_unwind(|| with_flushed_denormals(|| panic!("unwinding ends it")));
         assert!(panicked.is_err() && half_of_smallest() > 0.0);
     }
 }

@@ -4,30 +4,46 @@
 //! instruction set inside a `#[target_feature]` function: implement `Op`, call `dispatch`.
 
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod avx512;
+#[allow(unsafe_code)]
 mod channelwise;
+#[allow(unsafe_code)]
 mod denormals;
+#[allow(unsafe_code)]
 mod gemm;
 #[cfg(feature = "alloc")]
+#[allow(unsafe_code)]
 pub(crate) mod int8;
 mod isa;
 #[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code)]
 mod neon;
+#[allow(unsafe_code)]
 mod peak;
+#[allow(unsafe_code)]
 pub(crate) mod points;
+#[allow(unsafe_code)]
 mod pool;
+#[allow(unsafe_code)]
 mod portable;
+#[allow(unsafe_code)]
 mod vector;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[allow(unsafe_code)]
 mod wasm;
+#[allow(unsafe_code)]
 mod weight_gradient;
+#[allow(unsafe_code)]
 pub(crate) mod winograd;
+#[allow(unsafe_code)]
 pub(crate) mod winograd_gradient;
 
 pub use channelwise::{Addend, Gate, affine, combine, gradient_sums, moments};
-pub use denormals::FlushDenormals;
+pub use denormals::with_flushed_denormals;
 pub use gemm::Epilogue;
 pub(crate) use gemm::{Gemm, Panels, RowMap, gemm};
 #[cfg(feature = "alloc")]

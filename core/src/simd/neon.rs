@@ -13,7 +13,6 @@ unsafe fn invoke<O: Op>(op: O) {
     unsafe { op.run::<F32x4>() }
 }
 
-// SAFETY (all blocks below): the trait's contract gives NEON and valid pointers.
 impl Vector for F32x4 {
     const LANES: usize = 4;
     const PANEL: usize = 4;
@@ -22,22 +21,24 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn invoke<O: Op>(op: O) {
-        // SAFETY: as above.
+        // SAFETY: the CPU has NEON, by the contract of the trait; what `op` asks for is the caller's.
         unsafe { invoke(op) }
     }
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has NEON, by the contract of the trait; registers only.
         F32x4(unsafe { vdupq_n_f32(v) })
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has NEON, by the contract of the trait, and the caller vouches for 4 readable f32 elements,
+        // of any alignment.
         F32x4(unsafe { vld1q_f32(p) })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
-        // SAFETY: as above.
+        // SAFETY: the CPU has NEON, by the contract of the trait, and the caller vouches for 4 writable f32 elements,
+        // of any alignment.
         unsafe { vst1q_f32(p, self.0) }
     }
     #[inline(always)]
@@ -62,32 +63,34 @@ impl Vector for F32x4 {
     }
     #[inline(always)]
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-        // SAFETY: as above; FMLA adds the product to its first operand.
+        // SAFETY: the CPU has NEON, by the contract of the trait; registers only. FMLA adds the product to its first
+        // operand.
         F32x4(unsafe { vfmaq_f32(b.0, self.0, a.0) })
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has NEON, by the contract of the trait; registers only.
         F32x4(unsafe { vaddq_f32(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has NEON, by the contract of the trait; registers only.
         F32x4(unsafe { vsubq_f32(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has NEON, by the contract of the trait; registers only.
         F32x4(unsafe { vmulq_f32(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn max(self, b: Self) -> Self {
-        // SAFETY: as above. FMAX would let a NaN in `self` through too, unlike the other instruction sets.
+        // SAFETY: the CPU has NEON, by the contract of the trait; registers only. FMAX would let a NaN in `self`
+        // through too, unlike the other instruction sets.
         F32x4(unsafe { vbslq_f32(vcgtq_f32(self.0, b.0), self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn where_positive(self, by: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has NEON, by the contract of the trait; registers only.
         F32x4(unsafe { vbslq_f32(vcgtzq_f32(by.0), self.0, vdupq_n_f32(0.0)) })
     }
 }

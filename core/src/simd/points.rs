@@ -15,6 +15,7 @@ use super::{
     isa::Isa,
     vector::{Op, Vector, dispatch, heights, load_all, tile_of, unroll},
 };
+use crate::geom::reach;
 
 /// Whether [`products`] computes sums over `channels` channels.
 pub(crate) const fn few(channels: usize) -> bool {
@@ -53,12 +54,15 @@ pub(crate) fn products(isa: Isa, p: Products<'_>) {
     if p.points == 0 || p.tiles == 0 || p.outputs.is_empty() {
         return;
     }
+    assert!(few(p.channels) && p.panels.are(isa, p.channels, p.outputs.clone()));
     let width = p.outputs.len().next_multiple_of(tile_of(isa).0);
-    assert!(few(p.channels) && p.panels.are(isa, p.channels, p.outputs.clone()) && width <= p.m_stride);
-    assert!(p.v.len() >= (p.points - 1) * p.v_point + p.tiles * p.channels, "input too short");
-    assert!(p.packed.len() >= p.points * p.panels.len(), "weights too short");
-    assert!(p.m.len() >= (p.points - 1) * p.m_point + (p.tiles - 1) * p.m_stride + width, "output too short");
-    // SAFETY: the lengths of all three operands were checked for the last point and tile.
+    assert!(width <= p.m_stride);
+    assert!(p.v.len() >= reach([(p.points - 1, p.v_point), (p.tiles, p.channels)]), "input too short");
+    assert!(p.packed.len() >= reach([(p.points, p.panels.len())]), "weights too short");
+    let end = reach([(p.points - 1, p.m_point), (p.tiles - 1, p.m_stride), (width, 1)]);
+    assert!(p.m.len() >= end, "output too short");
+    // SAFETY: the lengths of all three operands were checked for the last point and tile, with products that saturate:
+    // none of them overflowed.
     unsafe { dispatch(isa, p) }
 }
 

@@ -9,11 +9,14 @@ use crate::geom::{Shape, Window};
 /// Output rows `rows` of one image's max pool.
 ///
 /// # Panics
-/// When `x` is not one input map or `y` not these output rows.
+/// When the geometry is not valid, `x` is not one input map or `y` not these output rows.
 pub fn max_pool(isa: Isa, g: &Window, x: &[f32], rows: core::ops::Range<usize>, y: &mut [f32]) {
     let out = g.output;
-    assert!(x.len() == g.input.elements() && rows.end <= out.h && y.len() == rows.len() * out.w * out.c);
-    // SAFETY: windows are clipped to the input map, and `y` holds exactly the rows asked for.
+    assert!(g.is_valid(), "a pool of {} by windows of {} cannot be computed", g.input, g.kernel);
+    assert!(x.len() == g.input.elements() && rows.start <= rows.end && rows.end <= out.h);
+    assert!(y.len() == rows.len() * out.w * out.c);
+    // SAFETY: the geometry is valid, so no product below overflows; windows are clipped to the input map, which is `x`,
+    // and `y` holds exactly the rows asked for.
     unsafe { dispatch(isa, MaxPool { g, x, rows, y }) }
 }
 
@@ -64,7 +67,7 @@ impl Op for MaxPool<'_> {
 /// When `x` is not whole pixels of `y.len()` channels, or empty.
 pub fn average_pool(isa: Isa, x: &[f32], y: &mut [f32]) {
     assert!(!y.is_empty() && !x.is_empty() && x.len().is_multiple_of(y.len()));
-    // SAFETY: `x` holds whole pixels of `y.len()` channels.
+    // SAFETY: `x` holds whole pixels of `y.len()` channels: every read ends with a pixel, every write with `y`.
     unsafe { dispatch(isa, AveragePool { x, y }) }
 }
 

@@ -14,6 +14,7 @@ use super::{
     isa::Isa,
     vector::{Op, Vector, dispatch, load_all, unroll},
 };
+use crate::geom::reach;
 
 /// How pixels are walked: images, rows, columns.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +63,9 @@ impl Pixels {
         })
     }
 
+    /// Elements before the last pixel; saturates.
     fn last(&self, step: [usize; 3]) -> usize {
-        self.count.iter().zip(step).map(|(n, s)| (n - 1) * s).sum()
+        reach(core::array::from_fn::<_, 3, _>(|i| (self.count[i] - 1, step[i])))
     }
 }
 
@@ -85,16 +87,18 @@ pub(crate) const SLACK: usize = 16;
 /// # Panics
 /// When a slice is too short for what the other fields say; checked once, before the loops.
 pub(crate) fn outer_sum(isa: Isa, sum: &OuterSum<'_>, dw: &mut [f32]) {
-    let width = sum.taps.len() * sum.depth;
+    let width = sum.taps.len().saturating_mul(sum.depth);
     if width == 0 || dw.is_empty() || sum.pixels.count.contains(&0) {
         return;
     }
     assert!(dw.len().is_multiple_of(width));
     let channels = dw.len() / width;
     let tap = sum.taps.iter().copied().max().unwrap_or(0);
-    assert!(sum.pixels.last(sum.pixels.x) + tap + sum.depth + SLACK <= sum.x.len(), "input too short");
-    assert!(sum.pixels.last(sum.pixels.dy) + channels <= sum.dy.len(), "gradient too short");
-    // SAFETY: the farthest pixel's channels lie inside `dy`, its elements with a vector more inside `x`.
+    let (x, dy) = (sum.pixels.last(sum.pixels.x), sum.pixels.last(sum.pixels.dy));
+    assert!(reach([(x, 1), (tap, 1), (sum.depth, 1), (SLACK, 1)]) <= sum.x.len(), "input too short");
+    assert!(dy.saturating_add(channels) <= sum.dy.len(), "gradient too short");
+    // SAFETY: the farthest pixel's channels lie inside `dy`, its elements with a vector more inside `x`, and `dw` is
+    // `channels` whole rows. No sum or product overflowed: the ends would be `usize::MAX`.
     unsafe { dispatch(isa, Loops { sum, dw, channels }) }
 }
 

@@ -13,6 +13,7 @@ use super::{
     vector::{Op, Vector, dispatch, unroll},
     winograd::{A2, B2, G4},
 };
+use crate::geom::reach;
 
 /// Output side of a tile, input side, and points.
 const M: usize = 4;
@@ -76,8 +77,9 @@ pub(crate) fn gradient(isa: Isa, t: Gradient<'_>) {
     if t.count == 0 {
         return;
     }
-    assert!(t.channels.is_multiple_of(16) && t.dy.len() >= (M - 1) * t.row + t.count * M * t.channels);
-    assert!(t.u.len() >= (POINTS - 1) * t.point + (t.first + t.count) * t.channels);
+    let pixels = reach([(t.count, M)]);
+    assert!(t.channels.is_multiple_of(16) && t.dy.len() >= reach([(M - 1, t.row), (pixels, t.channels)]));
+    assert!(t.u.len() >= reach([(POINTS - 1, t.point), (t.first, t.channels), (t.count, t.channels)]));
     // SAFETY: reads end with the last tile's last pixel, writes with the last point's last tile.
     unsafe { dispatch(isa, t) }
 }
@@ -85,12 +87,14 @@ pub(crate) fn gradient(isa: Isa, t: Gradient<'_>) {
 impl Op for Gradient<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
+        let u = self.u.as_mut_ptr();
         for t in 0..self.count {
             for c in (0..self.channels).step_by(V::LANES) {
-                // SAFETY: the tile's pixels lie in `dy` and its points in `u`: see `gradient`.
+                // SAFETY: the tile's pixels lie in `dy` and its points in `u`, which is borrowed for writing and which
+                // nothing else reads meanwhile: see `gradient`.
                 unsafe {
                     let from = self.dy.as_ptr().add(t * M * self.channels + c);
-                    let to = self.u.as_ptr().cast_mut().add((self.first + t) * self.channels + c);
+                    let to = u.add((self.first + t) * self.channels + c);
                     let mut d = [[V::splat(0.0); M]; N];
                     unroll!(x < M => {
                         let mut column = [V::splat(0.0); M];
@@ -114,9 +118,9 @@ impl Op for Gradient<'_> {
 /// # Panics
 /// When the slices do not fit each other, or `channels` is not a multiple of 16.
 pub(crate) fn kernels(isa: Isa, sums: &[f32], channels: usize, dw: &mut [f32]) {
-    assert!(channels > 0 && channels.is_multiple_of(16) && dw.len().is_multiple_of(9 * channels));
-    assert_eq!(sums.len() * 9, dw.len() * POINTS);
-    // SAFETY: the lengths were checked.
+    assert!(channels > 0 && channels.is_multiple_of(16) && dw.len().is_multiple_of(reach([(9, channels)])));
+    assert_eq!(Some(sums.len()), (dw.len() / 9).checked_mul(POINTS));
+    // SAFETY: `dw` is whole filters of nine rows of `channels` elements, and `sums` as many rows at every point.
     unsafe { dispatch(isa, Kernels { sums, channels, dw }) }
 }
 

@@ -2,6 +2,7 @@
 
 mod executor;
 #[cfg(feature = "parallel")]
+#[allow(unsafe_code)]
 mod team;
 
 pub use executor::{Executor, Serial};

@@ -1,6 +1,6 @@
 //! Small files as converters write them, with the numbers LiteRT's reference kernels give.
 
-use residual_core::{Isa, geom::Shape, quant::Session, rsd::View};
+use residual_core::{Isa, geom::Shape, plan::Options, rsd::View, session::Session};
 
 use super::{
     End, Imported, export,
@@ -36,7 +36,7 @@ fn run(file: &[u8], bytes: &[u8]) -> super::Numbers {
     let kinds = |n: &crate::quantized::Network| n.layers.iter().map(|l| l.kind.clone()).collect::<Vec<_>>();
     assert_eq!(kinds(&again), kinds(&network));
     let model = network.to_model().unwrap();
-    let mut session = Session::new(&View::new_checked(&model).unwrap(), Isa::best()).unwrap();
+    let mut session = Session::new(&View::new_checked(&model).unwrap().net().unwrap(), &Options::default()).unwrap();
     output.to_numbers(session.run(&input.to_int8(bytes).unwrap()).unwrap())
 }
 
@@ -96,7 +96,13 @@ fn pools_leave_out_padding_that_cannot_win() {
         let view = View::new_checked(&model).unwrap();
         // Every window holds one pixel of the map.
         let pixels = bytes.map(|b| b as i8);
-        assert_eq!(Session::new(&view, Isa::best()).unwrap().run(&pixels).unwrap(), pixels);
+        assert_eq!(
+            Session::new(&view.net().unwrap(), &Options { isa: Isa::best(), ..Options::default() })
+                .unwrap()
+                .run(&pixels)
+                .unwrap(),
+            pixels
+        );
     }
     for (code, fill) in [(operator::PAD, None), (operator::PADV2, Some(-127))] {
         let error = network(&padded_pool(code, (0.1, -30), fill)).unwrap_err().to_string();

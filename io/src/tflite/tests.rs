@@ -1,6 +1,6 @@
 use std::{fs, path::PathBuf};
 
-use residual_core::{Isa, quant::Session, rsd::View};
+use residual_core::{Isa, plan::Options, rsd::View, session::Session};
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn a_foreign_network_survives_a_round_trip() {
     let again = import("again", &export(&imported.network).unwrap()).unwrap();
     let names = |n: &crate::quantized::Network| n.layers.iter().map(|l| l.kind.clone()).collect::<Vec<_>>();
     assert_eq!(names(&again.network), names(&imported.network));
-    let mut session = Session::new(&view, Isa::best()).unwrap();
+    let mut session = Session::new(&view.net().unwrap(), &Options { isa: Isa::best(), ..Options::default() }).unwrap();
     let image: Vec<i8> = (0..3072).map(|i| (i * 7) as i8).collect();
     assert_eq!(session.run(&image).unwrap().len(), 10);
 }

@@ -78,15 +78,17 @@ impl Conv {
         &self.spec.geom
     }
 
-    pub(crate) fn tape(&self, batch: usize) -> ConvTape {
-        ConvTape {
-            y: Buffer::new(batch * self.geom().output().elements()),
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn tape(&self, batch: usize) -> Result<ConvTape, Error> {
+        Ok(ConvTape {
+            y: Buffer::try_new(batch.saturating_mul(self.geom().output().elements()))?,
             partials: vec![0.0; batch * 2 * self.geom().c_out],
             statistics: Statistics::default(),
             coefficients: Default::default(),
-            packed: Buffer::new(self.forward.packed_len(self.geom())),
-            packed_data: Buffer::new(self.data.map_or(0, |d| d.packed_len())),
-        }
+            packed: Buffer::try_new(self.forward.packed_len(self.geom()))?,
+            packed_data: Buffer::try_new(self.data.map_or(0, |d| d.packed_len()))?,
+        })
     }
 
     /// Scratch elements of any of the kernels.

@@ -163,7 +163,7 @@ impl Layers {
             ShortcutSpec::None => Addend::None,
             ShortcutSpec::Identity => Addend::Map(below()),
             ShortcutSpec::Pad { stride, before, .. } => {
-                subsample(block.input, stride, before, block.output.c, below(), 0, out);
+                subsample(block.input, stride, before, block.output.c, 0.0, below(), 0, out);
                 Addend::Output
             }
             ShortcutSpec::Project(_) => {

@@ -136,7 +136,7 @@ impl Network {
     /// Plans training the network of `parameters`.
     ///
     /// # Errors
-    /// [`Error::Threads`], [`Error::Unsupported`], or [`Error::InvalidNetwork`] for an empty batch.
+    /// [`Error::Threads`], [`Error::Unsupported`], [`Error::OutOfMemory`], or [`Error::InvalidNetwork`] for an empty batch.
     pub fn new(parameters: &Parameters, options: &Options) -> Result<Self, Error> {
         let &Options { batch, threads, .. } = options;
         let spec = *parameters.spec();
@@ -148,7 +148,7 @@ impl Network {
             return Err(Error::InvalidNetwork { reason: "a batch's activations do not fit the address space" });
         }
         let workers = Workers::new(threads, layers.scratch_len(batch))?;
-        let tape = layers.tape(batch);
+        let tape = layers.tape(batch)?;
         Ok(Network { layers, tape, workers, batch, spec })
     }
 
@@ -249,26 +249,33 @@ impl Layers {
         })
     }
 
-    fn tape(&self, batch: usize) -> Tape {
-        let values = (0..=self.blocks.len()).map(|v| Buffer::new(batch * self.value_shape(v).elements()));
+    /// The largest buffers come first: a batch that is too large is refused by them.
+    fn tape(&self, batch: usize) -> Result<Tape, Error> {
+        let images = |elements: usize| Buffer::try_new(batch.saturating_mul(elements));
+        let values = (0..=self.blocks.len()).map(|v| images(self.value_shape(v).elements()));
+        let (values, gradient, inner) =
+            (values.collect::<Result<Vec<_>, _>>()?, images(self.slot)?, images(self.slot)?);
         let tasks = tasks(batch).1;
         let sizes = |projection: bool, len: &dyn Fn(&Conv) -> usize| {
             let of_kind = self.convs.iter().enumerate().filter(|(k, _)| projection == self.is_projection(*k));
-            Buffer::new(of_kind.map(|(_, conv)| len(conv)).max().unwrap_or(0))
+            Buffer::try_new(of_kind.map(|(_, conv)| len(conv)).max().unwrap_or(0))
         };
         let partials = |c: &Conv| if c.by_channels() { 0 } else { tasks * c.weight.len() };
-        let strips = |c: &Conv| if c.by_channels() { batch * c.gradient.wide_lens().0 } else { 0 };
-        let gradients = |c: &Conv| if c.by_channels() { batch * c.gradient.wide_lens().1 } else { 0 };
-        Tape {
-            convs: self.convs.iter().map(|conv| conv.tape(batch)).collect(),
-            values: values.collect(),
+        let strips = |c: &Conv| if c.by_channels() { batch.saturating_mul(c.gradient.wide_lens().0) } else { 0 };
+        let gradients = |c: &Conv| if c.by_channels() { batch.saturating_mul(c.gradient.wide_lens().1) } else { 0 };
+        Ok(Tape {
+            convs: self.convs.iter().map(|conv| conv.tape(batch)).collect::<Result<_, _>>()?,
+            values,
             features: vec![0.0; batch * self.head_input.c],
             logits: vec![0.0; batch * self.linear.geom.c_out],
-            gradient: Buffer::new(batch * self.slot),
-            inner: Buffer::new(batch * self.slot),
-            partials: [false, true].map(|p| sizes(p, &partials)),
-            wide: [false, true].map(|p| (sizes(p, &gradients), sizes(p, &strips))),
-        }
+            gradient,
+            inner,
+            partials: [sizes(false, &partials)?, sizes(true, &partials)?],
+            wide: [
+                (sizes(false, &gradients)?, sizes(false, &strips)?),
+                (sizes(true, &gradients)?, sizes(true, &strips)?),
+            ],
+        })
     }
 
     fn is_projection(&self, k: usize) -> bool {

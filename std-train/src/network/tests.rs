@@ -1,6 +1,6 @@
 //! Whole steps against the f64 reference, and the same bits for any number of threads.
 
-use residual_core::{Isa, resnet::ResNet};
+use residual_core::{Error, Isa, resnet::ResNet};
 
 use super::{Loss, Network, Options};
 use crate::{
@@ -122,6 +122,13 @@ fn a_step_gives_the_same_bits_for_any_number_of_threads() {
             assert!(run(threads) == one, "{spec}");
         }
     }
+}
+
+#[test]
+fn a_batch_that_no_memory_holds_is_an_error() {
+    let parameters = parameters(spec("resnet8-cifar-w4", 8));
+    let network = Network::new(&parameters, &options(1 << 40, 1, Isa::best(), true));
+    assert!(matches!(network.map(|_| ()), Err(Error::OutOfMemory { .. })));
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Fixture {
         for image in self.images()? {
             let mut input = vec![0.0; session.plan().input_len()];
             model.preprocessing().apply(&image, &mut input)?;
-            all.extend_from_slice(session.run(&input)?);
+            all.extend_from_slice(session.run::<f32>(&input)?);
         }
         Ok(all)
     }

@@ -43,7 +43,7 @@ impl DataGradient {
         choose: impl FnOnce(&ConvGeom) -> Result<Kernel, Error>,
     ) -> Result<Self, Error> {
         let unsupported = Error::Unsupported(geom);
-        if geom.pad >= geom.kernel || geom.stride == 0 {
+        if !geom.is_valid() || geom.pad >= geom.kernel {
             return Err(unsupported);
         }
         if geom.stride > 1 {
@@ -58,6 +58,9 @@ impl DataGradient {
             pad: geom.kernel - 1 - geom.pad,
         };
         let kernel = choose(&turned)?;
+        if !kernel.supports(&turned) {
+            return Err(unsupported);
+        }
         Ok(DataGradient { isa, geom, forward: Some((kernel, turned)) })
     }
 

@@ -13,7 +13,7 @@ use core::ops::Range;
 
 use super::winograd_gradient::PointSums;
 use crate::{
-    geom::ConvGeom,
+    geom::{ConvGeom, reach},
     simd::{Addend, Isa, OuterSum, Pixels, SLACK, affine, outer_sum},
 };
 
@@ -37,9 +37,9 @@ const MAX_SIDE: usize = 11;
 const BLOCK: usize = 32 * 1024 / 4;
 
 impl WeightGradient {
-    /// For a convolution of this shape, or `None` if its kernel is larger than 11x11.
+    /// For a convolution of this shape, or `None` if it is not valid or its kernel larger than 11x11.
     pub fn new(isa: Isa, geom: ConvGeom, winograd: bool) -> Option<Self> {
-        let supported = (1..=MAX_SIDE).contains(&geom.kernel) && geom.stride > 0 && geom.pad < geom.kernel.max(2);
+        let supported = geom.is_valid() && geom.kernel <= MAX_SIDE && geom.pad < geom.kernel.max(2);
         if !supported {
             return None;
         }
@@ -143,7 +143,7 @@ impl WeightGradient {
     ) {
         let ConvGeom { input, kernel, stride, .. } = self.geom;
         let out = self.geom.output();
-        assert!(strips.len() == images * self.strip_len() && dy.len() == images * out.elements());
+        assert!(strips.len() == reach([(images, self.strip_len())]) && dy.len() == reach([(images, out.elements())]));
         assert!(channels.end <= out.c && sums.len() * out.c == channels.len() * self.sum_len());
         if let Some(points) = &self.points {
             assert_eq!(channels, 0..out.c);
@@ -228,7 +228,7 @@ impl WeightGradient {
         dw: &mut [f32],
     ) {
         let lens = self.wide_lens();
-        assert!(x.len() == images * lens.0 && dy.len() == images * lens.1);
+        assert!(x.len() == reach([(images, lens.0)]) && dy.len() == reach([(images, lens.1)]));
         match &self.points {
             Some(points) => {
                 let sums = &mut scratch[..points.sum_len(channels.len())];

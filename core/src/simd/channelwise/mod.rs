@@ -7,6 +7,7 @@ mod passes;
 mod walk;
 
 use super::{isa::Isa, vector::dispatch};
+use crate::geom::reach;
 use passes::{Affine, Combine, GradientSums, Moments, RawGate};
 use walk::{PerChannel, Walk};
 
@@ -43,7 +44,7 @@ pub fn affine(
     if x.is_empty() {
         return;
     }
-    assert!(pixel >= c && y.len() >= (x.len() / c - 1) * pixel + c, "output too short");
+    assert!(pixel >= c && y.len() >= reach([(x.len() / c - 1, pixel), (c, 1)]), "output too short");
     let y = y.as_mut_ptr();
     let add = match addend {
         Addend::None => None,
@@ -72,7 +73,7 @@ pub fn moments(isa: Isa, x: &[f32], centre: &[f32], sum: &mut [f64], square: &mu
     let c = centre.len();
     check(x.len(), c, &[sum.len(), square.len()]);
     let mut pass = Moments { x: x.as_ptr(), centre: PerChannel::new(centre), sum, square };
-    // SAFETY: the lengths were checked.
+    // SAFETY: the maps are equally many whole pixels of `c` channels, and each parameter or sum has one element a channel.
     unsafe { dispatch(isa, Walk { pass: &mut pass, len: x.len(), c, tile: true }) }
 }
 
@@ -120,7 +121,7 @@ pub fn gradient_sums(
         }
     };
     let mut pass = GradientSums { dy, gate, x: x.as_ptr(), rstd, offset, sum, product };
-    // SAFETY: the lengths were checked.
+    // SAFETY: the maps are equally many whole pixels of `c` channels, and each parameter or sum has one element a channel.
     unsafe { dispatch(isa, Walk { pass: &mut pass, len: x.len(), c, tile: true }) }
 }
 
@@ -134,7 +135,7 @@ pub fn combine(isa: Isa, g: &[f32], x: &[f32], coefficients: [&[f32]; 3], dx: &m
     assert!(g.len() == x.len() && dx.len() == x.len());
     let coefficients = coefficients.map(PerChannel::new);
     let mut pass = Combine { g: g.as_ptr(), x: x.as_ptr(), coefficients, dx: dx.as_mut_ptr() };
-    // SAFETY: the lengths were checked.
+    // SAFETY: the maps are equally many whole pixels of `c` channels, and each parameter or sum has one element a channel.
     unsafe { dispatch(isa, Walk { pass: &mut pass, len: x.len(), c, tile: true }) }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Affine<'a> {
 impl Affine<'_> {
     #[inline(always)]
     unsafe fn pixels<V: Vector, const NV: usize, const FULL: bool, const ADD: bool>(&self, at: Channels) {
-        // SAFETY: the public function checked all lengths.
+        // SAFETY: the maps are equally many whole pixels, parameters one element a channel, and `at` lies inside a pixel.
         unsafe {
             let step = if at.width == self.scale.values.len() { self.pixel } else { at.width };
             let scale: [V; NV] = load_group::<V, NV, FULL>(self.scale.pointer(at.width).add(at.first), at.lanes);
@@ -65,7 +65,7 @@ pub(super) struct Moments<'a> {
 impl Pass for Moments<'_> {
     #[inline(always)]
     unsafe fn group<V: Vector, const NV: usize, const FULL: bool>(&mut self, at: Channels) {
-        // SAFETY: the public function checked all lengths.
+        // SAFETY: the maps are equally many whole pixels, parameters one element a channel, and `at` lies inside a pixel.
         unsafe {
             let centre: [V; NV] = load_group::<V, NV, FULL>(self.centre.pointer(at.width).add(at.first), at.lanes);
             let minus = V::splat(-1.0);
@@ -117,7 +117,8 @@ impl GradientSums<'_> {
         scale: [V; NV],
         shift: [V; NV],
     ) {
-        // SAFETY: the public function checked all lengths; `map` is as long as `x` where it is read.
+        // SAFETY: the maps are equally many whole pixels, `map` too where it is read, parameters one element a channel,
+        // and `at` lies inside a pixel.
         unsafe {
             let rstd: [V; NV] = load_group::<V, NV, FULL>(self.rstd.pointer(at.width).add(at.first), at.lanes);
             let offset: [V; NV] = load_group::<V, NV, FULL>(self.offset.pointer(at.width).add(at.first), at.lanes);
@@ -151,7 +152,8 @@ impl GradientSums<'_> {
 impl Pass for GradientSums<'_> {
     #[inline(always)]
     unsafe fn group<V: Vector, const NV: usize, const FULL: bool>(&mut self, at: Channels) {
-        // SAFETY: the public function checked all lengths; the gates read a map like `x`, or parameters.
+        // SAFETY: as `pixels` asks: the maps are equally many whole pixels, parameters one element a channel, and `at`
+        // lies inside a pixel.
         unsafe {
             let none = [V::splat(0.0); NV];
             match &self.gate {
@@ -177,7 +179,7 @@ pub(super) struct Combine<'a> {
 impl Pass for Combine<'_> {
     #[inline(always)]
     unsafe fn group<V: Vector, const NV: usize, const FULL: bool>(&mut self, at: Channels) {
-        // SAFETY: the public function checked all lengths.
+        // SAFETY: the maps are equally many whole pixels, parameters one element a channel, and `at` lies inside a pixel.
         unsafe {
             let [a, b, c] = self.coefficients.each_ref().map(|p| p.pointer(at.width));
             let a: [V; NV] = load_group::<V, NV, FULL>(a.add(at.first), at.lanes);

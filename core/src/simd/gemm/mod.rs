@@ -19,7 +19,7 @@ use super::{
     isa::Isa,
     vector::{Op, Vector, dispatch, heights, tile_of},
 };
-use crate::memory::MatMut;
+use crate::{geom::reach, memory::MatMut};
 use tile::{Ahead, Run};
 
 /// Where the output pixels begin to read: pixel `i` at
@@ -44,11 +44,11 @@ impl RowMap {
         Position { line: self.start + first / self.per_row * self.row, column: first % self.per_row }
     }
 
-    /// The largest offset of the first `n` pixels.
+    /// The largest offset of the first `n` pixels; saturates.
     fn max(&self, n: usize) -> usize {
         let last = n.saturating_sub(1);
         let full = if last >= self.per_row { self.per_row - 1 } else { last };
-        self.start + last / self.per_row * self.row + full * self.pixel
+        reach([(self.start, 1), (last / self.per_row, self.row), (full, self.pixel)])
     }
 }
 
@@ -124,9 +124,9 @@ impl Panels {
         (self.rows, self.width)
     }
 
-    /// Elements of all panels.
+    /// Elements of all panels; saturates.
     pub(crate) const fn len(&self) -> usize {
-        (self.depth + 1) * self.n.next_multiple_of(self.lanes)
+        (self.depth + 1).saturating_mul(self.n.div_ceil(self.lanes).saturating_mul(self.lanes))
     }
 
     /// Output channels in panel multiples; a split of the channels must fall on one.
@@ -139,6 +139,7 @@ impl Panels {
         (self.lanes, self.width, self.rows) == tile_of(isa)
             && self.depth == depth
             && outputs.start.is_multiple_of(self.width)
+            && outputs.start <= outputs.end
             && outputs.end <= self.n
             && (outputs.len().is_multiple_of(self.lanes) || outputs.end == self.n)
     }
@@ -191,16 +192,14 @@ pub(crate) fn gemm(isa: Isa, g: &Gemm<'_>, y: &mut MatMut<'_, f32>) {
     if m == 0 || n == 0 {
         return;
     }
-    let far = g.taps.iter().max().map_or(0, |t| t + g.depth);
-    assert!(
-        g.rows.per_row > 0 && g.rows.max(m).checked_add(far).is_some_and(|end| end <= g.a.len()),
-        "input too short"
-    );
+    let far = g.taps.iter().max().map_or(0, |t| t.saturating_add(g.depth));
+    assert!(g.rows.per_row > 0 && g.rows.max(m).saturating_add(far) <= g.a.len(), "input too short");
     assert!(g.groups > 0 && m.is_multiple_of(g.groups));
     assert!(g.packed.len() / g.groups >= g.panels.len(), "weights too short");
-    assert!(g.panels.are(isa, g.taps.len() * g.depth, g.first..g.first + n), "a channel range that no panels begin");
+    let (depth, outputs) = (g.taps.len().saturating_mul(g.depth), g.first..g.first.saturating_add(n));
+    assert!(g.panels.are(isa, depth, outputs), "a channel range that no panels begin");
     // SAFETY: all reads of `a` end at or before `rows.max(m) + far`, all reads of weights lie in
-    // panels that exist, `y` is a valid view.
+    // panels that exist, `y` is a valid view. No sum or product above overflowed: it would be `usize::MAX`.
     unsafe { dispatch(isa, Loops { g, y }) }
 }
 

@@ -13,7 +13,6 @@ pub(super) unsafe fn invoke(mut tile: Tile<'_>) {
     unsafe { tile.run::<Words>() }
 }
 
-// SAFETY (all blocks below): the trait's contract gives AVX2 and valid pointers.
 impl Lanes for Words {
     const LANES: usize = 8;
     const PER_WORD: usize = 2;
@@ -23,27 +22,31 @@ impl Lanes for Words {
 
     #[inline(always)]
     unsafe fn splat(v: i32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
         Words(unsafe { _mm256_set1_epi32(v) })
     }
     #[inline(always)]
     unsafe fn load(p: *const i32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2, by the contract of the trait, and the caller vouches for 8 readable i32 elements,
+        // of any alignment.
         Words(unsafe { _mm256_loadu_si256(p.cast()) })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut i32) {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2, by the contract of the trait, and the caller vouches for 8 writable i32 elements,
+        // of any alignment.
         unsafe { _mm256_storeu_si256(p.cast(), self.0) }
     }
     #[inline(always)]
     unsafe fn load_bytes(p: *const i8) -> Self {
-        // SAFETY: as above; 8 bytes are read.
+        // SAFETY: the CPU has AVX2, by the contract of the trait, and the caller vouches for 8 readable bytes, of any
+        // alignment.
         Words(unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())) })
     }
     #[inline(always)]
     unsafe fn store_bytes(self, p: *mut i8) {
-        // SAFETY: as above; 8 bytes are written.
+        // SAFETY: the CPU has AVX2, by the contract of the trait, and the caller vouches for 8 writable bytes, of any
+        // alignment.
         unsafe {
             let halves = _mm_packs_epi32(_mm256_castsi256_si128(self.0), _mm256_extracti128_si256::<1>(self.0));
             _mm_storel_epi64(p.cast(), _mm_packs_epi16(halves, halves));
@@ -51,32 +54,34 @@ impl Lanes for Words {
     }
     #[inline(always)]
     unsafe fn dot(self, x: Self, w: Self) -> Self {
-        // SAFETY: as above. |x| <= 255 and |w| <= 128: no pair reaches 2^31.
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only. |x| <= 255 and |w| <= 128: no pair
+        // reaches 2^31.
         Words(unsafe { _mm256_add_epi32(self.0, _mm256_madd_epi16(x.0, w.0)) })
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
         Words(unsafe { _mm256_add_epi32(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
         Words(unsafe { _mm256_sub_epi32(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn clamp(self, low: Self, high: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
         Words(unsafe { _mm256_max_epi32(low.0, _mm256_min_epi32(high.0, self.0)) })
     }
     #[inline(always)]
     unsafe fn shl(self, count: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
         Words(unsafe { _mm256_sllv_epi32(self.0, count.0) })
     }
     #[inline(always)]
     unsafe fn rescale(self, mult: Self, right: Self) -> Self {
-        // SAFETY: as above. `round(v * mult / 2^31)` for even and odd lanes in 64 bits, then the rounding
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only. `round(v * mult / 2^31)` for even and
+        // odd lanes in 64 bits, then the rounding
         // division by `2^right`; see `Requant::rescale`.
         unsafe {
             let half = _mm256_set1_epi64x(1 << 30);

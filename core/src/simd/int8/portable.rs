@@ -19,7 +19,6 @@ fn map(v: i32x8, f: impl Fn(usize, i32) -> i32) -> i32x8 {
     i32x8::new(core::array::from_fn(|i| f(i, lanes[i])))
 }
 
-// SAFETY (all blocks below): the trait's contract gives valid pointers.
 impl Lanes for Words {
     const LANES: usize = 8;
     const PER_WORD: usize = 2;
@@ -32,23 +31,23 @@ impl Lanes for Words {
     }
     #[inline(always)]
     unsafe fn load(p: *const i32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the caller vouches for 8 readable i32 elements, of any alignment.
         Words(i32x8::new(unsafe { p.cast::<[i32; 8]>().read_unaligned() }))
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut i32) {
-        // SAFETY: as above.
+        // SAFETY: the caller vouches for 8 writable i32 elements, of any alignment.
         unsafe { p.cast::<[i32; 8]>().write_unaligned(self.0.to_array()) }
     }
     #[inline(always)]
     unsafe fn load_bytes(p: *const i8) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the caller vouches for 8 readable bytes, of any alignment.
         let bytes = unsafe { p.cast::<[i8; 8]>().read_unaligned() };
         Words(i32x8::new(bytes.map(i32::from)))
     }
     #[inline(always)]
     unsafe fn store_bytes(self, p: *mut i8) {
-        // SAFETY: as above.
+        // SAFETY: the caller vouches for 8 writable bytes, of any alignment.
         unsafe { p.cast::<[i8; 8]>().write_unaligned(self.0.to_array().map(|v| v as i8)) }
     }
     #[inline(always)]

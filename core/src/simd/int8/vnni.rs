@@ -13,7 +13,6 @@ pub(super) unsafe fn invoke(mut tile: Tile<'_>) {
     unsafe { tile.run::<Words>() }
 }
 
-// SAFETY (all blocks below): the trait's contract gives AVX-512F, VNNI and valid pointers.
 impl Lanes for Words {
     const LANES: usize = 16;
     const PER_WORD: usize = 4;
@@ -23,57 +22,63 @@ impl Lanes for Words {
 
     #[inline(always)]
     unsafe fn splat(v: i32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait; registers only.
         Words(unsafe { _mm512_set1_epi32(v) })
     }
     #[inline(always)]
     unsafe fn load(p: *const i32) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait, and the caller vouches for 16 readable
+        // i32 elements, of any alignment.
         Words(unsafe { _mm512_loadu_si512(p.cast()) })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut i32) {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait, and the caller vouches for 16 writable
+        // i32 elements, of any alignment.
         unsafe { _mm512_storeu_si512(p.cast(), self.0) }
     }
     #[inline(always)]
     unsafe fn load_bytes(p: *const i8) -> Self {
-        // SAFETY: as above; 16 bytes are read.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait, and the caller vouches for 16 readable
+        // bytes, of any alignment.
         Words(unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())) })
     }
     #[inline(always)]
     unsafe fn store_bytes(self, p: *mut i8) {
-        // SAFETY: as above; 16 bytes are written.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait, and the caller vouches for 16 writable
+        // bytes, of any alignment.
         unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(self.0)) }
     }
     #[inline(always)]
     unsafe fn dot(self, x: Self, w: Self) -> Self {
-        // SAFETY: as above. This form does not saturate.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait; registers only. This form does not
+        // saturate.
         Words(unsafe { _mm512_dpbusd_epi32(self.0, x.0, w.0) })
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait; registers only.
         Words(unsafe { _mm512_add_epi32(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait; registers only.
         Words(unsafe { _mm512_sub_epi32(self.0, b.0) })
     }
     #[inline(always)]
     unsafe fn clamp(self, low: Self, high: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait; registers only.
         Words(unsafe { _mm512_max_epi32(low.0, _mm512_min_epi32(high.0, self.0)) })
     }
     #[inline(always)]
     unsafe fn shl(self, count: Self) -> Self {
-        // SAFETY: as above.
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait; registers only.
         Words(unsafe { _mm512_sllv_epi32(self.0, count.0) })
     }
     #[inline(always)]
     unsafe fn rescale(self, mult: Self, right: Self) -> Self {
-        // SAFETY: as above. `round(v * mult / 2^31)` for even and odd lanes in 64 bits, then the rounding
+        // SAFETY: the CPU has AVX-512F and VNNI, by the contract of the trait; registers only. `round(v * mult / 2^31)`
+        // for even and odd lanes in 64 bits, then the rounding
         // division by `2^right`; see `Requant::rescale`.
         unsafe {
             let half = _mm512_set1_epi64(1 << 30);

@@ -16,7 +16,10 @@ use super::{
     isa::Isa,
     vector::{LINE, Op, Vector, dispatch, tile_of, unroll},
 };
-use crate::{geom::Shape, memory::MatMut};
+use crate::{
+    geom::{Shape, reach},
+    memory::MatMut,
+};
 
 use strided::Stride2;
 pub use transform::Tile;
@@ -67,9 +70,9 @@ pub(crate) struct Weights<'a> {
 /// When a slice is too short for what the other fields say.
 pub(crate) fn weights(isa: Isa, t: Weights<'_>) {
     let channels = t.raw.len() / (9 * t.width);
-    assert!(t.width.is_multiple_of(tile_of(isa).0) && t.first + channels <= t.depth);
-    assert!(t.u.len() >= (t.tile.points() - 1) * t.point + (t.depth + 1) * t.width);
-    // SAFETY: reads are whole rows of `raw`, writes whole rows of `u`.
+    assert!(t.width.is_multiple_of(tile_of(isa).0) && reach([(t.first, 1), (channels, 1)]) <= t.depth);
+    assert!(t.u.len() >= reach([(t.tile.points() - 1, t.point), (t.depth, t.width), (t.width, 1)]));
+    // SAFETY: reads are whole rows of `raw`, writes whole rows of `u`, whose last one of the last point exists.
     unsafe { dispatch(isa, Sized(t)) }
 }
 
@@ -135,10 +138,10 @@ pub(crate) fn input(isa: Isa, t: Input<'_, '_>) {
     if t.count == 0 || t.width == 0 {
         return;
     }
-    assert!(t.rows[..t.tile.inputs()].iter().all(|row| row.len() >= t.width * t.channels));
+    assert!(t.rows[..t.tile.inputs()].iter().all(|row| row.len() >= reach([(t.width, t.channels)])));
     assert!(t.channels <= t.stride && t.stride.is_multiple_of(16));
-    let tiles = (t.first + t.count) * t.stride;
-    assert!(tiles <= t.point && t.v.len() >= (t.tile.points() - 1) * t.point + tiles);
+    let tiles = reach([(t.first, t.stride), (t.count, t.stride)]);
+    assert!(tiles <= t.point && t.v.len() >= reach([(t.tile.points() - 1, t.point), (tiles, 1)]));
     // SAFETY: reads end with the rows, writes of whole vectors with the last point's last tile.
     unsafe { dispatch(isa, Sized(t)) }
 }
@@ -211,7 +214,7 @@ impl Filter {
 
     /// Tiles that cover a map.
     pub(crate) const fn tiles(self, map: Shape) -> usize {
-        map.h.div_ceil(self.outputs()) * map.w.div_ceil(self.outputs())
+        map.h.div_ceil(self.outputs()).saturating_mul(map.w.div_ceil(self.outputs()))
     }
 
     /// Products of a tile, for each input and output channel.
@@ -268,7 +271,7 @@ pub(crate) fn output(isa: Isa, t: Output<'_, '_, '_>) {
     let padded = cols.next_multiple_of(tile_of(isa).0);
     assert!(rows.is_multiple_of(t.width) && rows / t.width <= filter.outputs());
     assert!(padded <= stride && bias.len() >= padded);
-    assert!(m.len() >= (filter.points() - 1) * point + (t.first + count) * stride);
+    assert!(m.len() >= reach([(filter.points() - 1, point), (t.first, stride), (count, stride)]));
     // SAFETY: whole vectors of `m` and `bias` exist up to `padded`; writes are clipped to `y`.
     unsafe { dispatch(isa, t) }
 }

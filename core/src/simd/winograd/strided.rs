@@ -12,6 +12,8 @@
 //! output only joins the sum of a point that goes into that output only. So there are 3 x 3 points, whose sums over the
 //! channels have 1, 2 or 4 parts.
 
+use crate::geom::reach;
+
 use super::{
     super::{
         isa::Isa,
@@ -86,9 +88,10 @@ pub(crate) fn input(isa: Isa, t: Input<'_, '_>) {
     if t.count == 0 || t.width == 0 {
         return;
     }
-    assert!(t.channels.is_multiple_of(16) && t.rows.iter().all(|row| row.len() >= t.width * t.channels));
+    assert!(t.channels.is_multiple_of(16) && t.rows.iter().all(|row| row.len() >= reach([(t.width, t.channels)])));
     for (point, place) in t.places.iter().enumerate() {
-        let end = place.start + (t.first + t.count - 1) * place.stride + parts(point) * t.channels;
+        let tiles = [(t.first, place.stride), (t.count - 1, place.stride)];
+        let end = reach([(place.start, 1), tiles[0], tiles[1], (parts(point), t.channels)]);
         assert!(end <= t.v.len(), "transformed tiles too short");
     }
     // SAFETY: whole vectors are read inside the rows, and every part of every tile of every point lies in `v`.
@@ -162,7 +165,7 @@ pub(super) struct Stride2;
 impl Inverse<2, 3> for Stride2 {
     #[inline(always)]
     unsafe fn output<V: Vector>(m: [V; 3]) -> [V; 2] {
-        // SAFETY: as above.
+        // SAFETY: register operations; the caller vouches for the instruction set.
         unsafe { [m[0].add(m[1]), m[1].add(m[2])] }
     }
 }

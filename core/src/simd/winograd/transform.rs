@@ -128,7 +128,7 @@ impl Transform<2, 4> for F2 {
 impl Inverse<2, 4> for F2 {
     #[inline(always)]
     unsafe fn output<V: Vector>(m: [V; 4]) -> [V; 2] {
-        // SAFETY: as above.
+        // SAFETY: register operations; the caller vouches for the instruction set.
         unsafe { [m[0].add(m[1]).add(m[2]), m[1].sub(m[2]).sub(m[3])] }
     }
 }
@@ -167,7 +167,7 @@ impl Transform<4, 6> for F4 {
 impl Inverse<4, 6> for F4 {
     #[inline(always)]
     unsafe fn output<V: Vector>(m: [V; 6]) -> [V; 4] {
-        // SAFETY: as above.
+        // SAFETY: register operations; the caller vouches for the instruction set.
         unsafe {
             let k = |v: f64| V::splat(v as f32);
             let (sum_a, diff_a) = (m[1].add(m[2]), m[1].sub(m[2]));

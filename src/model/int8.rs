@@ -8,11 +8,13 @@ use std::{
 use residual_core::{
     Isa,
     geom::Shape,
-    quant::{Model, Session, Softmax},
+    plan::Options,
+    quant::Softmax,
     rsd::{self, AlignedBytes, View},
+    session::Session,
 };
 use residual_io::{
-    Image, ImportError, open_regular,
+    ImportError, open_regular,
     preprocessing::{Interpolation, Preprocessing},
     quantized::Quantization,
     read_regular,
@@ -44,7 +46,12 @@ impl QuantizedModel {
     pub fn is_one(path: impl AsRef<Path>) -> bool {
         let mut start = [0; 8];
         let read = open_regular(path.as_ref()).and_then(|mut file| file.read_exact(&mut start));
-        read.is_ok() && (start == MAGIC || tflite::is_tflite(&start))
+        read.is_ok() && QuantizedModel::begins(&start)
+    }
+
+    /// Whether bytes are an int8 model's first ones.
+    pub(super) fn begins(bytes: &[u8]) -> bool {
+        bytes.starts_with(MAGIC) || tflite::is_tflite(bytes)
     }
 
     /// Opens and checks a file.
@@ -143,14 +150,6 @@ impl QuantizedModel {
         })
     }
 
-    /// The model packed for an instruction set.
-    ///
-    /// # Errors
-    /// As [`Model::new`].
-    pub fn pack(&self, isa: Isa) -> Result<Model, Error> {
-        Ok(Model::new(&self.view()?, isa)?)
-    }
-
     /// What the file's inputs and outputs are; the network between them computes with int8.
     pub fn ends(&self) -> &[End; 2] {
         &self.ends
@@ -179,14 +178,14 @@ impl QuantizedModel {
     /// # Errors
     /// [`Error::Unfit`] if `input` is not a whole number of inputs.
     pub fn run_raw(&self, input: &[i8], isa: Isa) -> Result<Vec<Vec<i8>>, Error> {
-        let mut session = Session::new(&self.view()?, isa)?;
+        let mut session = Session::new(&self.view()?.net()?, &Options { isa, ..Options::default() })?;
         let len = self.input()?.0.elements();
         if input.is_empty() || !input.len().is_multiple_of(len) {
             let reason = format!("its inputs have {len} bytes each, got {}", input.len());
             return Err(Error::Unfit { file: self.path.display().to_string(), reason });
         }
         let run = |image: &[i8]| -> Result<Vec<i8>, Error> {
-            let logits = session.run(image)?;
+            let logits: &[i8] = session.run(image)?;
             let mut output = logits.to_vec();
             if let Some(softmax) = &self.softmax {
                 softmax.run(logits, &mut output);
@@ -252,14 +251,5 @@ impl QuantizedModel {
             return Err(Error::Unfit { file: file(), reason });
         }
         Ok(preprocessing)
-    }
-
-    /// The int8 of every channel and sample.
-    pub(crate) fn table(&self, preprocessing: &Preprocessing) -> Result<[[i8; 256]; 3], Error> {
-        let encoding = self.input()?.1;
-        let grey = Image::new(256, 1, (0..768).map(|i| (i / 3) as u8).collect())?;
-        let mut real = vec![0.0; 768];
-        preprocessing.normalise(&grey, &mut real)?;
-        Ok(std::array::from_fn(|c| std::array::from_fn(|v| encoding.quantize(real[3 * v + c]))))
     }
 }
