@@ -17,7 +17,7 @@
 ///
 /// Half of the threads take bands from the front and half from the back: layer after layer, a thread then finds most of
 /// what it reads in its own cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Ticket(pub u64);
 
 impl Ticket {
@@ -77,7 +77,7 @@ pub(super) trait Board {
 }
 
 /// What a thread does for the open layer next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Hand {
     /// look at the ticket
     Look,
@@ -113,7 +113,7 @@ impl Hand {
 }
 
 /// What a helper does next, from when its task begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Helper {
     /// its scratch is its own
     In(Hand),
@@ -144,7 +144,7 @@ impl Helper {
 }
 
 /// What the leader does next for one layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Leader {
     /// no band of a layer before is open: nobody reads the closure, which may be set
     Prepare,

@@ -189,7 +189,7 @@ impl State {
         } else {
             next.tasks[i].1 = Some(step);
         }
-        next.tasks.sort_by_key(|task| format!("{task:?}"));
+        next.tasks.sort();
         vec![next]
     }
 
