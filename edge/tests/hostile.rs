@@ -1,9 +1,9 @@
 //! Models with hostile fields under a valid checksum: refused, or computed as the definition says.
 
 use residual_core::{
-    format::{AlignedBytes, View, synthetic},
-    net::ResNet,
     quant::{Op, reference},
+    resnet::ResNet,
+    rsd::{AlignedBytes, View, synthetic},
 };
 use residual_edge::{Engine, Fast, Mode, Small, arena_bytes};
 

@@ -119,7 +119,8 @@ impl Pretrained {
         self.class_names.as_ref().and_then(|names| names.get(class)).map_or_else(|| class.to_string(), String::clone)
     }
 
-    /// Asks for kernels, by layer and name, instead of those that planning would choose; see [`Net::prefer`].
+    /// Asks for kernels, by layer and name, instead of those that planning would choose; see
+    /// [`Graph::prefer`](residual_core::graph::Graph::prefer).
     pub fn prefer_kernels(&mut self, kernels: Vec<(String, String)>) {
         self.kernels = kernels;
     }

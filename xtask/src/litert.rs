@@ -85,7 +85,7 @@ fn compare(python: &Path, file: &Path, args: &LitertArgs) -> Result<usize> {
 
     let mut total = 0;
     for isa in Isa::available() {
-        let mut session = Session::new(&view.net()?, &Options { isa: isa, ..Options::default() })?;
+        let mut session = Session::new(&view.net()?, &Options { isa, ..Options::default() })?;
         let (mut got, mut differ) = (Vec::new(), 0);
         for (picture, want) in input.chunks_exact(view_len(&view)?).zip(want.chunks_exact(each)) {
             let logits = session.run(picture)?;

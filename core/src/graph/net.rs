@@ -66,7 +66,7 @@ impl<'w> Net<'w> {
     }
 
     /// Says where the tensors are borrowed from.
-    pub(crate) fn from_source(self, weights: &'w dyn Weights) -> Self {
+    pub(crate) fn with_source(self, weights: &'w dyn Weights) -> Self {
         Net { source: Source(Some(weights)), ..self }
     }
 

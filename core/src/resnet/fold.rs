@@ -83,7 +83,7 @@ pub fn fold_part<'w>(spec: &ResNet, weights: &'w impl Weights, part: Part) -> Re
             }
         }))
     };
-    Ok(walk(spec, part, tensors)?.from_source(weights))
+    Ok(walk(spec, part, tensors)?.with_source(weights))
 }
 
 /// A layer that has tensors.

@@ -38,7 +38,8 @@ impl Header {
                 }
                 // All frame headers; between them are tables of Huffman codes, an extension and arithmetic conditioning.
                 0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
-                    if frame.replace(Header::frame(marker, body).ok_or(CUT)?).is_some() {
+                    let before = frame.replace(Header::frame(marker, body).ok_or(CUT)?);
+                    if before.is_some() {
                         return Err("a JPEG of several frames is not supported");
                     }
                 }
