@@ -2,7 +2,7 @@
 
 use std::alloc::System;
 
-use residual_core::{rsd::View, quant::{Session, reference}};
+use residual_core::{Isa, plan::Options, quant::reference, rsd::View, session::Session};
 use residual_io::weights::{WeightFile, check, spec_from};
 
 /// No input of at most 64 KiB may need more: asking for it ends the run as a finding.
@@ -29,13 +29,15 @@ pub fn import(bytes: &[u8]) {
 }
 
 /// Runs a model whose work is small: every fast kernel must equal the definition.
-pub fn execute(view: &View<'_>, session: impl Fn(&View<'_>) -> Option<Session>) {
+pub fn execute(view: &View<'_>) {
     let elements = |i: usize| view.value(i).map_or(usize::MAX, |v| v.shape.elements());
     let macs = (0..view.ops()).map(|i| view.op(i).map_or(0, |op| op.macs())).fold(0u64, u64::saturating_add);
     if macs > 1 << 22 || view.arena_bytes() > 1 << 20 || (0..=view.ops()).any(|i| elements(i) > 1 << 20) {
         return;
     }
-    let Some(mut session) = session(view) else { return };
+    let Ok(net) = view.net() else { return };
+    let options = Options { isa: Isa::best(), ..Options::default() };
+    let Ok(mut session) = Session::new(&net, &options) else { return };
     let input: Vec<i8> = (0..elements(0)).map(|i| (i * 89) as i8).collect();
     let mut values = vec![input.clone()];
     for i in 0..view.ops() {
@@ -47,7 +49,15 @@ pub fn execute(view: &View<'_>, session: impl Fn(&View<'_>) -> Option<Session>) 
         }
         values.push(y);
     }
-    session.run_with(&input, |op, y| assert!(y == values[op + 1], "op {op} differs")).unwrap();
+    let mut ops = 0;
+    let check = |step: &residual_core::plan::Step, y: &[i8]| {
+        // A shortcut brought to another shape is a step, but no op of the model.
+        if step.kernel_name().as_str() != "subsample" {
+            ops += 1;
+            assert!(y == values[ops], "op {} differs", ops - 1);
+        }
+    };
+    session.run_with(&input, check).unwrap();
 }
 
 /// CRC-32 as in zip and PNG.

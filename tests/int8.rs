@@ -245,3 +245,39 @@ fn damaged_models_are_refused_in_one_line() {
     }
     assert!(!fixture.path("out.rsd").exists());
 }
+
+/// The same commands and the same library calls serve f32 and int8.
+#[test]
+fn one_door_opens_every_precision() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("weights", "resnet8-cifar-w5");
+    let net = fixture.arg("net.rsd");
+    succeed(&["quantize", "--weights", &weights, "--data-path", &fixture.tree("data", 10, 2), "-o", &net]);
+    let picture = &fixture.picture("photo.png", 32, 32, 7);
+    for (file, dtype) in [(&weights, "f32"), (&net, "int8")] {
+        let quick = ["--batch", "3", "--threads", "2", "--seconds", "0.05", "--json"];
+        let bench = json(&[&["bench", "--weights", file, "--profile"], &quick[..]].concat());
+        assert_eq!((bench["dtype"].as_str(), bench["batch"].as_u64()), (Some(dtype), Some(3)));
+        let layers = bench["layers"].as_array().unwrap();
+        assert!(layers.iter().any(|layer| layer["kernel"].as_str().unwrap().contains(dtype)));
+
+        // The classifier's input: by the command, and by the library on two classifiers that share their weights.
+        let features = json(&["features", "--weights", file, "--layer", "avgpool", picture, "--json"]);
+        let found = &features["pictures"][0];
+        assert_eq!((found["shape"].to_string(), features["dtype"].as_str()), ("[1,1,20]".into(), Some(dtype)));
+        let model = residual::Model::open(file).unwrap();
+        let mut classifier = residual::Classifier::builder().threads(1).batch(4).build(&model).unwrap();
+        let mut other = classifier.try_clone().unwrap();
+        assert!(std::sync::Arc::ptr_eq(classifier.session().model(), other.session().model()));
+        let images = [Image::open(picture).unwrap()];
+        let own = classifier.features(&images, "avgpool").unwrap();
+        assert_eq!(serde_json::json!(own[0].values).to_string(), found["values"].to_string());
+        let predicted = json(&["predict", "--weights", file, picture, "--json"]);
+        let best = &predicted["predictions"][0]["classes"][0];
+        for answer in [classifier.classify(&images[0], 1).unwrap(), other.classify(&images[0], 1).unwrap()] {
+            assert_eq!(Some(answer[0].class as u64), best["class"].as_u64());
+        }
+        let error = classifier.features(&images, "layer9").unwrap_err().to_string();
+        assert!(error.starts_with("there is no layer `layer9`; there are conv1, "), "{error}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Model files: raw bytes, and bytes whose checksum is made right so that everything behind it is reached.
 #![no_main]
 
-use residual_core::{Isa, rsd::{AlignedBytes, View}, quant::Session};
+use residual_core::rsd::{AlignedBytes, View};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut aligned = AlignedBytes::from(bytes);
@@ -12,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             aligned[16..20].copy_from_slice(&checksum.to_le_bytes());
         }
         match View::new_checked(&aligned) {
-            Ok(view) => residual_fuzz::execute(&view, |view| Session::new(view, Isa::best()).ok()),
+            Ok(view) => residual_fuzz::execute(&view),
             Err(error) => assert!(!error.to_string().contains('\n')),
         }
     }

@@ -4,6 +4,9 @@ use std::{io, path::PathBuf};
 
 /// Why a picture, a preprocessing description or a data set could not be used.
 ///
+/// Most pixels of a side of a picture.
+pub(crate) const MAX_SIDE: usize = 65_535;
+
 /// Every message is one line and names the file and the values that disagree.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,10 +44,7 @@ pub enum DataError {
         max_pixels: u64,
     },
     /// A picture's pixels do not have the length its size asks for; lengths in bytes.
-    #[error(
-        "a {width} x {height} RGB picture needs {need} bytes and sides of 1 to {}, got {got} bytes",
-        super::Image::MAX_SIDE
-    )]
+    #[error("a {width} x {height} RGB picture needs {need} bytes and sides of 1 to {}, got {got} bytes", MAX_SIDE)]
     PixelLength {
         /// pixels across
         width: usize,

@@ -20,7 +20,7 @@ pub struct Image {
 impl Image {
     /// The most pixels a side may have (that of JPEG). It keeps the fixed-point sums of
     /// [`Image::resize`] inside 32 bits.
-    pub const MAX_SIDE: usize = 65_535;
+    pub const MAX_SIDE: usize = crate::error::MAX_SIDE;
 
     /// A picture from `height * width * 3` bytes.
     ///

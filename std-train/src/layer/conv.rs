@@ -16,11 +16,9 @@ use residual_core::{
     resnet::ConvSpec,
 };
 
+use super::Options;
 use super::batch_norm::{BatchNorm, Statistics, image_moments};
-use crate::{
-    network::Options,
-    parameters::{Entry, Parameters},
-};
+use crate::parameters::{Entry, Parameters};
 
 /// Weights above this many elements are not summed per task but in one pass over all images.
 const MANY_WEIGHTS: usize = 128 * 1024;

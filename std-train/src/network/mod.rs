@@ -37,6 +37,8 @@ use crate::{
 /// Groups of images whose weight gradients are summed apart; threads beyond this many would idle.
 const TASKS: usize = 16;
 
+pub use crate::layer::Options;
+
 /// A network together with the memory and threads to train it.
 pub struct Network {
     layers: Layers,
@@ -44,19 +46,6 @@ pub struct Network {
     workers: Workers,
     batch: usize,
     spec: ResNet,
-}
-
-/// What a [`Network`] is made for.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// the most images of a step
-    pub batch: usize,
-    /// threads that share the work; results do not depend on it
-    pub threads: usize,
-    /// instruction set
-    pub isa: Isa,
-    /// allow Winograd's convolutions: faster, and they round more
-    pub winograd: bool,
 }
 
 /// How the loss is computed.

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let spec: ResNet = case.network.parse()?;
     let weights = WeightFile::open(case.weights())?;
     let net = fold_batch_norm(&spec, &weights)?;
-    let convs: Vec<_> = net.ops().iter().map(|op| conv(&op.kind, &device)).collect();
+    let convs: Vec<_> = (0..net.ops().len()).map(|index| conv(&net, index, &device)).collect();
     let (batch, side) = (case.batch, case.side());
     let input = Tensor::<4>::from_data(TensorData::new(case.input()?, [batch, 3, side, side]), &device);
     serve(&case, "0.22.1", || {
@@ -34,8 +34,8 @@ fn main() -> Result<()> {
     })
 }
 
-fn conv(kind: &OpKind<'_>, device: &Device) -> Option<Conv> {
-    let OpKind::Conv { geom: g, weights, .. } = kind else { return None };
+fn conv(net: &Net<'_>, index: usize, device: &Device) -> Option<Conv> {
+    let (OpKind::Conv { geom: g, .. }, Some(weights)) = (net.ops()[index].kind, net.conv(index)) else { return None };
     let oihw = TensorData::new(weights.scaled(), [g.c_out, g.input.c, g.kernel, g.kernel]);
     let bias = TensorData::new(weights.bias.clone(), [g.c_out]);
     Some(Conv { weights: Tensor::from_data(oihw, device), bias: Tensor::from_data(bias, device) })
@@ -54,11 +54,11 @@ fn run(net: &Net<'_>, convs: &[Option<Conv>], input: &Tensor<4>) -> Result<Tenso
                 }
                 if *active { relu(y) } else { y }
             }
-            (OpKind::MaxPool(g), _) => max_pool2d(x, pooling(g.kernel, g.stride, g.pad)),
+            (OpKind::MaxPool(g), _) => max_pool2d(x, pooling(g.kernel, g.stride, g.pad_top)),
             (&OpKind::Subsample { stride, before, after, .. }, _) => max_pool2d(x, pooling(1, stride, 0))
                 .pad([(0, 0), (before, after), (0, 0), (0, 0)], PadMode::Constant(0.0)),
             (OpKind::AveragePool(_), _) => x.mean_dim(3).mean_dim(2),
-            (OpKind::Conv { .. }, None) => return Err(anyhow!("{}: no tensors", op.name)),
+            _ => return Err(anyhow!("{}: no tensors", op.name)),
         };
         values.push(y);
     }

@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     let spec: ResNet = case.network.parse()?;
     let weights = WeightFile::open(case.weights())?;
     let net = fold_batch_norm(&spec, &weights)?;
-    let convs = net.ops().iter().map(|op| conv(&op.kind)).collect::<Result<Vec<_>>>()?;
+    let convs = (0..net.ops().len()).map(|index| conv(&net, index)).collect::<Result<Vec<_>>>()?;
     let (batch, side) = (case.batch, case.side());
     let input = Tensor::from_vec(case.input()?, (batch, 3, side, side), &Device::Cpu)?;
     serve(&case, "0.11.1", || {
@@ -27,8 +27,8 @@ fn main() -> Result<()> {
     })
 }
 
-fn conv(kind: &OpKind<'_>) -> Result<Option<Conv>> {
-    let OpKind::Conv { geom: g, weights, .. } = kind else { return Ok(None) };
+fn conv(net: &Net<'_>, index: usize) -> Result<Option<Conv>> {
+    let (OpKind::Conv { geom: g, .. }, Some(weights)) = (net.ops()[index].kind, net.conv(index)) else { return Ok(None) };
     let oihw = Tensor::from_vec(weights.scaled(), (g.c_out, g.input.c, g.kernel, g.kernel), &Device::Cpu)?;
     let bias = Tensor::from_vec(weights.bias.clone(), (1, g.c_out, 1, 1), &Device::Cpu)?;
     Ok(Some(Conv { weights: oihw, bias }))
@@ -48,14 +48,14 @@ fn run(net: &Net<'_>, convs: &[Option<Conv>], input: &Tensor) -> Result<Tensor> 
             }
             (OpKind::MaxPool(g), _) => {
                 // Zeros will do for padding behind a ReLU.
-                let x = x.pad_with_zeros(2, g.pad, g.pad)?.pad_with_zeros(3, g.pad, g.pad)?;
+                let x = x.pad_with_zeros(2, g.pad_top, g.pad_top)?.pad_with_zeros(3, g.pad_left, g.pad_left)?;
                 x.max_pool2d_with_stride(g.kernel, g.stride)?
             }
             (&OpKind::Subsample { stride, before, after, .. }, _) => {
                 x.max_pool2d_with_stride(1, stride)?.pad_with_zeros(1, before, after)?
             }
             (OpKind::AveragePool(_), _) => x.mean_keepdim(D::Minus1)?.mean_keepdim(D::Minus2)?,
-            (OpKind::Conv { .. }, None) => return Err(anyhow!("{}: no tensors", op.name)),
+            _ => return Err(anyhow!("{}: no tensors", op.name)),
         };
         values.push(y);
     }
