@@ -271,7 +271,8 @@ fn one_door_opens_every_precision() {
         assert!(std::sync::Arc::ptr_eq(classifier.session().model(), other.session().model()));
         let images = [Image::open(picture).unwrap()];
         let own = classifier.features(&images, "avgpool").unwrap();
-        assert_eq!(serde_json::json!(own[0].values).to_string(), found["values"].to_string());
+        let shown = found["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32);
+        assert_eq!(own[0].values, shown.collect::<Vec<_>>());
         let predicted = json(&["predict", "--weights", file, picture, "--json"]);
         let best = &predicted["predictions"][0]["classes"][0];
         for answer in [classifier.classify(&images[0], 1).unwrap(), other.classify(&images[0], 1).unwrap()] {

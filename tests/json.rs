@@ -42,6 +42,7 @@ fn accuracies_and_probabilities_are_fractions_in_every_command() {
     let (run, plan) = (fixture.arg("run"), fixture.arg("plan.json"));
     let quantize = ["quantize", "--weights", &weights, "--data-path", &tree, "-o", &rsd, "--report", &report];
     let train = ["train", "--arch", "resnet8-cifar-w8", "--data-path", &tree, "--epochs", "1", "--batch-size", "10"];
+    let train = [&train[..], &["--holdout", "0.2"]].concat();
     for (args, least) in [
         (vec!["predict", "--weights", &weights, &picture], 5),
         (vec!["eval", "--weights", &weights, "--data-path", &tree], 22),

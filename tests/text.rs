@@ -13,6 +13,7 @@ fn every_commands_text_fits_80_columns() {
     let (report, trained) = (fixture.arg("report"), fixture.arg("run/model.safetensors"));
     let quantize = ["quantize", "--weights", &weights, "--data-path", &tree, "-o", &rsd, "--report", &report];
     let train = ["train", "--arch", "resnet8-cifar-w8", "--data-path", &tree, "--epochs", "1", "--batch-size", "10"];
+    let train = [&train[..], &["--holdout", "0.2"]].concat();
     for args in [
         vec!["inspect", "--arch", "resnet18"],
         vec!["inspect", "--arch", "resnet152-A-v1", "--batch", "64", "--threads", "64"],

@@ -316,7 +316,7 @@ mod tests {
             std: [f32::MIN_POSITIVE, 0.75, 1.0 / 255.0],
             ..Preprocessing::imagenet()
         };
-        let means = (0..2 * 2 * 3).map(|i| i as f32 / 7.0).collect();
+        let means = (0..2 * 2 * 3).map(|i| i as f32 / 12.0).collect();
         let pixels = Preprocessing { crop: Some(2), mean_picture: Some(means), ..odd.clone() };
         for p in [Preprocessing::imagenet(), Preprocessing::cifar([0.5; 3], [0.25; 3]), odd, pixels] {
             let mut map = p.to_metadata();

@@ -4,7 +4,7 @@
 /// forge lines, and those that reorder a line.
 ///
 /// ```
-/// assert_eq!(residual_train::printable("caf\u{e9}\u{1b}[2J\n"), "caf\u{e9}\\u{1b}[2J\\n");
+/// assert_eq!(residual_io::printable("caf\u{e9}\u{1b}[2J\n"), "caf\u{e9}\\u{1b}[2J\\n");
 /// ```
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -239,7 +239,7 @@ impl Config {
         let other = object(other);
         object(self).into_iter().find_map(|(name, value)| {
             let there = other.get(&name).cloned().unwrap_or_default();
-            (value != there).then(|| (name.replace('_', "-"), value.to_string(), there.to_string()))
+            (value != there).then(|| (name, value.to_string(), there.to_string()))
         })
     }
 

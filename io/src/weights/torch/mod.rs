@@ -81,7 +81,11 @@ pub(super) fn read_legacy(
     let mut next = || {
         let pickle = machine::run(&bytes[at..])?;
         at += pickle.len;
-        Ok::<_, Fault>(pickle)
+        // What must be data is not, whatever follows.
+        match foreign(&pickle, pickle.root) {
+            Some(global) => Err(Fault::Global(global)),
+            None => Ok(pickle),
+        }
     };
     let magic = next()?;
     if !matches!(magic.get(magic.root), Node::Long(number) if **number == MAGIC) {
@@ -183,12 +187,8 @@ fn collect(
 /// The dict that holds the tensors, and the checkpoint's key of it; see [`super::WeightFile`] for the rule.
 fn state_dict(pickle: &Pickle<'_>, notes: &mut Vec<String>) -> Result<(Option<String>, Ref), Fault> {
     let Some(entries) = pickle.entries(pickle.root) else {
-        return Err(match pickle.get(pickle.root) {
-            Node::Object(module, name) | Node::Foreign(module, name) => {
-                Fault::Global(clean(&format!("{module}.{name}")))
-            }
-            _ => Fault::format("it holds no dict, hence no state dict"),
-        });
+        let no_dict = || Fault::format("it holds no dict, hence no state dict");
+        return Err(foreign(pickle, pickle.root).map_or_else(no_dict, Fault::Global));
     };
     // Of two entries of one name, the last counts, as in Python.
     let entries: BTreeMap<&str, Ref> = entries.collect();
@@ -237,16 +237,21 @@ fn is_state_dict(pickle: &Pickle<'_>, at: Ref) -> bool {
 }
 
 fn no_state_dict(pickle: &Pickle<'_>, entries: &BTreeMap<&str, Ref>) -> Fault {
-    let foreign = entries.values().find_map(|value| match pickle.get(*value) {
-        Node::Object(module, name) => Some(clean(&format!("{module}.{name}"))),
-        _ => None,
-    });
+    let foreign = entries.values().find_map(|value| foreign(pickle, *value));
     let mut names: Vec<_> = entries.keys().copied().take(8).collect();
     if names.is_empty() {
         names.push("none");
     }
     let no_dict = || Fault::format(format!("no state dict is among its entries ({})", clean(&names.join(", "))));
     foreign.map_or_else(no_dict, Fault::Global)
+}
+
+/// The name of what a node would be in Python, if it is no data.
+fn foreign(pickle: &Pickle<'_>, at: Ref) -> Option<String> {
+    match pickle.get(at) {
+        Node::Object(module, name) | Node::Foreign(module, name) => Some(clean(&format!("{module}.{name}"))),
+        _ => None,
+    }
 }
 
 fn unsigned(pickle: &Pickle<'_>, at: Ref) -> Option<usize> {
