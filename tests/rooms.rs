@@ -25,7 +25,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// The code of a file: no comments, nothing behind the beginning of its tests.
 fn code(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    // `mod tests;` may stand above the code, `mod tests {` ends it.
+    let begins = |at: &(usize, &str)| text[at.0..].lines().nth(1).is_some_and(|line| line.ends_with('{'));
+    let tests = ["#[cfg(test)]\nmod ", "#[cfg(all(test"].map(|test| text.match_indices(test).find(begins));
+    let end = tests.into_iter().flatten().map(|(at, _)| at).min().unwrap_or(text.len());
+    let text = &text[..end];
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
