@@ -9,7 +9,10 @@ use burn::tensor::{
     ops::{ConvOptions, MaxPoolOptions, PadMode},
 };
 use peer_protocol::{Case, serve};
-use residual_core::{graph::{Net, OpKind}, resnet::{ResNet, fold_batch_norm}};
+use residual_core::{
+    graph::{Net, OpKind},
+    resnet::{ResNet, fold_batch_norm},
+};
 use residual_io::weights::WeightFile;
 
 /// A convolution's tensors: OIHW, and a bias.

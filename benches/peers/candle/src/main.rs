@@ -3,7 +3,10 @@
 use anyhow::{Result, anyhow};
 use candle_core::{D, Device, Tensor};
 use peer_protocol::{Case, serve};
-use residual_core::{graph::{Net, OpKind}, resnet::{ResNet, fold_batch_norm}};
+use residual_core::{
+    graph::{Net, OpKind},
+    resnet::{ResNet, fold_batch_norm},
+};
 use residual_io::weights::WeightFile;
 
 /// A convolution's tensors: OIHW, and a bias that fits every pixel.
@@ -28,7 +31,9 @@ fn main() -> Result<()> {
 }
 
 fn conv(net: &Net<'_>, index: usize) -> Result<Option<Conv>> {
-    let (OpKind::Conv { geom: g, .. }, Some(weights)) = (net.ops()[index].kind, net.conv(index)) else { return Ok(None) };
+    let (OpKind::Conv { geom: g, .. }, Some(weights)) = (net.ops()[index].kind, net.conv(index)) else {
+        return Ok(None);
+    };
     let oihw = Tensor::from_vec(weights.scaled(), (g.c_out, g.input.c, g.kernel, g.kernel), &Device::Cpu)?;
     let bias = Tensor::from_vec(weights.bias.clone(), (1, g.c_out, 1, 1), &Device::Cpu)?;
     Ok(Some(Conv { weights: oihw, bias }))
