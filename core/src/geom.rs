@@ -261,7 +261,7 @@ mod tests {
             assert_eq!((map.elements(), map.is_valid()), (usize::MAX, false));
             let conv = ConvGeom { input: map, c_out: side, kernel: side, stride: 1, pad: side };
             assert_eq!((conv.weight_len(), conv.is_valid()), (usize::MAX, false));
-            assert_eq!(conv.macs(), u64::MAX);
+            assert!(conv.macs() >= usize::MAX as u64);
         }
         assert_eq!(reach([(half, half), (1, 1)]), usize::MAX);
         assert_eq!(reach([(usize::MAX, 1), (2, 3)]), usize::MAX);

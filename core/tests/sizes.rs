@@ -1,4 +1,5 @@
 //! Sizes that no slice has, passed to everything public that computes with them: refused, never read or written.
+#![cfg(panic = "unwind")]
 
 use std::panic::{UnwindSafe, catch_unwind};
 

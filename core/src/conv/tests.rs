@@ -198,7 +198,8 @@ proptest! {
                 let y = MatMut::new(&mut [], 1);
                 kernel.run(&g, &[], &[], Epilogue::default(), &Band { rows: 0..1, channels: 0..1 }, y, &mut []);
             };
-            prop_assert!(catch_unwind(run).is_err());
+            // Where a panic ends the program nothing can be asked after it.
+            prop_assert!(cfg!(not(panic = "unwind")) || catch_unwind(run).is_err());
             kernel.products(&g);
         }
         prop_assert!(g.is_valid() || DataGradient::new(Isa::best(), g, |g| fastest(g, Isa::best(), true)).is_err());

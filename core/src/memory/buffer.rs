@@ -101,7 +101,9 @@ mod tests {
 
     #[test]
     fn memory_that_nobody_has_is_refused_by_its_size() {
-        for len in [usize::MAX, usize::MAX / 4, isize::MAX as usize / 8] {
+        // Small machines may have an eighth of what they can count.
+        let much = if usize::BITS < 64 { usize::MAX / 2 } else { isize::MAX as usize / 8 };
+        for len in [usize::MAX, usize::MAX / 4, much] {
             let bytes = len.saturating_mul(4);
             assert_eq!(Buffer::try_new(len).map(|b| b.as_slice().len()), Err(Error::OutOfMemory { bytes }));
         }

@@ -179,6 +179,7 @@ mod tests {
         }
     }
 
+    #[cfg(panic = "unwind")]
     #[test]
     fn rectangles_that_are_inverted_or_outside_are_refused() {
         let rect = |rows: core::ops::Range<usize>, cols: core::ops::Range<usize>| Rect { rows, cols };
