@@ -21,7 +21,7 @@ pub use crate::simd::Epilogue;
 pub use direct::Direct;
 pub use elementwise::subsample;
 pub use gradients::{DataGradient, WeightGradient};
-pub use int8::Int8;
+pub use int8::{Int8, Int8Direct, Int8Winograd};
 pub(crate) use int8::{average_pool_int8, max_pool_int8, mean_int8};
 pub use pointwise::Pointwise;
 pub use winograd::Winograd;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{Options, bands, select};
 use crate::{
     Error, Name,
-    conv::{Band, ConvKernel, Int8, Kernel},
+    conv::{Band, Int8, Kernel},
     graph::{Op, OpKind},
     memory::Rect,
 };
@@ -57,10 +57,11 @@ pub(super) fn candidates(op: &Op, options: &Options) -> impl Iterator<Item = Con
         _ => None,
     };
     let int8 = match op.kind {
-        OpKind::Int8Conv { window, .. } => Some(Int8::new(options.isa)).filter(|kernel| kernel.supports(&window)),
+        OpKind::Int8Conv { window, .. } => Some(select::int8_candidates(window, options.isa, options.winograd)),
         _ => None,
     };
-    floats.into_iter().flatten().map(ConvKernelOf::F32).chain(int8.map(ConvKernelOf::Int8))
+    let int8 = int8.into_iter().flatten().map(ConvKernelOf::Int8);
+    floats.into_iter().flatten().map(ConvKernelOf::F32).chain(int8)
 }
 
 /// What is decided about an op before anything is placed.
@@ -85,7 +86,10 @@ impl Chosen {
             (_, OpKind::Conv { geom, .. }) => {
                 Some(ConvKernelOf::F32(select::fastest(&geom, options.isa, options.winograd)?))
             }
-            (_, OpKind::Int8Conv { .. }) => Some(candidates(op, options).next().ok_or(Error::NoSuchKernel(op.name))?),
+            (_, OpKind::Int8Conv { window, .. }) => {
+                let fastest = select::fastest_int8(&window, options.isa, options.winograd);
+                Some(ConvKernelOf::Int8(fastest.ok_or(Error::NoSuchKernel(op.name))?))
+            }
             _ => None,
         };
         if let Some(kernel) = &kernel {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, Isa,
-    conv::{Band, ConvElem, ConvKernel, Epilogue, average_pool_int8, max_pool_int8, mean_int8, subsample},
+    conv::{Band, ConvElem, Epilogue, average_pool_int8, max_pool_int8, mean_int8, subsample},
     elem::{Dtype, Elem},
     memory::{Buffer, MatMut, Parts},
     simd::{average_pool, max_pool, with_flushed_denormals},

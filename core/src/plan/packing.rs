@@ -6,7 +6,7 @@ use core::{mem::take, ops::Range};
 use super::{Plan, choose::ConvKernelOf};
 use crate::{
     Error, Name,
-    conv::{ConvKernel, ConvWeights},
+    conv::ConvWeights,
     geom::Window,
     graph::{FoldedConv, Net, Op, OpKind, Tensors},
     memory::Buffer,

@@ -5,10 +5,10 @@
 
 use crate::{
     Error, Isa,
-    conv::Kernel,
-    geom::ConvGeom,
+    conv::{Int8, Kernel},
+    geom::{ConvGeom, Window},
     simd::{
-        Tile, points, tile_of,
+        DotIsa, Tile, points, tile_of,
         winograd::{Filter, strided},
     },
 };
@@ -27,6 +27,17 @@ pub fn fastest(g: &ConvGeom, isa: Isa, winograd: bool) -> Result<Kernel, Error> 
 pub(super) fn candidates(g: ConvGeom, isa: Isa, winograd: bool) -> impl Iterator<Item = Kernel> {
     let allowed = move |kernel: &Kernel| winograd || !kernel.is_winograd();
     Kernel::all(isa).into_iter().filter(move |kernel| kernel.supports(&g) && allowed(kernel))
+}
+
+/// The int8 kernel with the lowest estimate, Winograd's among them or not.
+pub(super) fn fastest_int8(g: &Window, isa: Isa, winograd: bool) -> Option<Int8> {
+    int8_candidates(*g, isa, winograd).min_by(|a, b| int8_cycles(a, g, isa).total_cmp(&int8_cycles(b, g, isa)))
+}
+
+/// Every int8 kernel that can compute `g`, Winograd's among them or not.
+pub(super) fn int8_candidates(g: Window, isa: Isa, winograd: bool) -> impl Iterator<Item = Int8> {
+    let allowed = move |kernel: &Int8| winograd || matches!(kernel, Int8::Direct(_));
+    Int8::all(isa).into_iter().filter(move |kernel| kernel.supports(&g) && allowed(kernel))
 }
 
 /// Vectors of multiply-adds in a cycle.
@@ -74,6 +85,32 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
     let bytes = 4.0 * kernel.packed_len(g) as f64;
     let stream = if bytes > L2_SHARE { bytes / STREAM } else { 0.0 };
     (products / (RATE * lanes as f64) / efficiency + transforms).max(stream)
+}
+
+/// The same for int8, measured on one core with AVX2. What is done to sums before they are stored costs all kernels the
+/// same.
+fn int8_cycles(kernel: &Int8, g: &Window, isa: Isa) -> f64 {
+    let (direct, pairs) = DotIsa::of(isa).products_per_cycle();
+    let channels = (g.input.c.next_multiple_of(2) * g.output.c.next_multiple_of(8)) as f64;
+    let bytes = 4.0 * kernel.packed_len(g) as f64;
+    let (computing, bytes) = match kernel {
+        Int8::Direct(_) => {
+            let taps = g.kernel * (g.kernel * g.input.c).next_multiple_of(4);
+            let pixels = g.output.h * g.output.w;
+            ((pixels * taps * g.output.c.next_multiple_of(8)) as f64 / direct, bytes / 2.0)
+        }
+        Int8::Winograd(kernel) => {
+            // Of 16 input and of 8 output channels.
+            let (input, output) = match kernel.tile() {
+                Tile::Two => (30.0, 15.0),
+                Tile::Four => (90.0, 70.0),
+            };
+            let tiles = kernel.tiles(g) as f64;
+            let vectors = g.input.c.div_ceil(16) as f64 * input + g.output.c.div_ceil(8) as f64 * output;
+            (tiles * (kernel.tile().points() as f64 * channels / pairs + vectors), bytes)
+        }
+    };
+    computing.max(if bytes > L2_SHARE { bytes / STREAM } else { 0.0 })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::choose::ConvKernelOf;
 use crate::{
     Name,
-    conv::{Band, ConvKernel, Int8, Kernel},
+    conv::{Band, Int8, Kernel},
     geom::{ConvGeom, Shape, Window},
     graph::Value,
     memory::Rect,
@@ -148,7 +148,7 @@ impl Step {
     pub fn products(&self) -> u64 {
         match &self.kind {
             StepKind::Conv { kernel, geom, .. } => kernel.products(geom),
-            StepKind::Int8Conv { window, .. } => window.macs(),
+            StepKind::Int8Conv { kernel, window, .. } => kernel.products(window),
             _ => 0,
         }
     }

@@ -14,6 +14,8 @@ pub use crate::geom::Window;
 pub use op::{Add, Conv, Encoding, Epilogue, Mean, Op};
 pub use quantization::Quantization;
 pub use requantize::{Requant, Rounding, saturate};
+#[cfg(feature = "alloc")]
+pub(crate) use requantize::{doubling_high, rounding_divide};
 pub use softmax::Softmax;
 
 #[cfg(all(test, feature = "alloc"))]

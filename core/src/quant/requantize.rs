@@ -94,14 +94,14 @@ pub enum Rounding {
 
 /// `round(a * b / 2^31)`; a tie goes up. (gemmlowp's `SaturatingRoundingDoublingHighMul`; its one
 /// saturating case needs `a = b = -2^31`, and mantissas are never negative.)
-pub(super) const fn doubling_high(a: i32, b: i32) -> i32 {
+pub(crate) const fn doubling_high(a: i32, b: i32) -> i32 {
     let product = a as i64 * b as i64;
     let nudge = if product >= 0 { 1i64 << 30 } else { 1 - (1i64 << 30) };
     ((product + nudge) / (1i64 << 31)) as i32 // truncating division
 }
 
 /// `round(x / 2^right)` with ties away from zero, `right <= 31` (gemmlowp's `RoundingDivideByPOT`).
-pub(super) const fn rounding_divide(x: i32, right: u32) -> i32 {
+pub(crate) const fn rounding_divide(x: i32, right: u32) -> i32 {
     let mask = ((1i64 << right) - 1) as i32;
     let threshold = (mask >> 1) + (x < 0) as i32;
     (x >> right) + ((x & mask) > threshold) as i32

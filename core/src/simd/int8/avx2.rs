@@ -1,25 +1,33 @@
-//! AVX2: 8 lanes of pairs of 16-bit integers.
+//! AVX2: 8 lanes of four bytes, or of pairs of 16-bit integers.
 
 use core::arch::x86_64::*;
 
-use super::tile::{Lanes, Tile};
+use super::lanes::{Halves, Lanes, Pass};
 
 #[derive(Clone, Copy)]
 pub(super) struct Words(__m256i);
 
+/// # Safety
+/// The CPU has AVX2, and whatever the pass asks for holds.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn invoke(mut tile: Tile<'_>) {
+unsafe fn enter<P: Pass<Words>>(pass: P) {
     // SAFETY: this function is only entered where the CPU has AVX2; the rest is the caller's.
-    unsafe { tile.run::<Words>() }
+    unsafe { pass.run() }
 }
 
 impl Lanes for Words {
     const LANES: usize = 8;
-    const PER_WORD: usize = 2;
+    const PER_WORD: usize = 4;
     const PANEL: usize = 2;
-    // 6 x 2 accumulators, 2 weights, 1 input: 15 of 16 registers.
-    const MAX_ROWS: [usize; 4] = [12, 6, 0, 0];
+    // 4 x 2 accumulators, 2 weights, 2 masks, 1 input and 1 product: 14 of 16 registers.
+    const MAX_ROWS: [usize; 4] = [8, 4, 0, 0];
+    const MASKED: bool = true;
 
+    #[inline(always)]
+    unsafe fn invoke<P: Pass<Self>>(pass: P) {
+        // SAFETY: the CPU has AVX2, by the contract of the trait.
+        unsafe { enter(pass) }
+    }
     #[inline(always)]
     unsafe fn splat(v: i32) -> Self {
         // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
@@ -54,9 +62,21 @@ impl Lanes for Words {
     }
     #[inline(always)]
     unsafe fn dot(self, x: Self, w: Self) -> Self {
-        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only. |x| <= 255 and |w| <= 128: no pair
-        // reaches 2^31.
-        Words(unsafe { _mm256_add_epi32(self.0, _mm256_madd_epi16(x.0, w.0)) })
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only. Packing made sure that no pair of
+        // products of this step leaves 16 bits.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(x.0, w.0);
+            Words(_mm256_add_epi32(self.0, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_masked(self, x: Self, w: Self, mask: Self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only. Magnitudes are at most 128, and so are
+        // those of signed bytes: a pair of products lies in -32768..=32512.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(w.0, _mm256_xor_si256(x.0, mask.0));
+            Words(_mm256_add_epi32(self.0, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))
+        }
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
@@ -69,6 +89,11 @@ impl Lanes for Words {
         Words(unsafe { _mm256_sub_epi32(self.0, b.0) })
     }
     #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
+        Words(unsafe { _mm256_mullo_epi32(self.0, b.0) })
+    }
+    #[inline(always)]
     unsafe fn clamp(self, low: Self, high: Self) -> Self {
         // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
         Words(unsafe { _mm256_max_epi32(low.0, _mm256_min_epi32(high.0, self.0)) })
@@ -79,21 +104,74 @@ impl Lanes for Words {
         Words(unsafe { _mm256_sllv_epi32(self.0, count.0) })
     }
     #[inline(always)]
-    unsafe fn rescale(self, mult: Self, right: Self) -> Self {
+    unsafe fn shr(self, count: Self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
+        Words(unsafe { _mm256_srav_epi32(self.0, count.0) })
+    }
+    #[inline(always)]
+    unsafe fn high(self, mult: Self) -> Self {
         // SAFETY: the CPU has AVX2, by the contract of the trait; registers only. `round(v * mult / 2^31)` for even and
-        // odd lanes in 64 bits, then the rounding
-        // division by `2^right`; see `Requant::rescale`.
+        // odd lanes in 64 bits.
         unsafe {
             let half = _mm256_set1_epi64x(1 << 30);
             let even = _mm256_srli_epi64::<31>(_mm256_add_epi64(_mm256_mul_epi32(self.0, mult.0), half));
-            let (v, m) = (_mm256_srli_epi64::<32>(self.0), _mm256_srli_epi64::<32>(mult.0));
+            // The odd lanes by a shuffle: by a shift, the compiler multiplies unsigned and corrects.
+            let (v, m) = (_mm256_shuffle_epi32::<0xF5>(self.0), _mm256_shuffle_epi32::<0xF5>(mult.0));
             let odd = _mm256_slli_epi64::<1>(_mm256_add_epi64(_mm256_mul_epi32(v, m), half));
-            let high = _mm256_blend_epi32::<0b1010_1010>(even, odd);
+            Words(_mm256_blend_epi32::<0b1010_1010>(even, odd))
+        }
+    }
+    #[inline(always)]
+    unsafe fn divide(self, right: Self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only. As `rounding_divide`.
+        unsafe {
             let one = _mm256_set1_epi32(1);
             let mask = _mm256_sub_epi32(_mm256_sllv_epi32(one, right.0), one);
-            let threshold = _mm256_add_epi32(_mm256_srli_epi32::<1>(mask), _mm256_srli_epi32::<31>(high));
-            let up = _mm256_cmpgt_epi32(_mm256_and_si256(high, mask), threshold);
-            Words(_mm256_sub_epi32(_mm256_srav_epi32(high, right.0), up))
+            let threshold = _mm256_add_epi32(_mm256_srli_epi32::<1>(mask), _mm256_srli_epi32::<31>(self.0));
+            let up = _mm256_cmpgt_epi32(_mm256_and_si256(self.0, mask), threshold);
+            Words(_mm256_sub_epi32(_mm256_srav_epi32(self.0, right.0), up))
         }
+    }
+}
+
+impl Halves for Words {
+    // 6 x 2 accumulators, 2 weights, 1 input: 15 of 16 registers.
+    const PAIR_ROWS: [usize; 2] = [12, 6];
+
+    #[inline(always)]
+    unsafe fn load_halves(p: *const i8) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait, and the caller vouches for 16 readable bytes, of any
+        // alignment.
+        Words(unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())) })
+    }
+    #[inline(always)]
+    unsafe fn splat_halves(v: i16) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
+        Words(unsafe { _mm256_set1_epi16(v) })
+    }
+    #[inline(always)]
+    unsafe fn add_halves(self, b: Self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
+        Words(unsafe { _mm256_add_epi16(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub_halves(self, b: Self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
+        Words(unsafe { _mm256_sub_epi16(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn shl_halves<const N: i32>(self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
+        Words(unsafe { _mm256_slli_epi16::<N>(self.0) })
+    }
+    #[inline(always)]
+    unsafe fn dot_pairs(self, x: Self, w: Self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
+        Words(unsafe { _mm256_add_epi32(self.0, _mm256_madd_epi16(x.0, w.0)) })
+    }
+    #[inline(always)]
+    unsafe fn shl_by<const N: i32>(self) -> Self {
+        // SAFETY: the CPU has AVX2, by the contract of the trait; registers only.
+        Words(unsafe { _mm256_slli_epi32::<N>(self.0) })
     }
 }

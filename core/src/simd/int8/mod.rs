@@ -1,25 +1,42 @@
-//! The int8 register tile and the loops around it: every int8 convolution ends here.
+//! int8 on vectors: register tiles, exact integer Winograd, and what happens to sums.
 //!
-//! A lane accumulates one output channel. One step multiplies a *word* of the input (4 bytes, or 2
-//! 16-bit integers) with the same word of every lane's weights and adds the products, exactly, in 32
-//! bits. Strips of rows are copied into a padded buffer of words first ([`crate::conv::Int8`]), so that the
-//! `kernel * words` words that a kernel row reads lie side by side.
+//! A lane accumulates one output channel. One step multiplies a *word* of the input (4 bytes, or 2 16-bit integers) with
+//! the same word of every lane's weights and adds the products, exactly, in 32 bits. Strips of rows are copied into a
+//! padded buffer first ([`crate::conv::Int8Direct`]), so that what a kernel row reads lies side by side.
 //!
 //! | kind | word | input | weights |
 //! |---|---|---|---|
 //! | `avx512-vnni` | 4 bytes | `x + 128`, unsigned; the bias takes back `128 + zero point` times the weights' sum | i8 |
-//! | `avx2`, `portable` | 2 i16 | `x - zero point` | i16 |
+//! | `avx2` | 4 bytes | the same; where a pair of products may leave 16 bits, magnitudes multiply `x` or `-x - 1` | i8, or magnitudes and masks |
+//! | `portable` | 2 i16 | `x - zero point` | i16 |
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod finish;
+mod lanes;
 mod portable;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+pub(crate) mod winograd;
 
+pub(crate) use finish::Finish;
 pub(crate) use tile::Tile;
 
 use super::{Isa, isa::Kind};
+use lanes::{Halves, Lanes};
+
+/// Runs a pass over [`Halves`]: where VNNI is, AVX2 is, too.
+macro_rules! on_halves {
+    ($isa:expr, $pass:expr) => {
+        // An arm's SAFETY is the same as the invocation's: a `DotIsa` exists only for what the CPU has.
+        match $isa.0 {
+            Dot::Portable => portable::Words::invoke($pass),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Avx2 | Dot::Vnni => avx2::Words::invoke($pass),
+        }
+    };
+}
 
 /// An int8 instruction set this CPU has; a value is the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +82,47 @@ impl DotIsa {
         }
     }
 
+    /// Multiply-adds in a cycle: of direct convolutions, and of integer Winograd's 16-bit integers.
+    pub(crate) const fn products_per_cycle(self) -> (f64, f64) {
+        match self.0 {
+            Dot::Portable => (6.0, 6.0),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Avx2 => (26.0, 23.0),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Vnni => (128.0, 23.0),
+        }
+    }
+
+    /// The instruction set integer Winograd uses.
+    pub(crate) const fn pair_name(self) -> &'static str {
+        match self.0 {
+            Dot::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Dot::Avx2 | Dot::Vnni => "avx2",
+        }
+    }
+
+    /// The layout of integer Winograd.
+    pub(crate) const fn pair_layout(self) -> PairLayout {
+        const fn of<L: Halves>() -> PairLayout {
+            PairLayout { lanes: L::LANES, panel: L::PANEL * L::LANES, rows: L::PAIR_ROWS[L::PANEL - 1] }
+        }
+        match self.0 {
+            Dot::Portable => of::<portable::Words>(),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Avx2 | Dot::Vnni => of::<avx2::Words>(),
+        }
+    }
+
     /// How weights and inputs are laid out for it.
     pub(crate) const fn layout(self) -> Layout {
-        const fn of<L: tile::Lanes>() -> Layout {
+        const fn of<L: Lanes>() -> Layout {
             Layout {
                 lanes: L::LANES,
                 per_word: L::PER_WORD,
                 panel: L::PANEL * L::LANES,
                 rows: L::MAX_ROWS[L::PANEL - 1],
+                masked: L::MASKED,
             }
         }
         match self.0 {
@@ -87,12 +137,12 @@ impl DotIsa {
 
 #[cfg(all(target_arch = "x86_64", feature = "std"))]
 fn has_vnni() -> bool {
-    std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512f")
+    std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512f") && has_avx2()
 }
 
 #[cfg(all(target_arch = "x86_64", not(feature = "std")))]
 fn has_vnni() -> bool {
-    cfg!(all(target_feature = "avx512vnni", target_feature = "avx512f"))
+    cfg!(all(target_feature = "avx512vnni", target_feature = "avx512f", target_feature = "avx2"))
 }
 
 #[cfg(all(target_arch = "x86_64", feature = "std"))]
@@ -116,6 +166,19 @@ pub(crate) struct Layout {
     pub panel: usize,
     /// pixels of the largest tile of a full panel
     pub rows: usize,
+    /// whether some steps have masks
+    pub masked: bool,
+}
+
+/// The layout of integer Winograd on one instruction set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PairLayout {
+    /// 32-bit lanes of a vector
+    pub lanes: usize,
+    /// channels of a full panel
+    pub panel: usize,
+    /// tiles of the largest register tile of a full panel
+    pub rows: usize,
 }
 
 /// Computes the pixels and channels that `tile` names.
@@ -123,16 +186,55 @@ pub(crate) struct Layout {
 /// # Panics
 /// When a slice does not fit the others.
 pub(crate) fn run(isa: DotIsa, tile: Tile<'_>) {
-    let layout = isa.layout();
-    tile.check(layout);
+    tile.check(isa.layout());
     // SAFETY: a `DotIsa` exists only for what the CPU has; `check` made sure of the lengths that `Tile` asks for.
     unsafe {
         match isa.0 {
-            Dot::Portable => portable::invoke(tile),
+            Dot::Portable => portable::Words::invoke(tile),
             #[cfg(target_arch = "x86_64")]
-            Dot::Avx2 => avx2::invoke(tile),
+            Dot::Avx2 => avx2::Words::invoke(tile),
             #[cfg(target_arch = "x86_64")]
-            Dot::Vnni => vnni::invoke(tile),
+            Dot::Vnni => vnni::Words::invoke(tile),
         }
     }
+}
+
+/// Transforms weights.
+///
+/// # Panics
+/// When a slice does not fit the others.
+pub(crate) fn winograd_weights(isa: DotIsa, pass: winograd::Weights<'_>) {
+    pass.check();
+    // SAFETY: `check` made sure of the lengths that the pass asks for.
+    unsafe { on_halves!(isa, winograd::OfAnyTile(pass)) }
+}
+
+/// Transforms a row of tiles.
+///
+/// # Panics
+/// When a slice does not fit the others.
+pub(crate) fn winograd_input(isa: DotIsa, pass: winograd::Input<'_, '_>) {
+    pass.check(isa.pair_layout().lanes);
+    // SAFETY: `check` made sure of the lengths that the pass asks for.
+    unsafe { on_halves!(isa, winograd::OfAnyTile(pass)) }
+}
+
+/// Multiplies transformed inputs and weights.
+///
+/// # Panics
+/// When a slice does not fit the others.
+pub(crate) fn winograd_products(isa: DotIsa, pass: winograd::Products<'_>) {
+    pass.check(isa.pair_layout());
+    // SAFETY: `check` made sure of the lengths that the pass asks for.
+    unsafe { on_halves!(isa, pass) }
+}
+
+/// Transforms a row of tiles back and stores it.
+///
+/// # Panics
+/// When a slice does not fit the others.
+pub(crate) fn winograd_output(isa: DotIsa, pass: winograd::Output<'_, '_, '_>) {
+    pass.check(isa.pair_layout().lanes);
+    // SAFETY: `check` made sure of the lengths that the pass asks for.
+    unsafe { on_halves!(isa, winograd::OfAnyTile(pass)) }
 }

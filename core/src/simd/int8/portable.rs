@@ -3,20 +3,25 @@
 use bytemuck::cast;
 use wide::{i16x16, i32x8};
 
-use super::tile::{Lanes, Tile};
-use crate::quant::Requant;
+use super::lanes::{Halves, Lanes, Pass};
+use crate::quant::{doubling_high, rounding_divide};
 
 #[derive(Clone, Copy)]
 pub(super) struct Words(i32x8);
 
-pub(super) unsafe fn invoke(mut tile: Tile<'_>) {
-    // SAFETY: no particular instruction set is needed; the rest is the caller's.
-    unsafe { tile.run::<Words>() }
+fn map(v: Words, by: Words, f: impl Fn(i32, i32) -> i32) -> Words {
+    let (lanes, by) = (v.0.to_array(), by.0.to_array());
+    Words(i32x8::new(core::array::from_fn(|i| f(lanes[i], by[i]))))
 }
 
-fn map(v: i32x8, f: impl Fn(usize, i32) -> i32) -> i32x8 {
-    let lanes = v.to_array();
-    i32x8::new(core::array::from_fn(|i| f(i, lanes[i])))
+impl Words {
+    fn halves(self) -> i16x16 {
+        cast(self.0)
+    }
+
+    fn of(halves: i16x16) -> Self {
+        Words(cast(halves))
+    }
 }
 
 impl Lanes for Words {
@@ -25,6 +30,11 @@ impl Lanes for Words {
     const PANEL: usize = 1;
     const MAX_ROWS: [usize; 4] = [4, 0, 0, 0];
 
+    #[inline(always)]
+    unsafe fn invoke<P: Pass<Self>>(pass: P) {
+        // SAFETY: no particular instruction set is needed; the rest is the caller's.
+        unsafe { pass.run() }
+    }
     #[inline(always)]
     unsafe fn splat(v: i32) -> Self {
         Words(i32x8::splat(v))
@@ -52,8 +62,7 @@ impl Lanes for Words {
     }
     #[inline(always)]
     unsafe fn dot(self, x: Self, w: Self) -> Self {
-        let (x, w): (i16x16, i16x16) = (cast(x.0), cast(w.0));
-        Words(self.0 + x.dot(w))
+        Words(self.0 + x.halves().dot(w.halves()))
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
@@ -64,17 +73,62 @@ impl Lanes for Words {
         Words(self.0 - b.0)
     }
     #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Words(self.0 * b.0)
+    }
+    #[inline(always)]
     unsafe fn clamp(self, low: Self, high: Self) -> Self {
         Words(self.0.min(high.0).max(low.0))
     }
     #[inline(always)]
     unsafe fn shl(self, count: Self) -> Self {
-        let count = count.0.to_array();
-        Words(map(self.0, |i, v| v.wrapping_shl(count[i] as u32)))
+        map(self, count, |v, count| v.wrapping_shl(count as u32))
     }
     #[inline(always)]
-    unsafe fn rescale(self, mult: Self, right: Self) -> Self {
-        let (mult, right) = (mult.0.to_array(), right.0.to_array());
-        Words(map(self.0, |i, v| Requant { mult: mult[i], shift: -(right[i] as i8) }.rescale(v)))
+    unsafe fn shr(self, count: Self) -> Self {
+        map(self, count, |v, count| v.wrapping_shr(count as u32))
+    }
+    #[inline(always)]
+    unsafe fn high(self, mult: Self) -> Self {
+        map(self, mult, doubling_high)
+    }
+    #[inline(always)]
+    unsafe fn divide(self, right: Self) -> Self {
+        map(self, right, |v, right| rounding_divide(v, right as u32))
+    }
+}
+
+impl Halves for Words {
+    const PAIR_ROWS: [usize; 2] = [4, 0];
+
+    #[inline(always)]
+    unsafe fn load_halves(p: *const i8) -> Self {
+        // SAFETY: the caller vouches for 16 readable bytes, of any alignment.
+        let bytes = unsafe { p.cast::<[i8; 16]>().read_unaligned() };
+        Words::of(i16x16::new(bytes.map(i16::from)))
+    }
+    #[inline(always)]
+    unsafe fn splat_halves(v: i16) -> Self {
+        Words::of(i16x16::splat(v))
+    }
+    #[inline(always)]
+    unsafe fn add_halves(self, b: Self) -> Self {
+        Words::of(self.halves() + b.halves())
+    }
+    #[inline(always)]
+    unsafe fn sub_halves(self, b: Self) -> Self {
+        Words::of(self.halves() - b.halves())
+    }
+    #[inline(always)]
+    unsafe fn shl_halves<const N: i32>(self) -> Self {
+        Words::of(self.halves() << N)
+    }
+    #[inline(always)]
+    unsafe fn dot_pairs(self, x: Self, w: Self) -> Self {
+        Words(self.0 + x.halves().dot(w.halves()))
+    }
+    #[inline(always)]
+    unsafe fn shl_by<const N: i32>(self) -> Self {
+        Words(self.0 << N)
     }
 }
