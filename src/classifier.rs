@@ -11,10 +11,7 @@ use residual_core::{
 };
 use residual_io::{Image, Preprocessing};
 
-use crate::{
-    Error, Given, Model,
-    model::{Runner, check_finite},
-};
+use crate::{Error, Given, Model, Prepared, Runner, model::check_finite};
 
 /// A class and how probable it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +116,7 @@ impl Classifier {
     /// As [`Classifier::classify`]; [`Error::NoSuchLayer`].
     pub fn features(&mut self, images: &[Image], layer: &str) -> Result<Vec<Features>, Error> {
         let mut all = Vec::with_capacity(images.len());
-        for images in images.chunks(self.runner.batch()) {
+        for images in images.chunks(self.runner.prepared().batch()) {
             for (slot, image) in images.iter().enumerate() {
                 self.runner.load(slot, image)?;
             }
@@ -134,12 +131,12 @@ impl Classifier {
     /// # Errors
     /// [`Error::Network`] when its memory or its helper threads cannot be had.
     pub fn try_clone(&self) -> Result<Self, Error> {
-        Ok(Classifier { runner: self.runner.try_clone()?, names: Arc::clone(&self.names) })
+        Ok(Classifier { runner: Runner::new(Arc::clone(self.runner.prepared()))?, names: Arc::clone(&self.names) })
     }
 
     /// What happens to a picture first.
     pub fn preprocessing(&self) -> &Preprocessing {
-        self.runner.preprocessing()
+        self.runner.prepared().preprocessing()
     }
 
     /// The planned network.
@@ -149,8 +146,8 @@ impl Classifier {
 
     /// Calls `row` with the logits of every picture, in order.
     fn each_logits(&mut self, images: &[Image], mut row: impl FnMut(&[f32])) -> Result<(), Error> {
-        let classes = self.runner.classes();
-        for images in images.chunks(self.runner.batch()) {
+        let classes = self.runner.prepared().classes();
+        for images in images.chunks(self.runner.prepared().batch()) {
             for (slot, image) in images.iter().enumerate() {
                 self.runner.load(slot, image)?;
             }
@@ -222,7 +219,7 @@ impl Builder {
             isa: crate::isa()?,
             ..Options::default()
         };
-        let runner = Runner::new(model, model.packed(&options)?)?;
+        let runner = Runner::new(Arc::new(Prepared::new(model, &options)?))?;
         let names = (0..model.classes()).map(|class| model.class_name(class)).collect();
         Ok(Classifier { runner, names })
     }

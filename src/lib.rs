@@ -2,7 +2,8 @@
 //!
 //! * [`Classifier`] does the whole way: weights file, picture, the most probable classes.
 //! * [`Model`] is a network from a file of any kind, f32 or int8, with its preprocessing; [`evaluate()`] measures it on a
-//!   [`dataset::Dataset`], [`map_pictures`] runs it over any number of pictures on all threads.
+//!   [`dataset::Dataset`], [`map_pictures`] runs it over any number of pictures on all threads. A [`Runner`] is what these
+//!   run: a batch in, logits out, a look at every layer between.
 //! * [`resnet`], [`graph`], [`plan`] and [`session`] are the network, its plan and its runs (crate [`residual_core`], which
 //!   needs neither the standard library nor, for describing networks, an allocator).
 //! * [`weights`] reads and writes weights; [`image`] and [`dataset`] read pictures (crate [`residual_io`]).
@@ -52,7 +53,7 @@ pub use self::{
     classifier::{Builder, Classifier, Features, Prediction},
     error::Error,
     evaluate::{ClassResult, Evaluation, evaluate},
-    model::{Given, Model, Pretrained, QuantizedModel},
+    model::{Given, Model, Prepared, Pretrained, QuantizedModel, Runner},
     pictures::{Pictures, map_pictures},
 };
 

@@ -8,10 +8,7 @@ use std::sync::{
 use residual_core::{Isa, plan::Options};
 use residual_io::{DataError, Image};
 
-use crate::{
-    Error, Model,
-    model::{Runner, check_finite},
-};
+use crate::{Error, Model, Prepared, Runner, model::check_finite};
 
 /// How to run many pictures.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +45,10 @@ pub fn map_pictures<R: Send>(
     let batch = batch.min(count.max(1));
     let workers = threads.min(count.div_ceil(batch.max(1))).max(1);
     // Zero of either is refused here.
-    let packed = model.packed(&Options { batch, threads: threads / workers, isa, ..Options::default() })?;
-    let first = Runner::new(model, Arc::clone(&packed))?;
-    let others = (1..workers).map(|_| first.try_clone()).collect::<Result<Vec<_>, _>>()?;
-    share(std::iter::once(first).chain(others).collect(), &Pictures { batch, ..*how }, count, image, map, progress)
+    let options = Options { batch, threads: threads / workers, isa, ..Options::default() };
+    let prepared = Arc::new(Prepared::new(model, &options)?);
+    let workers = (0..workers).map(|_| Runner::new(Arc::clone(&prepared))).collect::<Result<_, _>>()?;
+    share(workers, &Pictures { batch, ..*how }, count, image, map, progress)
 }
 
 /// Hands batches of pictures to `workers`, one thread each.
@@ -88,7 +85,7 @@ fn share<R: Send>(
                 }
             }
             if !readable.is_empty() {
-                let classes = worker.classes();
+                let classes = worker.prepared().classes();
                 let logits = worker.run(readable.len())?;
                 for (i, row) in readable.iter().zip(logits.chunks_exact(classes)) {
                     check_finite(row, || format!("picture {}", i + 1))

@@ -2,10 +2,16 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use common::{ARCH, CLASSES, Fixture};
-use residual::{Classifier, DataError, Error, Image, Model, Pictures, dataset, evaluate, logits::argmax, map_pictures};
+use residual::{
+    Classifier, CoreError, DataError, Error, Given, Image, Model, Pictures, Prepared, Runner, dataset, evaluate,
+    logits::argmax, map_pictures, plan::Options, rsd,
+};
 
 fn pictures(n: u8) -> Vec<Image> {
     let pixel = |i: u8| move |at: usize| (at * usize::from(i + 3) / 5) as u8;
@@ -31,6 +37,40 @@ fn a_classifier_gives_the_same_answer_for_any_batch_and_thread_count() {
     }
     let rows = one.logits(&images).unwrap();
     assert!(rows.iter().zip(&expected).all(|(row, p)| argmax(row) == p[0].class));
+}
+
+/// A network that computes in int8.
+fn int8() -> Model {
+    let made_up = rsd::synthetic(&ARCH.parse().unwrap(), 1).unwrap();
+    let given = Given { normalisation: Some(([0.5; 3], [0.25; 3])), ..Given::default() };
+    Model::from_bytes("made up", made_up.to_vec(), &given).unwrap()
+}
+
+#[test]
+fn a_runner_takes_pictures_and_prepared_inputs_alike_and_refuses_what_does_not_fit() {
+    let fixture = Fixture::new();
+    let images = pictures(3);
+    for model in [Model::open(fixture.weights("w.safetensors", ARCH)).unwrap(), int8()] {
+        let want = Classifier::builder().threads(1).build(&model).unwrap().logits(&images).unwrap().concat();
+        let prepared = Arc::new(Prepared::new(&model, &Options { batch: 4, ..Options::default() }).unwrap());
+        let mut runner = Runner::new(Arc::clone(&prepared)).unwrap();
+        images.iter().enumerate().for_each(|(slot, image)| runner.load(slot, image).unwrap());
+        let mut seen = vec![0; prepared.plan().steps().len()];
+        assert_eq!(runner.run_with(3, |step| seen[step.index()] += 1).unwrap(), want);
+        assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
+
+        let mut input = vec![0.0; prepared.plan().input().shape.elements()];
+        prepared.preprocessing().apply(&images[2], &mut input).unwrap();
+        runner.load_input(0, &input).unwrap();
+        assert_eq!(runner.run(1).unwrap(), &want[2 * prepared.classes()..]);
+
+        let length = |result| matches!(result, Err(DataError::BufferLength { .. }));
+        assert!(length(runner.load(4, &images[0])) && length(runner.load(usize::MAX, &images[0])));
+        assert!(length(runner.load_input(4, &input)) && length(runner.load_input(0, &input[1..])));
+        for count in [0, 5, usize::MAX] {
+            assert!(matches!(runner.run(count), Err(Error::Network(CoreError::BufferLength { .. }))), "{count}");
+        }
+    }
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub use self::{
     int8::QuantizedModel,
     weights::{Given, Pretrained},
 };
-pub(crate) use runner::{Runner, check_finite};
+pub(crate) use runner::check_finite;
+pub use runner::{Prepared, Runner};
 
 use crate::Error;
 

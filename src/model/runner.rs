@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use residual_core::{
     geom::Shape,
+    plan::{Options, Plan, Step},
     quant::Quantization,
     session::{PackedNet, Session},
 };
@@ -12,24 +13,98 @@ use residual_io::{DataError, Image, Preprocessing};
 use super::Model;
 use crate::Error;
 
-/// A session with a batch of pictures to fill, and its logits as real numbers.
-pub(crate) struct Runner {
+/// A model planned for a batch and threads, with its weights packed: all that runs of it share. The model, its file and
+/// their memory are not needed any more.
+pub struct Prepared {
+    packed: Arc<PackedNet>,
+    preprocessing: Preprocessing,
+    int8: Option<Int8>,
+}
+
+/// How a network that reads int8 does it.
+struct Int8 {
+    encoding: Quantization,
+    /// of every channel and sample of a picture
+    table: [[i8; 256]; 3],
+}
+
+impl Prepared {
+    /// Plans `model`; its plans for one instruction set share packed weights ([`Model::packed`]).
+    ///
+    /// # Errors
+    /// As [`Model::packed`] and [`Model::preprocessing`].
+    pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
+        let preprocessing = model.preprocessing()?;
+        let int8 = match model.input()?.quantization {
+            Some(encoding) => Some(Int8 { encoding, table: table(&preprocessing, encoding)? }),
+            None => None,
+        };
+        Ok(Prepared { packed: model.packed(options)?, preprocessing, int8 })
+    }
+
+    /// The plan: layers, kernels, memory.
+    pub fn plan(&self) -> &Plan {
+        self.packed.plan()
+    }
+
+    /// Bytes of the packed weights.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed.packed_bytes()
+    }
+
+    /// What happens to a picture first.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// Logits of a picture.
+    pub fn classes(&self) -> usize {
+        self.plan().graph().output().shape.elements()
+    }
+
+    /// Pictures that a runner runs at once.
+    pub fn batch(&self) -> usize {
+        self.plan().options().batch
+    }
+
+    /// Elements of an input.
+    fn input_len(&self) -> usize {
+        self.plan().input().shape.elements()
+    }
+}
+
+/// The memory and the threads for runs of a model, with a batch of pictures to fill: logits come as real numbers, whatever
+/// the network computes in. One thread uses it at a time; others make their own on the same [`Prepared`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use residual::{Image, Model, Prepared, Runner, plan::Options, rsd};
+///
+/// // A made-up int8 network stands in for a trained one.
+/// let file = rsd::synthetic(&"resnet8-cifar-w4".parse()?, 1).map_err(|source| residual::Error::Model {
+///     file: "made up".into(),
+///     source,
+/// })?;
+/// let given = residual::Given { normalisation: Some(([0.5; 3], [0.25; 3])), ..Default::default() };
+/// let model = Model::from_bytes("made up", file.to_vec(), &given)?;
+/// let prepared = Arc::new(Prepared::new(&model, &Options { batch: 2, ..Options::default() })?);
+/// let mut runner = Runner::new(Arc::clone(&prepared))?;
+/// runner.load(0, &Image::new(40, 30, vec![90; 3600])?)?;
+/// runner.load(1, &Image::new(32, 32, vec![10; 3072])?)?;
+/// let mut layers = 0;
+/// let logits = runner.run_with(2, |_| layers += 1)?;
+/// assert_eq!(logits.len(), 2 * prepared.classes());
+/// assert!(layers >= prepared.plan().steps().len());
+/// # Ok::<(), residual::Error>(())
+/// ```
+pub struct Runner {
     session: Session,
-    ends: Arc<Ends>,
+    prepared: Arc<Prepared>,
     input: Input,
     logits: Vec<f32>,
 }
 
-/// What is the same for all sessions of a model.
-struct Ends {
-    preprocessing: Preprocessing,
-    /// the int8 of every channel and sample of a picture, for networks that read int8
-    table: Option<[[i8; 256]; 3]>,
-    /// the encoding of the logits, if they are int8
-    output: Option<Quantization>,
-    classes: usize,
-}
-
+/// A batch.
 enum Input {
     F32(Vec<f32>),
     Int8(Vec<i8>),
@@ -42,81 +117,92 @@ pub(crate) struct Feature {
 }
 
 impl Runner {
-    pub(crate) fn new(model: &Model, packed: Arc<PackedNet>) -> Result<Self, Error> {
-        let preprocessing = model.preprocessing()?;
-        let table = match model.input()?.quantization {
-            Some(input) => Some(table(&preprocessing, input)?),
-            None => None,
-        };
-        let output = packed.plan().graph().output();
-        let ends = Ends { preprocessing, table, output: output.quantization, classes: output.shape.elements() };
-        Runner::on(packed, Arc::new(ends))
-    }
-
-    fn on(packed: Arc<PackedNet>, ends: Arc<Ends>) -> Result<Self, Error> {
-        let len = packed.plan().input_len();
-        let input = match ends.table {
+    /// Memory and threads for one caller.
+    ///
+    /// # Errors
+    /// As [`Session::with_model`].
+    pub fn new(prepared: Arc<Prepared>) -> Result<Self, Error> {
+        let len = prepared.plan().input_len();
+        let input = match prepared.int8 {
             Some(_) => Input::Int8(vec![0; len]),
             None => Input::F32(vec![0.0; len]),
         };
-        Ok(Runner { session: Session::with_model(packed)?, ends, input, logits: Vec::new() })
+        let session = Session::with_model(Arc::clone(&prepared.packed))?;
+        Ok(Runner { session, prepared, input, logits: Vec::new() })
     }
 
-    /// Another one on the same weights.
-    pub(crate) fn try_clone(&self) -> Result<Self, Error> {
-        Runner::on(Arc::clone(self.session.model()), Arc::clone(&self.ends))
+    /// What it shares with others.
+    pub fn prepared(&self) -> &Arc<Prepared> {
+        &self.prepared
     }
 
-    pub(crate) fn session(&self) -> &Session {
+    /// The session it runs.
+    pub fn session(&self) -> &Session {
         &self.session
     }
 
-    pub(crate) fn preprocessing(&self) -> &Preprocessing {
-        &self.ends.preprocessing
-    }
-
-    /// Pictures it runs at once.
-    pub(crate) fn batch(&self) -> usize {
-        self.session.plan().options().batch
-    }
-
-    pub(crate) fn classes(&self) -> usize {
-        self.ends.classes
-    }
-
-    fn input_len(&self) -> usize {
-        self.session.plan().input().shape.elements()
-    }
-
-    /// Puts a picture into place `slot` of the batch.
-    pub(crate) fn load(&mut self, slot: usize, image: &Image) -> Result<(), DataError> {
-        let len = self.input_len();
-        let Ends { preprocessing, table, .. } = &*self.ends;
-        match (&mut self.input, table) {
-            (Input::Int8(input), Some(table)) => {
+    /// Puts a picture of any size into place `slot` of the batch.
+    ///
+    /// # Errors
+    /// As [`Preprocessing::apply`]; [`DataError::BufferLength`] for a place beyond the batch.
+    pub fn load(&mut self, slot: usize, image: &Image) -> Result<(), DataError> {
+        let Prepared { preprocessing, int8, .. } = &*self.prepared;
+        let len = self.prepared.input_len();
+        match (&mut self.input, int8) {
+            (Input::Int8(input), Some(Int8 { table, .. })) => {
+                let (to, _) = place(input, slot, len)?.as_chunks_mut::<3>();
                 let image = preprocessing.resize_and_crop(image)?;
                 let (from, _) = image.pixels().as_chunks::<3>();
-                let (to, _) = input[slot * len..][..len].as_chunks_mut::<3>();
                 for (to, from) in to.iter_mut().zip(from) {
                     *to = std::array::from_fn(|c| table[c][usize::from(from[c])]);
                 }
                 Ok(())
             }
-            (Input::F32(input), _) => preprocessing.apply(image, &mut input[slot * len..][..len]),
+            (Input::F32(input), _) => preprocessing.apply(image, place(input, slot, len)?),
             (Input::Int8(_), None) => Ok(()),
         }
     }
 
+    /// Puts an input that is normalised already, NHWC, into place `slot` of the batch.
+    ///
+    /// # Errors
+    /// [`DataError::BufferLength`] if it has another length than the network's, or for a place beyond the batch.
+    pub fn load_input(&mut self, slot: usize, values: &[f32]) -> Result<(), DataError> {
+        let len = self.prepared.input_len();
+        if values.len() != len {
+            return Err(DataError::BufferLength { what: "a network input", need: len, got: values.len() });
+        }
+        match (&mut self.input, &self.prepared.int8) {
+            (Input::Int8(input), Some(Int8 { encoding, .. })) => {
+                place(input, slot, len)?.iter_mut().zip(values).for_each(|(q, v)| *q = encoding.quantize(*v));
+            }
+            (Input::F32(input), _) => place(input, slot, len)?.copy_from_slice(values),
+            (Input::Int8(_), None) => {}
+        }
+        Ok(())
+    }
+
     /// The logits of the first `count` places of the batch, one row each.
-    pub(crate) fn run(&mut self, count: usize) -> Result<&[f32], Error> {
-        let len = count * self.input_len();
+    ///
+    /// # Errors
+    /// [`CoreError::BufferLength`](residual_core::Error::BufferLength) for none or for more than the batch.
+    pub fn run(&mut self, count: usize) -> Result<&[f32], Error> {
+        self.run_with(count, |_| {})
+    }
+
+    /// Like [`Runner::run`]; calls `after(step)` behind every layer, to time it. Layers with large maps run on some
+    /// pictures of the batch at a time: several calls.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    pub fn run_with(&mut self, count: usize, mut after: impl FnMut(&Step)) -> Result<&[f32], Error> {
+        let len = self.prepared.input_len();
         match &self.input {
-            Input::F32(input) => Ok(self.session.run(&input[..len])?),
+            Input::F32(input) => Ok(self.session.run_with(first(input, count, len), |step, _: &[f32]| after(step))?),
             Input::Int8(input) => {
-                let output = self.session.run(&input[..len])?;
+                let output = self.session.run_with(first(input, count, len), |step, _: &[i8]| after(step))?;
                 self.logits.clear();
-                let real = |q: &i8| self.ends.output.map_or(f32::from(*q), |encoding| encoding.dequantize(*q));
-                self.logits.extend(output.iter().map(real));
+                self.logits.extend(reals(output, self.prepared.plan().graph().output().quantization));
                 Ok(&self.logits)
             }
         }
@@ -127,7 +213,7 @@ impl Runner {
     /// # Errors
     /// [`Error::NoSuchLayer`] with some that there are.
     pub(crate) fn features(&mut self, count: usize, layer: &str) -> Result<Vec<Feature>, Error> {
-        let len = count * self.input_len();
+        let len = self.prepared.input_len();
         let steps = self.session.plan().steps();
         let Some(step) = steps.iter().find(|step| step.name.as_str() == layer) else {
             let layers = steps.iter().map(|step| step.name.to_string()).collect();
@@ -137,23 +223,38 @@ impl Runner {
         let mut values = Vec::with_capacity(count * shape.elements());
         match &self.input {
             Input::F32(input) => {
-                self.session.run_with(&input[..len], |step, y: &[f32]| {
+                self.session.run_with(first(input, count, len), |step, y: &[f32]| {
                     if step.index() == index {
                         values.extend_from_slice(y);
                     }
                 })?;
             }
             Input::Int8(input) => {
-                self.session.run_with(&input[..len], |step, y: &[i8]| {
+                self.session.run_with(first(input, count, len), |step, y: &[i8]| {
                     if step.index() == index {
-                        let real = |q: &i8| quantization.map_or(f32::from(*q), |encoding| encoding.dequantize(*q));
-                        values.extend(y.iter().map(real));
+                        values.extend(reals(y, quantization));
                     }
                 })?;
             }
         }
         Ok(values.chunks_exact(shape.elements()).map(|v| Feature { shape, values: v.to_vec() }).collect())
     }
+}
+
+/// Place `slot` of a batch of inputs of `len` elements.
+fn place<T>(input: &mut [T], slot: usize, len: usize) -> Result<&mut [T], DataError> {
+    let beyond = DataError::BufferLength { what: "a network input", need: len, got: 0 };
+    input.chunks_exact_mut(len.max(1)).nth(slot).ok_or(beyond)
+}
+
+/// The first places of a batch; nothing, which no session runs, where there are fewer.
+fn first<T>(input: &[T], count: usize, len: usize) -> &[T] {
+    input.get(..count.saturating_mul(len)).unwrap_or_default()
+}
+
+/// The real numbers that int8 values stand for.
+fn reals(values: &[i8], encoding: Option<Quantization>) -> impl Iterator<Item = f32> {
+    values.iter().map(move |q| encoding.map_or(f32::from(*q), |encoding| encoding.dequantize(*q)))
 }
 
 /// The int8 of every channel and sample.
