@@ -273,8 +273,7 @@ typedef struct residual_picture_t {
 typedef struct residual_options_t {
     /**
      * threads that share the layers of a batch, at most 1024; 0 for all the process may use. Each session
-     * starts its own, so use 1 where sessions run side by side. Results do not depend on it. int8 models run
-     * on the calling thread
+     * starts its own, so use 1 where sessions run side by side. Results do not depend on it
      */
     uint32_t threads;
     /**
@@ -306,7 +305,7 @@ typedef struct residual_options_t {
  */
 typedef struct residual_model_info_t {
     /**
-     * the network, such as "resnet50"
+     * the network, such as "resnet50", or the file's name where it does not say
      */
     const char *architecture;
     /**
@@ -543,8 +542,8 @@ residual_status_t residual_image_free(struct residual_image_t *image);
 
 #if defined(RESIDUAL_HOST)
 /**
- * Loads a model: safetensors, a PyTorch file, or int8 (`.rsd`); the file's content tells which. `options` may
- * be NULL. Free it with `residual_model_free`.
+ * Loads a model: safetensors or a PyTorch file, or int8 from `.rsd` or `.tflite`; the file's content tells which.
+ * `options` may be NULL. Free it with `residual_model_free`.
  *
  * The file is not needed afterwards but must not change during the call. Thread-safe.
  */
@@ -627,7 +626,8 @@ residual_status_t residual_session_logits(struct residual_session_t *session,
 /**
  * Runs the network on inputs that the caller has normalised: `inputs_len` floats, any number of images of
  * `height * width * channels` each (rows from the top, pixels from the left, channels together). Writes
- * `classes` floats for each. On an error nothing is written.
+ * `classes` floats for each. Where the model computes with int8, inputs are rounded to its encoding first, and
+ * the floats are what its outputs stand for. On an error nothing is written.
  *
  * `RESIDUAL_BUSY` while another thread uses the session; otherwise thread-safe.
  */

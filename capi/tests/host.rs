@@ -3,12 +3,14 @@
 use std::{
     ffi::{CStr, CString},
     fs,
+    mem::MaybeUninit,
     path::{Path, PathBuf},
     ptr::{null, null_mut},
 };
 
 use residual::{
-    Classifier, Image, Preprocessing,
+    Classifier, Given, Image, Model, Preprocessing,
+    plan::Options,
     resnet::ResNet,
     testing::Generated,
     weights::{Tensor, Weights},
@@ -73,6 +75,24 @@ impl Session {
             assert_eq!(c::residual_session_new(model, &mut session), c::Status::Ok);
         }
         Session(model, session)
+    }
+
+    fn info(&self) -> c::ModelInfo {
+        let mut info = MaybeUninit::uninit();
+        // SAFETY: the model lives; on success all of `info` is written.
+        unsafe {
+            assert_eq!(c::residual_model_info(self.0, info.as_mut_ptr()), c::Status::Ok);
+            info.assume_init()
+        }
+    }
+
+    fn layers(&self) -> Vec<c::LayerTime> {
+        let empty = c::LayerTime { name: null(), kernel: null(), macs: 0, nanoseconds: 0 };
+        let (mut layers, mut count) = (vec![empty; self.info().layers], 0);
+        // SAFETY: the length is the vector's.
+        let status = unsafe { c::residual_session_layers(self.1, layers.as_mut_ptr(), layers.len(), &mut count) };
+        assert_eq!((status, count), (c::Status::Ok, layers.len()));
+        layers
     }
 
     fn logits(&self, images: &[Image]) -> Vec<f32> {
@@ -154,7 +174,87 @@ fn int8_models_give_the_definitions_outputs() {
         let output = values.pop().unwrap();
         want.extend(output.iter().map(|q| (f32::from(*q) - f32::from(decoding.zero_point)) * decoding.scale));
     }
-    for batch in [1, 3] {
-        assert_eq!(bits(&Session::open(&path, 1, batch).logits(&images)), bits(&want));
+    for (threads, batch) in [(1, 1), (2, 1), (1, 3), (3, 5), (2, 64)] {
+        let session = Session::open(&path, threads, batch);
+        assert_eq!(bits(&session.logits(&images)), bits(&want), "{threads} threads, batch {batch}");
+    }
+}
+
+/// A small network that `residual quantize --tflite` wrote, and the one of MLPerf Tiny where it is at hand.
+fn tflite_files() -> Vec<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shared = std::env::var_os("RESIDUAL_SHARED").map_or_else(|| here.join("../../shared"), PathBuf::from);
+    let foreign = shared.join("data/tflite/mlperf_tiny_resnet8_int8.tflite");
+    [here.join("tests/data/resnet8-w4.tflite"), foreign].into_iter().filter(|file| file.exists()).collect()
+}
+
+#[test]
+fn tflite_files_open_and_give_the_rust_librarys_logits() {
+    let (files, images) = (tflite_files(), images());
+    assert!(!files.is_empty());
+    for file in files {
+        let mut classifier = Classifier::builder().threads(1).normalisation(MEAN, STD).open(&file).unwrap();
+        let want = classifier.logits(&images).unwrap().concat();
+        assert!(want.iter().any(|v| *v != want[0]));
+        let (name, mut model) = (CString::new(file.to_str().unwrap()).unwrap(), null_mut());
+        // Networks that read the pixels themselves need no options.
+        let alone = match Model::open(&file).unwrap().preprocessing() {
+            Ok(_) => c::Status::Ok,
+            Err(_) => c::Status::NoPreprocessing,
+        };
+        // SAFETY: a string and a place for a handle.
+        unsafe {
+            assert_eq!(c::residual_model_open(name.as_ptr(), null(), &mut model), alone);
+            assert_eq!(c::residual_model_free(model), c::Status::Ok);
+        }
+        for (threads, batch) in [(1, 1), (2, 3), (1, 64)] {
+            let session = Session::open(&file, threads, batch);
+            assert_eq!(bits(&session.logits(&images)), bits(&want), "{}", file.display());
+            // Inputs that the caller prepared.
+            let mut inputs = vec![0.0; images.len() * 32 * 32 * 3];
+            for (image, input) in images.iter().zip(inputs.chunks_exact_mut(32 * 32 * 3)) {
+                classifier.preprocessing().apply(image, input).unwrap();
+            }
+            let mut logits = vec![0.0; images.len() * 10];
+            // SAFETY: lengths are the vectors'.
+            let status = unsafe {
+                c::residual_session_run(session.1, inputs.as_ptr(), inputs.len(), logits.as_mut_ptr(), logits.len())
+            };
+            assert_eq!((status, bits(&logits)), (c::Status::Ok, bits(&want)));
+            let info = session.info();
+            assert_eq!((info.height, info.width, info.channels, info.classes), (32, 32, 3, 10));
+            assert_eq!(
+                (info.precision, info.threads, info.batch),
+                (c::Precision::Int8, threads as usize, batch as usize)
+            );
+            // SAFETY: a string that lives as long as the model.
+            let name = unsafe { CStr::from_ptr(info.architecture) }.to_str().unwrap();
+            assert_eq!(name, file.file_stem().unwrap());
+        }
+    }
+}
+
+#[test]
+fn layers_have_names_kernels_work_and_times_in_either_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, images) = (weights(folder.path()), images());
+    for file in [weights, tflite_files().swap_remove(0)] {
+        let model = Model::open_with(&file, &Given { normalisation: Some((MEAN, STD)), ..Given::default() }).unwrap();
+        let packed = model.packed(&Options { batch: 2, isa: residual::isa().unwrap(), ..Options::default() }).unwrap();
+        let session = Session::open(&file, 1, 2);
+        let steps = packed.plan().steps();
+        assert_eq!(session.info().layers, steps.len());
+        assert_eq!(session.info().weight_bytes, packed.packed_bytes());
+        assert!(session.layers().iter().all(|layer| layer.nanoseconds == 0));
+        session.logits(&images);
+        let layers = session.layers();
+        for (layer, step) in layers.iter().zip(steps) {
+            // SAFETY: strings that live as long as the session.
+            let [name, kernel] =
+                [layer.name, layer.kernel].map(|text| unsafe { CStr::from_ptr(text) }.to_str().unwrap());
+            assert_eq!((name, kernel, layer.macs), (&*step.name, &*step.kernel_name(), step.macs()));
+        }
+        assert_eq!(steps[0].name.as_str(), "conv1");
+        assert!(layers.iter().filter(|layer| layer.macs > 10_000).all(|layer| layer.nanoseconds > 0));
     }
 }

@@ -30,7 +30,6 @@ mod kernel;
 mod rows;
 pub mod source;
 
-pub use arch::KERNELS;
 pub use engine::{Engine, Fast, Mode, Output, Progress, Small, arena_bytes};
 pub use error::Error;
 

@@ -4,7 +4,6 @@
 pub(crate) mod error;
 #[allow(unsafe_code)]
 mod image;
-mod int8;
 #[allow(unsafe_code)]
 mod model;
 #[allow(unsafe_code)]

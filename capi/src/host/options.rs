@@ -18,8 +18,7 @@ const MOST: u32 = 1024;
 #[derive(Clone, Copy)]
 pub struct Options {
     /// threads that share the layers of a batch, at most 1024; 0 for all the process may use. Each session
-    /// starts its own, so use 1 where sessions run side by side. Results do not depend on it. int8 models run
-    /// on the calling thread
+    /// starts its own, so use 1 where sessions run side by side. Results do not depend on it
     pub threads: u32,
     /// pictures run at once, at most 1024; 0 for 1. Results do not depend on it
     pub batch: u32,

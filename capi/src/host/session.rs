@@ -7,16 +7,15 @@ use std::{
 };
 
 use residual::{
+    Runner,
     logits::{softmax, top_k},
-    session,
 };
 
 use crate::{
     Error, Status, guard,
     host::{
         image::{Picture, some},
-        int8::Int8,
-        model::{Loaded, Model, Network, find},
+        model::{Loaded, Model, find},
         registry::Registry,
     },
     pointer::{fault, out, slice},
@@ -65,66 +64,42 @@ struct Shared {
 impl Shared {
     /// Whether its threads are there: a forked child has only the thread that forked.
     fn is_whole(&self) -> bool {
-        self.model.threads == 1 || self.process == std::process::id()
+        self.model.threads() == 1 || self.process == std::process::id()
     }
 }
 
 struct Run {
     runner: Runner,
-    /// a batch of inputs
-    input: Vec<f32>,
+    /// of every layer, in nanoseconds
     times: Vec<u64>,
-}
-
-enum Runner {
-    Float(session::Session),
-    Int8(Int8),
 }
 
 impl Run {
     fn new(model: &Loaded) -> Result<Self, Error> {
-        let runner = match &model.network {
-            Network::Float(shared) => Runner::Float(session::Session::with_model(Arc::clone(shared))?),
-            Network::Int8(bytes) => Runner::Int8(Int8::new(Arc::clone(bytes))?),
-        };
-        let input = vec![0.0; model.batch * model.input.elements()];
-        Ok(Run { runner, input, times: vec![0; model.layers.len()] })
+        let runner = Runner::new(Arc::clone(&model.prepared))?;
+        Ok(Run { runner, times: vec![0; model.layers.len()] })
     }
 
-    /// The logits of `count` inputs, which `fill(i, input)` writes.
+    /// The logits of `count` inputs; `load(i, runner, slot)` puts input `i` into a place of the batch.
     fn logits(
         &mut self,
-        model: &Loaded,
         count: usize,
-        mut fill: impl FnMut(usize, &mut [f32]) -> Result<(), Error>,
+        mut load: impl FnMut(usize, &mut Runner, usize) -> Result<(), Error>,
     ) -> Result<Vec<f32>, Error> {
-        let (one, classes) = (model.input.elements(), model.classes());
-        let mut logits = Vec::with_capacity(count.min(1 << 16) * classes);
+        let batch = self.runner.prepared().batch();
+        let mut logits = Vec::with_capacity(count.min(1 << 16) * self.runner.prepared().classes());
         let mut times = vec![0; self.times.len()];
-        for first in (0..count).step_by(model.batch) {
-            // A last, smaller batch computes leftovers too, which nobody reads.
-            let images = model.batch.min(count - first);
-            for (i, input) in self.input.chunks_exact_mut(one).take(images).enumerate() {
-                fill(first + i, input)?;
+        for first in (0..count).step_by(batch) {
+            let images = batch.min(count - first);
+            for slot in 0..images {
+                load(first + slot, &mut self.runner, slot)?;
             }
-            match &mut self.runner {
-                Runner::Float(session) => {
-                    let (mut layers, mut last) = (times.iter_mut(), Instant::now());
-                    let rows = session.run_with(&self.input, |_, _| {
-                        let now = Instant::now();
-                        if let Some(time) = layers.next() {
-                            *time += (now - last).as_nanos() as u64;
-                        }
-                        last = now;
-                    })?;
-                    logits.extend_from_slice(&rows[..images * classes]);
-                }
-                Runner::Int8(engine) => {
-                    for input in self.input.chunks_exact(one).take(images) {
-                        engine.run(input, &mut times, &mut logits)?;
-                    }
-                }
-            }
+            let mut last = Instant::now();
+            logits.extend_from_slice(self.runner.run_with(images, |step| {
+                let now = Instant::now();
+                times[step.index()] += (now - last).as_nanos() as u64;
+                last = now;
+            })?);
         }
         self.times = times;
         Ok(logits)
@@ -151,12 +126,12 @@ fn with<R>(session: *mut Session, body: impl FnOnce(&Loaded, &mut Run) -> Result
 ///
 /// # Safety
 /// The contract of this library for `pictures` and the pixels of each.
-unsafe fn of_pictures(model: &Loaded, run: &mut Run, pictures: &[Picture]) -> Result<Vec<f32>, Error> {
-    run.logits(model, pictures.len(), |i, input| {
+unsafe fn of_pictures(run: &mut Run, pictures: &[Picture]) -> Result<Vec<f32>, Error> {
+    run.logits(pictures.len(), |i, runner, slot| {
         // SAFETY: the caller's promise.
         let image = unsafe { pictures[i].copy() };
-        let applied = image.and_then(|image| Ok(model.preprocessing.apply(&image, input)?));
-        applied.map_err(|error| match pictures.len() {
+        let loaded = image.and_then(|image| Ok(runner.load(slot, &image)?));
+        loaded.map_err(|error| match pictures.len() {
             1 => error,
             _ => Error::with(error.status, format!("picture {i}: {}", error.text)),
         })
@@ -214,7 +189,7 @@ pub unsafe extern "C" fn residual_session_classify(
             }
             fits(count, k, predictions_len, "predictions")?;
             // SAFETY: the contract of this library.
-            let logits = unsafe { of_pictures(model, run, pictures)? };
+            let logits = unsafe { of_pictures(run, pictures)? };
             let mut best = Vec::with_capacity(k * count);
             for row in logits.chunks_exact(model.classes()) {
                 let probabilities = softmax(row);
@@ -251,7 +226,7 @@ pub unsafe extern "C" fn residual_session_logits(
         let rows = with(session, |model, run| {
             fits(count, model.classes(), logits_len, "logits")?;
             // SAFETY: the contract of this library.
-            unsafe { of_pictures(model, run, pictures) }
+            unsafe { of_pictures(run, pictures) }
         })?;
         out.write(&rows);
         Ok(())
@@ -260,7 +235,8 @@ pub unsafe extern "C" fn residual_session_logits(
 
 /// Runs the network on inputs that the caller has normalised: `inputs_len` floats, any number of images of
 /// `height * width * channels` each (rows from the top, pixels from the left, channels together). Writes
-/// `classes` floats for each. On an error nothing is written.
+/// `classes` floats for each. Where the model computes with int8, inputs are rounded to its encoding first, and
+/// the floats are what its outputs stand for. On an error nothing is written.
 ///
 /// `RESIDUAL_BUSY` while another thread uses the session; otherwise thread-safe.
 #[unsafe(no_mangle)]
@@ -275,17 +251,14 @@ pub unsafe extern "C" fn residual_session_run(
         // SAFETY: the contract of this library; inputs are not borrowed any more when results are written.
         let (inputs, out) = unsafe { (slice(inputs, inputs_len, "inputs")?, out(logits, logits_len, "logits")?) };
         let rows = with(session, |model, run| {
-            let one = model.input.elements();
+            let one = model.prepared.plan().input().shape.elements();
             if inputs.is_empty() || !inputs.len().is_multiple_of(one) {
                 let text = format!("`inputs` holds {inputs_len} elements, not a multiple of {one}, one image");
                 return Err(Error::with(Status::TooShort, text));
             }
             let count = inputs.len() / one;
             fits(count, model.classes(), logits_len, "logits")?;
-            run.logits(model, count, |i, input| {
-                input.copy_from_slice(&inputs[i * one..][..one]);
-                Ok(())
-            })
+            run.logits(count, |i, runner, slot| Ok(runner.load_input(slot, &inputs[i * one..][..one])?))
         })?;
         out.write(&rows);
         Ok(())

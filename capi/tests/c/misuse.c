@@ -1,7 +1,7 @@
 /* Every function with NULL, short, misaligned and foreign arguments and damaged models: a status each time. Linked
  * with AddressSanitizer; what is passed lies in memory of exactly the length it says.
  *
- *   misuse WEIGHTS INT8 PICTURE SCRATCH */
+ *   misuse WEIGHTS INT8 PICTURE SCRATCH TFLITE */
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -364,18 +364,21 @@ static void damaged_files(const char *file, const char *scratch, int checked) {
 }
 
 int main(int argc, char **argv) {
-    CHECK(argc == 5);
+    CHECK(argc == 6);
     versions();
     models(argv[1]);
     images(argv[3]);
     sessions(argv[1]);
     sessions(argv[2]);
+    sessions(argv[5]);
     stale_handles(argv[1]);
     stale_handles(argv[2]);
     forked(argv[1]);
+    forked(argv[2]);
     checks += engines(argv[2]);
     damaged_files(argv[1], argv[4], 0);
     damaged_files(argv[2], argv[4], 1);
+    damaged_files(argv[5], argv[4], 0);
     printf("%u checks\n", checks);
     return 0;
 }

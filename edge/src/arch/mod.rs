@@ -43,17 +43,6 @@ pub use portable::{Eight, dot4, interleave};
 #[cfg(not(residual_kernels = "dsp"))]
 pub use transform::{Finish, input_of_quad, weights_of_quad};
 
-/// The name of the kernels this build uses.
-pub const KERNELS: &str = if cfg!(residual_kernels = "dsp") {
-    "dsp"
-} else if cfg!(residual_kernels = "mla") {
-    "mla"
-} else if cfg!(residual_kernels = "mve") {
-    "mve"
-} else {
-    "portable"
-};
-
 /// `round(a * b / 2^32)`, a tie going up.
 #[inline(always)]
 pub fn multiply_high(a: i32, b: i32) -> i32 {

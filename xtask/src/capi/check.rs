@@ -94,11 +94,12 @@ fn need_nothing(command: &str) -> Result<(), String> {
     if there { Ok(()) } else { Err(format!("no {command}")) }
 }
 
-/// Weights, an int8 model and pictures.
+/// Weights, int8 models and pictures.
 struct Fixture {
     folder: PathBuf,
     weights: PathBuf,
     int8: PathBuf,
+    tflite: PathBuf,
     jpeg: PathBuf,
     ppm: PathBuf,
 }
@@ -128,7 +129,13 @@ impl Fixture {
                 .collect::<Vec<_>>(),
         )?;
         let jpeg = workspace().join("io/tests/data/progressive.jpg");
-        Ok(Fixture { folder, weights, int8, jpeg, ppm })
+        let tflite = workspace().join("capi/tests/data/resnet8-w4.tflite");
+        Ok(Fixture { folder, weights, int8, tflite, jpeg, ppm })
+    }
+
+    /// One of every kind.
+    fn models(&self) -> [&PathBuf; 3] {
+        [&self.weights, &self.int8, &self.tflite]
     }
 
     /// Logits of both pictures by the Rust library on one instruction set.
@@ -225,7 +232,7 @@ fn programs(report: &mut Report, prefix: &Path, fixture: &Fixture) {
     });
     report.check("32 C threads sharing a model", || {
         let program = compile(prefix, "threads", &["threads.c"], &["-O1"])?;
-        succeed(Command::new(program).arg(&fixture.weights).arg(&fixture.int8)).map(|text| text.trim().to_owned())
+        succeed(Command::new(program).args(fixture.models())).map(|text| text.trim().to_owned())
     });
 }
 
@@ -273,7 +280,8 @@ fn misuse(report: &mut Report, prefix: &Path, fixture: &Fixture) {
         let program =
             compile(prefix, "misuse", &sources, &["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"])?;
         let mut command = Command::new(program);
-        command.arg(&fixture.weights).arg(&fixture.int8).arg(&fixture.jpeg).arg(fixture.folder.join("scratch"));
+        let [weights, int8, tflite] = fixture.models();
+        command.args([weights, int8, &fixture.jpeg, &fixture.folder.join("scratch"), tflite]);
         succeed(&mut command).map(|text| text.trim().to_owned())
     });
 }
