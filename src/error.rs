@@ -32,13 +32,38 @@ pub enum Error {
         /// its network
         network: String,
     },
-    /// The classes of a data set are not those of the network.
-    #[error("the data set has {found} classes, the network {classes}, and the names do not match")]
+    /// A data set has another number of classes than the network, and they are to be matched by number.
+    #[error("{data}: {found} classes, {network} has {classes}: they cannot be matched by number")]
     Classes {
-        /// classes of the data set
+        /// where the data set is
+        data: String,
+        /// its classes
         found: usize,
-        /// outputs of the network
+        /// the network
+        network: String,
+        /// its outputs
         classes: usize,
+    },
+    /// The network knows no class of a data set's name.
+    #[error(
+        "{data}: {unknown} of {found} classes not known to {network}, the first `{class}`; the nearest of the network's \
+         {classes} is `{nearest}`"
+    )]
+    UnknownClass {
+        /// where the data set is
+        data: String,
+        /// the first class that the network does not know
+        class: String,
+        /// how many these are
+        unknown: usize,
+        /// all classes of the data set
+        found: usize,
+        /// the network
+        network: String,
+        /// its classes
+        classes: usize,
+        /// the one whose name is nearest to `class`
+        nearest: String,
     },
     /// Another number of names than classes.
     #[error("{names} class names for a network of {classes} classes")]

@@ -52,7 +52,7 @@ pub use residual_train::{data, quantize, trainer};
 pub use self::{
     classifier::{Builder, Classifier, Features, Prediction},
     error::Error,
-    evaluate::{ClassResult, Evaluation, evaluate},
+    evaluate::{ClassResult, Evaluation, Matching, evaluate},
     model::{Given, Model, Prepared, Pretrained, QuantizedModel, Runner},
     pictures::{Pictures, map_pictures},
 };

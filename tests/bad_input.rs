@@ -301,7 +301,7 @@ fn data_sets_that_do_not_fit() {
         assert_eq!(refused(&args, says), 1);
     };
     let three = fixture.tree("three", 3, 1);
-    eval(&three, &[&three, "3 classes", "10"]);
+    eval(&three, &[&three, "3 classes", "10", "--class-names"]);
     let cifar = fixture.cifar("cifar", 5);
     let file = fixture.path("cifar").join("test_batch.bin");
     let bytes = fs::read(&file).unwrap();
@@ -311,6 +311,26 @@ fn data_sets_that_do_not_fit() {
     eval(&cifar, &[file.to_str().unwrap(), "label 10"]);
     fs::write(&file, b"").unwrap();
     eval(&cifar, &[file.to_str().unwrap()]);
+}
+
+#[test]
+fn classes_that_the_network_does_not_know() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("w", ARCH);
+    let (ten, three) = (fixture.tree("ten", 10, 1), fixture.tree("three", 3, 1));
+    for tree in ["ten", "three"] {
+        fs::rename(fixture.path(tree).join("bird"), fixture.path(tree).join("Birds")).unwrap();
+    }
+    let eval = |data: &str, more: &[&str], says: &[&str]| {
+        let args = [&["eval", "--weights", &weights, "--data-path", data], more].concat();
+        assert_eq!(refused(&args, says), 1);
+    };
+    let names = ["`Birds`", "`bird`", "--class-names"];
+    eval(&ten, &[], &[&[&*ten, "1 of 10 classes", ARCH, "--match-classes index"], &names[..]].concat());
+    eval(&three, &["--match-classes", "name"], &[&[&*three, "1 of 3 classes", "10 is"], &names[..]].concat());
+    eval(&three, &["--match-classes", "index"], &[&three, "3 classes", ARCH, "10", "by name"]);
+    fs::rename(fixture.path("ten/cat"), fixture.path("ten/Katze")).unwrap();
+    eval(&ten, &[], &[&ten, "2 of 10 classes", "`Birds`"]);
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn eval_is_the_same_for_every_thread_count_and_batch() {
         assert_eq!((one["images"].as_u64(), one["unreadable"].as_u64()), (Some(images), Some(0)));
         assert!(one["images_per_second"].as_f64().unwrap() > 0.0);
         let (top1, top5) = (one["top1"].as_f64().unwrap(), one["top5"].as_f64().unwrap());
+        assert_eq!(one["matched_by"], if data == &tree { "name" } else { "index" });
         assert!(0.0 < top5 && (0.0..=1.0).contains(&top1) && top1 <= top5 && top5 <= 1.0);
         for (threads, batch) in [("1", "8"), ("2", "1"), ("3", "5"), ("64", "64")] {
             let other = run(threads, batch);
@@ -143,6 +144,36 @@ fn eval_matches_classes_by_name() {
     for class in ["automobile", "cat", "truck"] {
         assert_eq!(of(&some, class), of(&all, class));
     }
+}
+
+#[test]
+fn eval_matches_classes_by_number_where_asked_or_where_there_are_no_names() {
+    let fixture = Fixture::new();
+    let (named, bare) = (fixture.weights("named", ARCH), fixture.bare_weights("bare", ARCH));
+    let tree = fixture.tree("tree", 10, 2);
+    let sorted = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    for (class, other) in common::CLASSES.iter().zip(sorted) {
+        std::fs::rename(fixture.path("tree").join(class), fixture.path("tree").join(other)).unwrap();
+    }
+    let known = ["--arch", ARCH, "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25"];
+    let of =
+        |weights: &str| ["eval".into(), "--data-path".into(), tree.clone(), "--weights".into(), weights.to_owned()];
+    let run = |weights: &str, more: &[&str]| {
+        let args = of(weights);
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let output = common::residual(&args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let notes = String::from_utf8(output.stderr).unwrap();
+        (serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), notes)
+    };
+    let (asked, notes) = run(&named, &["--match-classes", "index", "--json"]);
+    assert_eq!((asked["matched_by"].as_str(), asked["images"].as_u64(), &*notes), (Some("index"), Some(20), ""));
+    let (nameless, notes) = run(&bare, &[&known[..], &["--json"]].concat());
+    assert_eq!((&nameless["matched_by"], &nameless["classes"]), (&asked["matched_by"], &asked["classes"]));
+    assert!(notes.contains(&bare) && notes.contains("matched by number"), "{notes}");
+    let names = fixture.write("names.txt", sorted.join("\n").as_bytes());
+    let (given, _) = run(&named, &["--class-names", &names, "--json"]);
+    assert_eq!((given["matched_by"].as_str(), &given["classes"]), (Some("name"), &asked["classes"]));
 }
 
 #[test]

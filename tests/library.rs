@@ -9,8 +9,8 @@ use std::sync::{
 
 use common::{ARCH, CLASSES, Fixture};
 use residual::{
-    Classifier, CoreError, DataError, Error, Given, Image, Model, Pictures, Prepared, Runner, dataset, evaluate,
-    logits::argmax, map_pictures, plan::Options, rsd,
+    Classifier, CoreError, DataError, Error, Given, Image, Matching, Model, Pictures, Prepared, Runner, dataset,
+    evaluate, logits::argmax, map_pictures, plan::Options, rsd,
 };
 
 fn pictures(n: u8) -> Vec<Image> {
@@ -110,7 +110,7 @@ fn evaluation_counts_what_a_classifier_answers() {
     let data = dataset::open(fixture.cifar("cifar", 30), dataset::Split::Test).unwrap();
     let model = Model::open(&weights).unwrap();
     let how = Pictures { threads: 2, batch: 4, isa: residual::isa().unwrap(), skip_unreadable: false };
-    let result = evaluate(&model, data.as_ref(), &how, |_| {}).unwrap();
+    let result = evaluate(&model, data.as_ref(), &how, Matching::Name, |_| {}).unwrap();
     let mut classifier = Classifier::open(&weights).unwrap();
     let (mut top1, mut top5) = (0, 0);
     for i in 0..data.len() {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{anyhow, ensure};
 use residual::{
-    Classifier, Given, Image, Isa, Model, Pictures, Preprocessing,
+    Classifier, Given, Image, Isa, Matching, Model, Pictures, Preprocessing,
     data::{Dataset, Split, Synthetic},
     evaluate,
     plan::{Options, Plan},
@@ -92,7 +92,7 @@ fn learning(args: &Args, options: &Options, folder: &Path, out: &mut dyn Write) 
 
     let model = Model::open(weights)?;
     let how = Pictures { threads: options.threads, batch: 8, isa: options.isa, skip_unreadable: false };
-    let result = evaluate(&model, &test, &how, |_| {})?;
+    let result = evaluate(&model, &test, &how, Matching::Name, |_| {})?;
     let claimed = trainer.rows().last().map_or(0.0, |row| row.val_top1);
     ensure!(
         (result.top1 - claimed).abs() < 0.5,

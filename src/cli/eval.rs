@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use residual::{
-    Evaluation, Pictures,
+    Evaluation, Matching, Pictures,
     data::{self, Split},
     evaluate,
 };
@@ -19,6 +19,8 @@ use super::{
 /// The data set is a folder of CIFAR-10 or CIFAR-100 binary files, or a tree with one folder of pictures for each
 /// class; where it holds `train` beside `test` or `val` (also `valid`, `validation`), --split chooses. Where the part
 /// asked for is missing, `test` and `val` stand for each other, which is said.
+///
+/// Classes of the data set are matched with the network's by name; one that the network does not know is an error.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -43,6 +45,10 @@ pub struct Args {
     /// Count pictures that cannot be read instead of stopping at the first
     #[arg(long)]
     skip_unreadable: bool,
+    /// How the data set's classes find the network's outputs: by name (by number where one side has no names), or
+    /// by number, in the order of the data set's names
+    #[arg(long, value_enum, value_name = "BY", default_value = "name")]
+    match_classes: By,
     /// Use the kernels of a file that `residual tune` wrote
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -56,6 +62,12 @@ enum Part {
     Train,
     Val,
     Test,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum By {
+    Name,
+    Index,
 }
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -77,12 +89,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     data.remarks().iter().for_each(|remark| note(remark));
 
     let bar = progress::pictures(data.len());
-    let result = evaluate(&model, data.as_ref(), &how, |n| bar.inc(n as u64));
+    let matching = match args.match_classes {
+        By::Name => Matching::Name,
+        By::Index => Matching::Index,
+    };
+    let result = evaluate(&model, data.as_ref(), &how, matching, |n| bar.inc(n as u64));
     bar.finish_and_clear();
-    let result = result.map_err(|error| match error {
-        error @ residual::Error::Classes { .. } => anyhow::anyhow!("{}: {error}", args.data_path.display()),
-        error => args::naming(&args.model.weights, error),
-    })?;
+    let result = result.map_err(|error| args::naming(&args.model.weights, error))?;
+    if result.matching != matching {
+        let (weights, data) = (args.model.weights.display(), args.data_path.display());
+        note(&format!("classes are matched by number, as {weights} or {data} has no names for them"));
+    }
     for unreadable in &result.unreadable {
         note(&format!("skipped {unreadable}"));
     }
@@ -110,6 +127,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "seconds": result.seconds,
             "unreadable": result.unreadable.len(),
             "split": split_name,
+            "matched_by": match result.matching {
+                Matching::Name => "name",
+                Matching::Index => "index",
+            },
             "threads": how.threads,
             "batch_size": how.batch,
             "isa": how.isa.name(),

@@ -19,6 +19,11 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         |error: &ImportError| matches!(error, ImportError::NoArchitecture { .. }).then_some("pass --arch NAME");
     match error.downcast_ref::<Error>() {
         Some(Error::NoNormalisation { .. }) => Some("pass --mean R,G,B and --std R,G,B"),
+        Some(Error::UnknownClass { found, classes, .. }) if found == classes => {
+            Some("pass --match-classes index to match by number, or --class-names FILE")
+        }
+        Some(Error::UnknownClass { .. }) => Some("pass --class-names FILE with the data set's names"),
+        Some(Error::Classes { .. }) => Some("match by name, with --class-names FILE where the weights name none"),
         Some(Error::Import(error)) => of_weights(error),
         Some(_) => None,
         None => of_weights(error.downcast_ref::<ImportError>()?),
