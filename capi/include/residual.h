@@ -385,7 +385,8 @@ typedef struct residual_prediction_t {
  */
 typedef struct residual_layer_time_t {
     /**
-     * torchvision's name, such as "layer1.0.conv2"; lives as long as the session or its model
+     * torchvision's name, such as "layer1.0.conv2", or a `.tflite` file's own; lives as long as the session or its
+     * model
      */
     const char *name;
     /**

@@ -44,7 +44,8 @@ pub struct Prediction {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct LayerTime {
-    /// torchvision's name, such as "layer1.0.conv2"; lives as long as the session or its model
+    /// torchvision's name, such as "layer1.0.conv2", or a `.tflite` file's own; lives as long as the session or its
+    /// model
     pub name: *const c_char,
     /// the kernel chosen for it; lives as long as the session or its model
     pub kernel: *const c_char,
