@@ -44,6 +44,9 @@ pub struct Args {
     /// Leave the biases as they are
     #[arg(long)]
     no_bias_correction: bool,
+    /// Leave the sizes of channels as they are
+    #[arg(long)]
+    no_equalize: bool,
     /// The model file to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -83,6 +86,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = Options {
         method: args.method,
         bias_correction: !args.no_bias_correction,
+        equalize: !args.no_equalize,
         input_range: Some((
             ends.iter().copied().fold(f32::INFINITY, f32::min),
             ends.iter().copied().fold(f32::NEG_INFINITY, f32::max),
@@ -131,6 +135,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "bytes": file.len(),
             "calibration_images": inputs.len(),
             "divergence": quantized.divergence,
+            "equalized": !quantized.equalized.is_empty(),
             "methods": quantized.methods.iter().map(|(n, m)| (n.clone(), json!(m.name()))).collect::<serde_json::Map<_, _>>(),
         });
         if let (Value::Object(object), Some(report)) = (&mut object, &report) {

@@ -5,6 +5,7 @@
 //! says what that costs, layer by layer.
 
 mod build;
+mod equalize;
 mod observe;
 mod range;
 mod report;
@@ -20,6 +21,7 @@ use residual_core::{
     session::{PackedNet, Session},
 };
 
+pub use equalize::Equalized;
 pub use observe::Observed;
 pub use range::{Method, encoding};
 pub use report::{LayerReport, Report, html, report};
@@ -66,6 +68,9 @@ pub struct Options {
     pub method: Option<Method>,
     /// take back in the biases what rounding the weights adds on average
     pub bias_correction: bool,
+    /// try dividing channels between convolutions so that all have the same size, and keep it where it disturbs the
+    /// network's output less: see [`Equalized`]
+    pub equalize: bool,
     /// range of the normalised input; `None` takes what the calibration pictures hold
     pub input_range: Option<(f32, f32)>,
     /// threads; results do not depend on it
@@ -76,7 +81,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { method: None, bias_correction: true, input_range: None, threads: 1, isa: Isa::best() }
+        Options { method: None, bias_correction: true, equalize: true, input_range: None, threads: 1, isa: Isa::best() }
     }
 }
 
@@ -90,6 +95,8 @@ pub struct Quantized {
     pub methods: BTreeMap<String, Method>,
     /// what was observed, by the same names
     pub observed: BTreeMap<String, Observed>,
+    /// the convolutions that were equalized
+    pub equalized: Equalized,
     /// mean Kullback-Leibler divergence of the class probabilities from those of the f32 network, on
     /// calibration pictures
     pub divergence: f64,
@@ -108,58 +115,116 @@ pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result
     if inputs.is_empty() {
         return Err(QuantizeError::NoPictures);
     }
-    let observed = observe::observe(&net.with_sums_apart()?, inputs, options.threads, options.isa)?;
-    let (low, high) = options.input_range.unwrap_or_else(|| {
-        inputs.iter().flatten().fold((0.0, 0.0), |(low, high): (f32, f32), v| (low.min(*v), high.max(*v)))
-    });
-    let input = encoding(low.min(0.0), high.max(0.0));
-    let c = net.input().shape.c;
-    let mut means = vec![0.0; c];
-    for pixel in inputs.iter().flat_map(|picture| picture.chunks_exact(c)) {
-        means.iter_mut().zip(pixel).for_each(|(m, v)| *m += f64::from(*v));
-    }
-    let pixels = inputs.iter().map(Vec::len).sum::<usize>() / c;
-    means.iter_mut().for_each(|m| *m /= pixels.max(1) as f64);
-
-    let compared = &inputs[..inputs.len().min(COMPARED)];
-    let rows = observe::in_chunks(net, compared, options.threads, options.isa, |session, _, pictures| {
-        pictures.iter().map(|p| Ok(softmax(session.run(p.as_slice())?))).collect::<Result<Vec<_>, _>>()
-    })?;
-    let wanted: Vec<Vec<f32>> = rows.into_iter().flatten().collect();
-    let bytes: Vec<Vec<i8>> = compared.iter().map(|p| p.iter().map(|v| input.quantize(*v)).collect()).collect();
-    let attempt = |methods: &BTreeMap<String, Method>| -> Result<(f64, Network), QuantizeError> {
-        let network = build::build(net, &observed, methods, input, &means, options.bias_correction)?;
-        Ok((divergence(&network, &bytes, &wanted, options)?, network))
-    };
-
-    let tensors = build::tensors(net);
-    let uniform = |method| tensors.iter().map(|t| (t.name.clone(), method)).collect::<BTreeMap<_, _>>();
-    let candidates: &[Method] = options.method.as_ref().map_or(&Method::ALL, std::slice::from_ref);
-    let mut best: Option<(f64, Network, BTreeMap<String, Method>)> = None;
-    for method in candidates {
-        let methods = uniform(*method);
-        let (cost, network) = attempt(&methods)?;
-        if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
-            best = Some((cost, network, methods));
+    let task = Task::new(net, inputs, options)?;
+    let plain = task.uniform(net)?;
+    let equalized = if options.equalize { Equalized::new(net, &plain.observed) } else { Equalized::default() };
+    let other = equalized.apply(net);
+    let mut best = plain;
+    let mut equal = false;
+    if !equalized.is_empty() {
+        let tried = task.uniform(&other)?;
+        if tried.divergence < best.divergence {
+            (best, equal) = (tried, true);
         }
     }
-    let Some((mut least, mut network, mut methods)) = best else { return Err(QuantizeError::NoPictures) };
-    let macs = net.macs() as f64 * compared.len() as f64 * 3.0 * tensors.len() as f64;
+    let macs = net.macs() as f64 * task.bytes.len() as f64 * 3.0 * best.methods.len() as f64;
     if options.method.is_none() && macs < MOST_MACS {
-        for tensor in &tensors {
+        task.refine(if equal { &other } else { net }, &mut best)?;
+    }
+    let Attempt { network, methods, observed, divergence } = best;
+    Ok(Quantized {
+        network,
+        methods,
+        observed,
+        equalized: if equal { equalized } else { Equalized::default() },
+        divergence,
+    })
+}
+
+/// A network with encodings, and how far its output is from the f32 network's.
+struct Attempt {
+    network: Network,
+    methods: BTreeMap<String, Method>,
+    observed: BTreeMap<String, Observed>,
+    divergence: f64,
+}
+
+/// What all attempts have in common.
+struct Task<'i> {
+    inputs: &'i [Vec<f32>],
+    options: &'i Options,
+    input: Quantization,
+    /// of the input's channels
+    means: Vec<f64>,
+    /// pictures choices are compared on, and the f32 network's probabilities
+    bytes: Vec<Vec<i8>>,
+    wanted: Vec<Vec<f32>>,
+}
+
+impl<'i> Task<'i> {
+    fn new(net: &Net<'_>, inputs: &'i [Vec<f32>], options: &'i Options) -> Result<Self, QuantizeError> {
+        let (low, high) = options.input_range.unwrap_or_else(|| {
+            inputs.iter().flatten().fold((0.0, 0.0), |(low, high): (f32, f32), v| (low.min(*v), high.max(*v)))
+        });
+        let input = encoding(low.min(0.0), high.max(0.0));
+        let c = net.input().shape.c;
+        let mut means = vec![0.0; c];
+        for pixel in inputs.iter().flat_map(|picture| picture.chunks_exact(c)) {
+            means.iter_mut().zip(pixel).for_each(|(m, v)| *m += f64::from(*v));
+        }
+        let pixels = inputs.iter().map(Vec::len).sum::<usize>() / c;
+        means.iter_mut().for_each(|m| *m /= pixels.max(1) as f64);
+        let compared = &inputs[..inputs.len().min(COMPARED)];
+        let rows = observe::in_chunks(net, compared, options.threads, options.isa, |session, _, pictures| {
+            pictures.iter().map(|p| Ok(softmax(session.run(p.as_slice())?))).collect::<Result<Vec<_>, _>>()
+        })?;
+        let wanted = rows.into_iter().flatten().collect();
+        let bytes = compared.iter().map(|p| p.iter().map(|v| input.quantize(*v)).collect()).collect();
+        Ok(Task { inputs, options, input, means, bytes, wanted })
+    }
+
+    /// The best of one method for all values.
+    fn uniform(&self, net: &Net<'_>) -> Result<Attempt, QuantizeError> {
+        let observed = observe::observe(&net.with_sums_apart()?, self.inputs, self.options.threads, self.options.isa)?;
+        let candidates: &[Method] = self.options.method.as_ref().map_or(&Method::ALL, std::slice::from_ref);
+        let mut best: Option<(f64, Network, BTreeMap<String, Method>)> = None;
+        for method in candidates {
+            let methods = build::tensors(net).into_iter().map(|tensor| (tensor.name, *method)).collect();
+            let (cost, network) = self.attempt(net, &observed, &methods)?;
+            if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+                best = Some((cost, network, methods));
+            }
+        }
+        let (divergence, network, methods) = best.ok_or(QuantizeError::NoPictures)?;
+        Ok(Attempt { network, methods, observed, divergence })
+    }
+
+    /// Tries every method for every value.
+    fn refine(&self, net: &Net<'_>, best: &mut Attempt) -> Result<(), QuantizeError> {
+        for tensor in build::tensors(net) {
             for method in Method::ALL {
-                let mut changed = methods.clone();
-                if changed.insert(tensor.name.clone(), method) == Some(method) {
+                let mut methods = best.methods.clone();
+                if methods.insert(tensor.name.clone(), method) == Some(method) {
                     continue;
                 }
-                let (cost, candidate) = attempt(&changed)?;
-                if cost < least {
-                    (least, network, methods) = (cost, candidate, changed);
+                let (cost, network) = self.attempt(net, &best.observed, &methods)?;
+                if cost < best.divergence {
+                    (best.divergence, best.network, best.methods) = (cost, network, methods);
                 }
             }
         }
+        Ok(())
     }
-    Ok(Quantized { network, methods, observed, divergence: least })
+
+    fn attempt(
+        &self,
+        net: &Net<'_>,
+        observed: &BTreeMap<String, Observed>,
+        methods: &BTreeMap<String, Method>,
+    ) -> Result<(f64, Network), QuantizeError> {
+        let network = build::build(net, observed, methods, self.input, &self.means, self.options.bias_correction)?;
+        Ok((divergence(&network, &self.bytes, &self.wanted, self.options)?, network))
+    }
 }
 
 /// Mean divergence of the int8 network's class probabilities from `wanted`.

@@ -33,6 +33,8 @@ pub struct Observed {
     pub histogram: Vec<u64>,
     /// mean of each channel
     pub means: Vec<f64>,
+    /// largest magnitude of each channel
+    pub largest: Vec<f32>,
 }
 
 /// Runs `work(session, number of the first picture, pictures)` on chunks of all pictures and returns the results in order.
@@ -86,15 +88,17 @@ pub(super) fn observe(
 ) -> Result<BTreeMap<String, Observed>, QuantizeError> {
     // First the ranges, then the histograms over them.
     let ranges = in_chunks(net, inputs, threads, isa, |session, _, pictures| {
-        let mut seen: BTreeMap<String, (f32, f32, Vec<f64>)> = BTreeMap::new();
+        let mut seen: BTreeMap<String, (f32, f32, Vec<f64>, Vec<f32>)> = BTreeMap::new();
         for picture in pictures {
             session.run_with(picture, |step, y: &[f32]| {
                 let c = step.output_shape().c;
                 let entry = seen.entry(step.name.to_string());
-                let (min, max, sums) = entry.or_insert_with(|| (f32::INFINITY, f32::NEG_INFINITY, vec![0.0; c]));
+                let fresh = || (f32::INFINITY, f32::NEG_INFINITY, vec![0.0; c], vec![0.0; c]);
+                let (min, max, sums, largest) = entry.or_insert_with(fresh);
                 for pixel in y.chunks_exact(c) {
-                    for (sum, v) in sums.iter_mut().zip(pixel) {
+                    for ((sum, largest), v) in sums.iter_mut().zip(largest.iter_mut()).zip(pixel) {
                         (*min, *max) = (min.min(*v), max.max(*v));
+                        *largest = largest.max(v.abs());
                         *sum += f64::from(*v);
                     }
                 }
@@ -109,11 +113,18 @@ pub(super) fn observe(
         .map(|op| (op.name.to_string(), op.output_shape().h * op.output_shape().w * inputs.len()))
         .collect();
     for chunk in ranges {
-        for (name, (min, max, sums)) in chunk {
-            let fresh = || Observed { min, max, histogram: vec![0; BINS], means: vec![0.0; sums.len()] };
+        for (name, (min, max, sums, largest)) in chunk {
+            let fresh = || Observed {
+                min,
+                max,
+                histogram: vec![0; BINS],
+                means: vec![0.0; sums.len()],
+                largest: vec![0.0; sums.len()],
+            };
             let value = all.entry(name).or_insert_with(fresh);
             (value.min, value.max) = (value.min.min(min), value.max.max(max));
             value.means.iter_mut().zip(sums).for_each(|(m, s)| *m += s);
+            value.largest.iter_mut().zip(largest).for_each(|(m, l)| *m = m.max(l));
         }
     }
     for (name, value) in &mut all {

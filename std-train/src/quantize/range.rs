@@ -128,7 +128,7 @@ mod tests {
         let mut histogram = vec![0; 2048];
         histogram[..205].fill(1000);
         histogram[2047] = 1;
-        Observed { min: 0.0, max: 10.0, histogram, means: vec![] }
+        Observed { min: 0.0, max: 10.0, histogram, ..Observed::default() }
     }
 
     #[test]

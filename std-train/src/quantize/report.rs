@@ -73,6 +73,7 @@ pub fn report(
     labels: &[usize],
     options: &Options,
 ) -> Result<Report, QuantizeError> {
+    let net = &quantized.equalized.apply(net);
     let network = &quantized.network;
     let model = network.to_model()?;
     let view = View::new_checked(&model)?;
