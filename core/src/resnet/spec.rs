@@ -74,11 +74,11 @@ pub enum Shortcut {
 /// A network of the paper, as a small constant value.
 ///
 /// # Names
-/// `{resnet|plain}DEPTH[-cifar][-bottleneck][-A|-Ac|-B|-C][-v1][-wN]`, for example `resnet50`,
-/// `resnet50-v1`, `resnet56-cifar-Ac`, `plain20-cifar`. ImageNet networks use shortcut B unless
+/// `{resnet|plain}DEPTH[-cifar][-bottleneck][-A|-Ac|-B|-C][-v1][-wN][-inN]`, for example `resnet50`,
+/// `resnet50-v1`, `resnet56-cifar-Ac`, `plain20-cifar`, `resnet20-cifar-in1`. ImageNet networks use shortcut B unless
 /// told, CIFAR networks A; `-Ac` splits the zero channels before and after. `-v1` puts a
 /// bottleneck's stride in its first 1x1 convolution. `-wN` sets the width of the first stage
-/// (64 or 16 by default).
+/// (64 or 16 by default), `-inN` the channels of the input (3 by default: RGB; 1 is grey).
 ///
 /// ```
 /// use residual_core::resnet::ResNet;
@@ -96,10 +96,14 @@ pub struct ResNet {
     shortcut: Shortcut,
     classes: u32,
     side: (u16, u16),
+    channels: u16,
 }
 
 /// Most convolutions a name may ask for: guards against absurd arguments, far above 1202.
 const MAX_DEPTH: usize = 20_000;
+
+/// Channels of the input unless a network says otherwise.
+const RGB: u16 = 3;
 
 impl ResNet {
     /// ResNet-18, 34, 50, 101 or 152 for 224x224 images and 1000 classes (Table 1), shortcut B,
@@ -125,6 +129,7 @@ impl ResNet {
             shortcut: Shortcut::B,
             classes: 1000,
             side: (224, 224),
+            channels: RGB,
         })
     }
 
@@ -146,6 +151,7 @@ impl ResNet {
             shortcut: Shortcut::A(ZeroChannels::After),
             classes: 10,
             side: (32, 32),
+            channels: RGB,
         })
     }
 
@@ -190,6 +196,15 @@ impl ResNet {
         Ok(self)
     }
 
+    /// The same network on inputs of another number of channels: 1 for grey pictures, any for other measurements.
+    pub const fn with_channels(mut self, channels: usize) -> Result<Self, Error> {
+        if channels == 0 || channels > 4096 {
+            return Err(Error::InvalidNetwork { reason: "the input must have 1 to 4096 channels" });
+        }
+        self.channels = channels as u16;
+        Ok(self)
+    }
+
     /// How the network begins.
     pub const fn stem_kind(&self) -> Stem {
         self.stem
@@ -223,9 +238,9 @@ impl ResNet {
         }
     }
 
-    /// The input map: RGB.
+    /// The input map: rows, columns and channels.
     pub const fn input(&self) -> Shape {
-        Shape::new(self.side.0 as usize, self.side.1 as usize, 3)
+        Shape::new(self.side.0 as usize, self.side.1 as usize, self.channels as usize)
     }
 
     /// Layers in the paper's sense: convolutions on the main path and the classifier.
@@ -259,6 +274,9 @@ impl fmt::Display for ResNet {
         if self.width != if cifar { 16 } else { 64 } {
             write!(f, "-w{}", self.width)?;
         }
+        if self.channels != RGB {
+            write!(f, "-in{}", self.channels)?;
+        }
         Ok(())
     }
 }
@@ -282,7 +300,7 @@ impl FromStr for ResNet {
             .map_err(|_| unknown("the number of layers must follow `resnet` or `plain`, for example resnet50"))?;
 
         let (mut cifar, mut bottleneck, mut v1) = (false, false, false);
-        let (mut shortcut, mut width) = (None, None);
+        let (mut shortcut, mut width, mut channels) = (None, None, None);
         for part in parts {
             let fresh = match part {
                 "cifar" => !core::mem::replace(&mut cifar, true),
@@ -292,9 +310,10 @@ impl FromStr for ResNet {
                 "Ac" => shortcut.replace(Shortcut::A(ZeroChannels::Split)).is_none(),
                 "B" => shortcut.replace(Shortcut::B).is_none(),
                 "C" => shortcut.replace(Shortcut::C).is_none(),
-                _ => match part.strip_prefix('w').and_then(|w| w.parse::<usize>().ok()) {
-                    Some(w) => width.replace(w).is_none(),
-                    None => return Err(unknown("suffixes are -cifar, -bottleneck, -A, -Ac, -B, -C, -v1 and -wN")),
+                _ => match (number(part, "w"), number(part, "in")) {
+                    (Some(w), _) => width.replace(w).is_none(),
+                    (_, Some(n)) => channels.replace(n).is_none(),
+                    _ => return Err(unknown("suffixes are -cifar, -bottleneck, -A, -Ac, -B, -C, -v1, -wN and -inN")),
                 },
             };
             if !fresh {
@@ -323,9 +342,17 @@ impl FromStr for ResNet {
         if let Some(shortcut) = shortcut {
             net = net.with_shortcut(shortcut);
         }
-        match width {
-            Some(width) => net.with_width(width),
+        if let Some(width) = width {
+            net = net.with_width(width)?;
+        }
+        match channels {
+            Some(channels) => net.with_channels(channels),
             None => Ok(net),
         }
     }
+}
+
+/// The number behind `letters`.
+fn number(part: &str, letters: &str) -> Option<usize> {
+    part.strip_prefix(letters)?.parse().ok()
 }

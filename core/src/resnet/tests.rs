@@ -39,6 +39,8 @@ fn names_round_trip() {
         "resnet8-cifar-B",
         "plain20-cifar",
         "resnet29-cifar-bottleneck-B-v1-w24",
+        "resnet20-cifar-in1",
+        "resnet50-v1-w32-in12",
     ] {
         assert_eq!(net(name).to_string(), name);
     }
@@ -63,6 +65,10 @@ fn malformed_names_are_refused() {
         "resnet65537-cifar",
         "resnet2-cifar",
         "resnet50-x",
+        "resnet50-in",
+        "resnet50-in0",
+        "resnet50-in4097",
+        "resnet50-in1-in1",
     ] {
         assert!(name.parse::<ResNet>().is_err(), "{name}");
     }
@@ -85,6 +91,16 @@ fn head_reads_what_the_last_block_writes() {
             assert_eq!(net.blocks().last().unwrap().output(), net.head().input, "{name} at {side}");
         }
     }
+}
+
+#[test]
+fn the_input_has_the_channels_of_the_name() {
+    let (grey, rgb) = (net("resnet18-in1"), net("resnet18"));
+    assert_eq!((grey.input().c, net("resnet18-in3")), (1, rgb));
+    assert_eq!(grey.tensors().next().unwrap().shape(), [64, 1, 7, 7]);
+    // Two of three input channels of the first convolution are gone, and nothing else.
+    assert_eq!(rgb.params() - grey.params(), 2 * 64 * 7 * 7);
+    assert_eq!(rgb.macs() - grey.macs(), 2 * 64 * 7 * 7 * 112 * 112);
 }
 
 #[test]

@@ -141,7 +141,8 @@ fn fits(spec: &ResNet, file: &WeightFile) -> bool {
     all && count == file.names().len()
 }
 
-/// The network that `file` holds, with the file's number of classes: the one its metadata names, or `arch`.
+/// The network that `file` holds, with the file's number of classes: the one its metadata names, or `arch`. Where the name
+/// says no input channels, the first convolution's weight does.
 ///
 /// ```no_run
 /// use residual_io::weights::{WeightFile, check, spec_from};
@@ -171,7 +172,16 @@ pub fn spec_from(file: &WeightFile, arch: Option<&str>) -> Result<ResNet, Import
         (Some(spec), _) | (None, Some(spec)) => spec,
         (None, None) => return Err(ImportError::NoArchitecture { file: file.file(), fits: candidates(file) }),
     };
-    with_classes(spec, file)
+    with_classes(with_channels(spec, file), file)
+}
+
+/// `spec` with the input channels of the file's first convolution, unless its name says some (other than the usual 3).
+fn with_channels(spec: ResNet, file: &WeightFile) -> ResNet {
+    match file.shape("conv1.weight") {
+        // A number that no network can have is for `check` to report.
+        Some(&[_, channels, ..]) if spec.input().c == 3 => spec.with_channels(channels).unwrap_or(spec),
+        _ => spec,
+    }
 }
 
 /// `spec` with the number of classes of the file's `fc.weight`; without one, `spec` as it is, for [`check`]
@@ -211,7 +221,7 @@ pub fn describe(spec: &ResNet, class_names: Option<&[String]>) -> BTreeMap<Strin
 fn candidates(file: &WeightFile) -> Vec<ResNet> {
     const SHORTCUTS: [Shortcut; 5] =
         [Shortcut::B, Shortcut::A(ZeroChannels::After), Shortcut::A(ZeroChannels::Split), Shortcut::C, Shortcut::None];
-    let Some(&[width, ..]) = file.shape("conv1.weight") else { return Vec::new() };
+    let Some(&[width, channels, ..]) = file.shape("conv1.weight") else { return Vec::new() };
     let Some(classes) = file.classes() else { return Vec::new() };
     let per_stage = (0..).take_while(|i| file.shape(&format!("layer1.{i}.conv1.weight")).is_some()).count();
     let cifar = [Block::Basic, Block::Bottleneck(StridePlacement::Conv2)]
@@ -224,7 +234,7 @@ fn candidates(file: &WeightFile) -> Vec<ResNet> {
             Block::Basic => vec![net],
             Block::Bottleneck(_) => vec![net, net.with_stride_placement(StridePlacement::Conv1)],
         })
-        .filter_map(|net| net.with_width(width).and_then(|net| net.with_classes(classes)).ok())
+        .filter_map(|net| net.with_width(width).ok()?.with_channels(channels).ok()?.with_classes(classes).ok())
         .filter(|net| fits(net, file))
         .collect()
 }

@@ -104,7 +104,9 @@ fn the_network_comes_from_the_metadata_or_the_caller() {
 
 #[test]
 fn suggestions_are_networks_that_fit() {
-    for name in ["resnet20-cifar-B-w8", "resnet11-cifar-bottleneck-C", "resnet18-w4", "resnet50-C-w2", "plain18-w4"] {
+    for name in
+        ["resnet20-cifar-B-w8-in1", "resnet11-cifar-bottleneck-C", "resnet18-w4", "resnet50-C-w2-in5", "plain18-w4"]
+    {
         let spec = net(name);
         let weights = file(&weights_of(&spec), &[]);
         let ImportError::NoArchitecture { fits, .. } = spec_from(&weights, None).unwrap_err() else { panic!("{name}") };
@@ -113,6 +115,18 @@ fn suggestions_are_networks_that_fit() {
             check(&fit, &weights).unwrap();
         }
     }
+}
+
+#[test]
+fn the_first_convolution_tells_the_input_channels() {
+    let grey = net("resnet8-cifar-in1");
+    let weights = file(&weights_of(&grey), &[]);
+    assert_eq!(spec_from(&weights, Some("resnet8-cifar")).unwrap(), grey);
+    assert_eq!(spec_from(&weights, Some("resnet8-cifar-in1")).unwrap(), grey);
+    // A name that says other channels is held to it.
+    let other = spec_from(&weights, Some("resnet8-cifar-in2")).unwrap();
+    let error = check(&other, &weights).unwrap_err().to_string();
+    assert_eq!(error, "w.bin does not fit resnet8-cifar-in2: conv1.weight has [16, 1, 3, 3], needs [16, 2, 3, 3]");
 }
 
 #[test]
