@@ -9,7 +9,7 @@ use residual_core::{
     resnet::ResNet,
     session::Session,
 };
-use residual_io::{Image, Preprocessing};
+use residual_io::{Image, Preprocessing, Size};
 
 use crate::{Error, Given, Model, Prepared, Runner, model::check_finite};
 
@@ -175,9 +175,15 @@ impl Builder {
         self
     }
 
-    /// Mean and standard deviation of R, G, B in `[0, 1]`.
-    pub fn normalisation(mut self, mean: [f32; 3], std: [f32; 3]) -> Self {
-        self.given.normalisation = Some((mean, std));
+    /// Mean and standard deviation of every input channel, of pixels in `[0, 1]`: R, G, B, or grey alone.
+    pub fn normalisation(mut self, mean: impl Into<Vec<f32>>, std: impl Into<Vec<f32>>) -> Self {
+        self.given.normalisation = Some((mean.into(), std.into()));
+        self
+    }
+
+    /// Rows and columns of the input, where they are not what the file says or the network's usual ones.
+    pub fn input(mut self, size: impl Into<Size>) -> Self {
+        self.given.input = Some(size.into());
         self
     }
 

@@ -119,6 +119,17 @@ pub enum Error {
         /// what is missing or does not fit
         reason: String,
     },
+    /// The network reads no pictures.
+    #[error(
+        "{network} has {channels} input channels, and pictures have 1 (grey) or 3 (RGB): its input can only be given as \
+         numbers, to a session"
+    )]
+    NoPictures {
+        /// the network
+        network: String,
+        /// channels of its input
+        channels: usize,
+    },
     /// The network has no layer of this name.
     #[error("there is no layer `{layer}`; there are {}", residual_io::listed(layers))]
     NoSuchLayer {

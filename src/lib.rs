@@ -43,7 +43,7 @@ pub use residual_core::{
     Dtype, Elem, Error as CoreError, Isa, geom, graph, logits, plan, quant, resnet, rsd, session, testing, threads,
 };
 pub use residual_io::{
-    DataError, Image, ImportError, Preprocessing, dataset, image, open_regular, preprocessing, printable,
+    DataError, Image, ImportError, Preprocessing, Size, dataset, image, open_regular, preprocessing, printable,
     quantized::Quantization, read_regular, read_text, tflite, weights, write_atomic,
 };
 #[cfg(feature = "train")]

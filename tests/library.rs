@@ -42,7 +42,7 @@ fn a_classifier_gives_the_same_answer_for_any_batch_and_thread_count() {
 /// A network that computes in int8.
 fn int8() -> Model {
     let made_up = rsd::synthetic(&ARCH.parse().unwrap(), 1).unwrap();
-    let given = Given { normalisation: Some(([0.5; 3], [0.25; 3])), ..Given::default() };
+    let given = Given { normalisation: Some((vec![0.5; 3], vec![0.25; 3])), ..Given::default() };
     Model::from_bytes("made up", made_up.to_vec(), &given).unwrap()
 }
 

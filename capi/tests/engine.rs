@@ -16,7 +16,7 @@ const STD: [f32; 3] = [0.25, 0.3, 0.2];
 /// The mean of each channel of a picture of 5 x 4.
 fn model() -> AlignedBytes {
     let mut model = Builder::new(Shape::new(4, 5, 3), SCALE, ZERO);
-    model.preprocessing(Preprocessing { mean: MEAN, std: STD, resize: 0, crop: 0 });
+    model.preprocessing(Preprocessing { mean: MEAN, std: STD, resize: [0; 2], crop: [0; 2] });
     model.classes(["red", "green", "blå"]).architecture("means");
     model.global_average_pool("avgpool", 0).unwrap();
     model.finish().unwrap()

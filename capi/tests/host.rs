@@ -239,7 +239,9 @@ fn layers_have_names_kernels_work_and_times_in_either_type() {
     let folder = tempfile::tempdir().unwrap();
     let (weights, images) = (weights(folder.path()), images());
     for file in [weights, tflite_files().swap_remove(0)] {
-        let model = Model::open_with(&file, &Given { normalisation: Some((MEAN, STD)), ..Given::default() }).unwrap();
+        let model =
+            Model::open_with(&file, &Given { normalisation: Some((MEAN.to_vec(), STD.to_vec())), ..Given::default() })
+                .unwrap();
         let packed = model.packed(&Options { batch: 2, isa: residual::isa().unwrap(), ..Options::default() }).unwrap();
         let session = Session::open(&file, 1, 2);
         let steps = packed.plan().steps();

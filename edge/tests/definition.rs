@@ -78,6 +78,8 @@ fn odd_sizes_and_odd_widths() {
         "resnet8-cifar-w6-Ac",
         "resnet8-cifar-w20",
         "resnet8-cifar-w13-C",
+        "resnet8-cifar-w4-in1",
+        "resnet8-cifar-w3-B-in5",
     ] {
         for (h, w) in [(9, 7), (13, 32), (4, 4), (1, 1), (17, 18)] {
             both(name, h, w);

@@ -10,8 +10,8 @@ use residual_core::{
 use residual_edge::{
     Engine, Fast, arena_bytes,
     source::{
-        CaptureError, FifoCamera, Format, Frame, FrameError, Picture, ReadError, Registers, Table, read_header,
-        read_picture,
+        CaptureError, FifoCamera, Format, Frame, FrameError, Picture, ReadError, Registers, Table, quantize_pixel,
+        read_header, read_picture,
     },
 };
 
@@ -24,7 +24,7 @@ const ZERO: i8 = -14;
 /// A network whose input is all that matters.
 fn model(h: usize, w: usize) -> AlignedBytes {
     let mut model = Builder::new(Shape::new(h, w, 3), SCALE, ZERO);
-    model.preprocessing(Preprocessing { mean: MEAN, std: STD, resize: 0, crop: 0 });
+    model.preprocessing(Preprocessing { mean: MEAN, std: STD, resize: [0; 2], crop: [0; 2] });
     model.global_average_pool("pool", 0).unwrap();
     model.finish().unwrap()
 }
@@ -207,7 +207,7 @@ fn a_frame_counts_its_bytes() {
 }
 
 #[test]
-fn tables_need_three_channels_and_a_preprocessing() {
+fn tables_need_the_channels_of_pictures_and_a_preprocessing() {
     let table = |shape, scale, zero_point| {
         let mut model = Builder::new(shape, scale, zero_point);
         model.global_average_pool("pool", 0).unwrap();
@@ -365,4 +365,24 @@ fn cameras_say_what_is_wrong() {
     let nothing = FifoCamera::new(Nothing, Registers::ARDUCHIP).unwrap_err();
     assert_eq!(nothing, CaptureError::NoCamera { wrote: 0x55, read: 0xff });
     assert_eq!(nothing.to_string(), "no camera answers: wrote 85, read 255");
+}
+
+#[test]
+fn a_network_of_one_channel_takes_grey() {
+    let mut model = Builder::new(Shape::new(3, 5, 1), SCALE, ZERO);
+    model.preprocessing(Preprocessing { mean: [0.4; 3], std: [0.3; 3], resize: [3, 5], crop: [3, 5] });
+    model.global_average_pool("pool", 0).unwrap();
+    let model = model.finish().unwrap();
+    let mut arena = AlignedBytes::zeroed(arena_bytes::<Fast>(&model).unwrap());
+    let mut engine = Engine::<Fast>::new(&model, &mut arena).unwrap();
+    let table = Table::new(engine.model()).unwrap();
+    let (picture, bytes) = picture(5, 3, Format::Grey8);
+    let mut frame = Frame::new(&mut engine, &table, picture).unwrap();
+    frame.push(&bytes).unwrap();
+    frame.finish().unwrap();
+    let want: Vec<i8> = bytes.iter().map(|&v| quantize_pixel(v, 0.4, 0.3, SCALE, ZERO)).collect();
+    assert_eq!(engine.input_mut(), want);
+    let colour = Picture { format: Format::Rgb888, ..picture };
+    let refused = Frame::new(&mut engine, &table, colour).map(|_| ()).unwrap_err();
+    assert_eq!(refused, FrameError::Channels { need: 1, got: 3 });
 }

@@ -69,6 +69,15 @@ pub enum DataError {
         /// pixels down asked for
         height: usize,
     },
+    /// A network that reads no pictures.
+    #[error(
+        "a network of {channels} input channels reads no pictures, which have 1 (grey) or 3 (RGB): its input can only be \
+         given as numbers"
+    )]
+    Channels {
+        /// of the network's input
+        channels: usize,
+    },
     /// An output buffer has the wrong length, in elements.
     #[error("{what} needs {need} elements, the buffer has {got}")]
     BufferLength {

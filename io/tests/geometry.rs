@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn preprocessing_is_resize_then_crop_at_any_aspect((w, h) in (1usize..90, 1usize..90), side in 1usize..40, crop in 1usize..60) {
         let image = picture(w, h);
-        let p = Preprocessing { resize: Some(side), crop: Some(crop), ..Preprocessing::imagenet() };
+        let p = Preprocessing { resize: Some(side.into()), crop: Some(crop.into()), ..Preprocessing::imagenet() };
         let want = image.resize_shorter(side).unwrap().centre_crop(crop, crop).unwrap();
         prop_assert!(*p.resize_and_crop(&image).unwrap() == want);
     }

@@ -25,7 +25,7 @@ fn picture(pattern: &str, w: usize, h: usize) -> Image {
 
 /// `resize` then `crop` and nothing else.
 fn evaluation(resize: usize, crop: usize) -> Preprocessing {
-    Preprocessing { resize: Some(resize), crop: Some(crop), ..Preprocessing::imagenet() }
+    Preprocessing { resize: Some(resize.into()), crop: Some(crop.into()), ..Preprocessing::imagenet() }
 }
 
 #[test]

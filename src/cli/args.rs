@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::error::ErrorKind;
 use residual::{
-    DataError, Error, Given, Pictures, Preprocessing, Pretrained, QuantizedModel,
+    DataError, Error, Given, Pictures, Preprocessing, Pretrained, QuantizedModel, Size,
     plan::Options,
     preprocessing::check_normalisation,
     resnet::ResNet,
@@ -14,7 +14,10 @@ use residual::{
     weights::{WeightFile, check, spec_from},
 };
 
-use super::plan_file::PlanFile;
+use super::{
+    input::{Input, input},
+    plan_file::PlanFile,
+};
 
 /// More is a slip of the finger.
 const MOST_THREADS: usize = 1024;
@@ -39,20 +42,34 @@ pub struct Network {
     /// safetensors or PyTorch file (.pth, .pt, .th)
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
+    /// Input other than the network's usual one, such as 224, 224x160 or 224x160x1
+    #[arg(long, value_name = "SIDE|HxW|HxWxC", value_parser = input)]
+    pub input: Option<Input>,
 }
 
 impl Network {
     /// The int8 model in the file, if it holds one.
     pub fn int8(&self) -> anyhow::Result<Option<QuantizedModel>> {
         let Some(file) = self.weights.as_ref().filter(|file| QuantizedModel::is_one(file)) else { return Ok(None) };
-        Ok(Some(QuantizedModel::open(file, &Given { arch: self.arch, ..Given::default() })?))
+        let model = QuantizedModel::open(file, &Given { arch: self.arch, input: self.size(), ..Given::default() })?;
+        self.input.map_or(Ok(()), |input| input.check(file, model.input()?.0.c))?;
+        Ok(Some(model))
+    }
+
+    fn size(&self) -> Option<Size> {
+        self.input.map(|input| input.size)
+    }
+
+    /// The network, where its name is enough.
+    pub fn named(&self) -> anyhow::Result<Option<ResNet>> {
+        self.arch.map(|arch| self.input.map_or(Ok(arch), |input| input.of(arch))).transpose()
     }
 
     /// The network, and the weights if a file was given; they fit each other.
     pub fn open(&self) -> anyhow::Result<(ResNet, Option<WeightFile>)> {
         let Some(file) = &self.weights else {
             let missing = "pass --arch NAME or --weights FILE";
-            return match self.arch {
+            return match self.named()? {
                 Some(arch) => Ok((arch, None)),
                 None => Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, missing).into()),
             };
@@ -62,8 +79,9 @@ impl Network {
         check(&spec, &weights)?;
         let stored = Preprocessing::from_metadata(weights.metadata());
         let stored = stored.map_err(|error| anyhow!("{}: {error}", file.display()))?;
-        if let Some(side) = stored.and_then(|p| p.crop) {
-            spec = spec.with_input(side, side)?;
+        self.input.map_or(Ok(()), |input| input.check(file, spec.input().c))?;
+        if let Some(size) = self.size().or(stored.and_then(|p| p.crop)) {
+            spec = spec.with_input(size.height, size.width)?;
         }
         note_taken(&weights);
         Ok((spec, Some(weights)))
@@ -103,12 +121,15 @@ pub struct Known {
     /// Architecture, where the file's metadata does not say it
     #[arg(long, value_name = "NAME", value_parser = architecture)]
     pub arch: Option<ResNet>,
-    /// Mean of red, green and blue in [0, 1]; overrides the metadata
+    /// Input other than the file says, such as 224, 224x160 or 224x160x1; pictures are resized in proportion
+    #[arg(long, value_name = "SIDE|HxW|HxWxC", value_parser = input)]
+    pub input: Option<Input>,
+    /// Mean of red, green and blue, or of grey alone, in [0, 1]; overrides the metadata
     #[arg(long, value_name = "R,G,B", value_parser = mean, requires = "std", allow_hyphen_values = true)]
-    pub mean: Option<[f32; 3]>,
-    /// Standard deviation of red, green and blue in [0, 1]
+    pub mean: Option<Numbers>,
+    /// Standard deviation of red, green and blue, or of grey alone, in [0, 1]
     #[arg(long, value_name = "R,G,B", value_parser = deviation, requires = "mean")]
-    pub std: Option<[f32; 3]>,
+    pub std: Option<Numbers>,
     /// Text file with a class name on each line, in the order of the outputs
     #[arg(long, value_name = "FILE")]
     pub class_names: Option<PathBuf>,
@@ -162,6 +183,7 @@ impl Known {
             (error @ Error::ClassNames { .. }, Some(file)) => anyhow!("{}: {error}", file.display()),
             (error, _) => error.into(),
         })?;
+        self.check_input(weights, model.spec().input().c)?;
         note_taken(model.weights());
         Ok(model)
     }
@@ -169,14 +191,30 @@ impl Known {
     /// An int8 model, or weights as [`Known::open_noting`] opens them.
     pub fn open_any(&self, file: &Path) -> anyhow::Result<residual::Model> {
         Ok(match QuantizedModel::is_one(file) {
-            true => QuantizedModel::open(file, &self.given()?)?.into(),
+            true => {
+                let model = QuantizedModel::open(file, &self.given()?)?;
+                self.check_input(file, model.input()?.0.c)?;
+                model.into()
+            }
             false => self.open_noting(file)?.into(),
         })
     }
 
+    fn check_input(&self, file: &Path, channels: usize) -> anyhow::Result<()> {
+        self.input.map_or(Ok(()), |input| input.check(file, channels))
+    }
+
     pub fn given(&self) -> anyhow::Result<Given> {
         let class_names = self.class_names.as_deref().map(read_names).transpose()?;
-        Ok(Given { arch: self.arch, normalisation: self.mean.zip(self.std), class_names })
+        if let (Some(Numbers(mean)), Some(Numbers(std))) = (&self.mean, &self.std)
+            && mean.len() != std.len()
+        {
+            let (means, stds) = (mean.len(), std.len());
+            let text = format!("--mean has {means} numbers and --std {stds}: give one for every input channel to both");
+            return Err(super::wrong_usage(text));
+        }
+        let normalisation = self.mean.clone().zip(self.std.clone()).map(|(mean, std)| (mean.0, std.0));
+        Ok(Given { arch: self.arch, input: self.input.map(|input| input.size), normalisation, class_names })
     }
 }
 
@@ -268,11 +306,6 @@ fn count(text: &str, most: usize) -> Result<usize, String> {
     }
 }
 
-/// A side in pixels: at least 1.
-pub fn side(text: &str) -> Result<usize, String> {
-    count(text, residual::Image::MAX_SIDE)
-}
-
 /// A number of steps or epochs: at least 1.
 pub fn at_least_one(text: &str) -> Result<u64, String> {
     match text.parse() {
@@ -289,23 +322,27 @@ pub fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn triple(text: &str) -> Result<[f32; 3], String> {
+/// A number for every input channel.
+#[derive(Clone, Debug)]
+pub struct Numbers(Vec<f32>);
+
+fn numbers(text: &str) -> Result<Vec<f32>, String> {
     let numbers: Option<Vec<f32>> =
         text.split(',').map(|n| n.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
-    numbers.and_then(|n| n.try_into().ok()).ok_or_else(|| "must be three numbers with commas between".into())
+    numbers.ok_or_else(|| "must be numbers with commas between, one for every input channel".into())
 }
 
-fn mean(text: &str) -> Result<[f32; 3], String> {
-    let mean = triple(text)?;
-    usable(&mean, &[1.0; 3]).map(|()| mean)
+fn mean(text: &str) -> Result<Numbers, String> {
+    let mean = numbers(text)?;
+    usable(&mean, &[]).map(|()| Numbers(mean))
 }
 
-fn deviation(text: &str) -> Result<[f32; 3], String> {
-    let std = triple(text)?;
-    usable(&[0.0; 3], &std).map(|()| std)
+fn deviation(text: &str) -> Result<Numbers, String> {
+    let std = numbers(text)?;
+    usable(&[], &std).map(|()| Numbers(std))
 }
 
-fn usable(mean: &[f32; 3], std: &[f32; 3]) -> Result<(), String> {
+fn usable(mean: &[f32], std: &[f32]) -> Result<(), String> {
     check_normalisation(mean, std).map_err(|error| match error {
         DataError::Preprocessing { reason, .. } => reason,
         error => error.to_string(),

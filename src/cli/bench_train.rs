@@ -15,7 +15,7 @@ use super::{
 /// Trains on one random batch: forward, backward and the update of SGD with momentum.
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let arch =
-        args.network.arch.ok_or_else(|| wrong_usage("--train needs --arch NAME: it begins with random weights"))?;
+        args.network.named()?.ok_or_else(|| wrong_usage("--train needs --arch NAME: it begins with random weights"))?;
     let isa = residual::isa()?;
     let options = StepOptions { batch: args.batch, threads: args.threads.get(), isa, winograd: true };
     let times = steps(arch, &options, Duration::from_secs_f64(args.seconds))?;

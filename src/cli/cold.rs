@@ -92,8 +92,12 @@ fn start(program: &Path, weights: &Path, args: &Args) -> anyhow::Result<(f64, Va
     command.args(["bench", "--first-result", "--batch", &args.batch.to_string()]);
     command.args(["--threads", &args.threads.get().to_string()]).arg("--weights").arg(weights);
     command.args(args.no_winograd.then_some("--no-winograd"));
-    if let Some(arch) = &args.network.arch {
+    // Generated weights say what they are.
+    if let (Some(arch), Some(_)) = (&args.network.arch, &args.network.weights) {
         command.args(["--arch", &arch.to_string()]);
+    }
+    if let Some(input) = &args.network.input {
+        command.args(["--input", &input.size.to_string()]);
     }
     let begin = Instant::now();
     let mut child = command

@@ -131,8 +131,7 @@ fn network(spec: &ResNet, options: &Options, out: &mut dyn Write) -> anyhow::Res
     )?;
 
     let picture = drawn(640, 480)?;
-    let side = spec.input().h;
-    let preprocessing = Preprocessing { resize: Some(side * 8 / 7), crop: Some(side), ..Preprocessing::imagenet() };
+    let preprocessing = Preprocessing::imagenet().with_input_size(spec.input().into());
     let mut input = vec![0.0; plan.input_len()];
     let begin = Instant::now();
     preprocessing.apply(&picture, &mut input)?;

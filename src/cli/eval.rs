@@ -84,7 +84,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         Part::Val => (Split::Validation, "val"),
         Part::Test => (Split::Test, "test"),
     };
-    let data = data::open_or_generate(&args.data_path, model.input()?.shape.h, split)?;
+    let data = data::open_or_generate(&args.data_path, model.input()?.shape, split)?;
 
     data.remarks().iter().for_each(|remark| note(remark));
 

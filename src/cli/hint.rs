@@ -18,7 +18,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
     let of_weights =
         |error: &ImportError| matches!(error, ImportError::NoArchitecture { .. }).then_some("pass --arch NAME");
     match error.downcast_ref::<Error>() {
-        Some(Error::NoNormalisation { .. }) => Some("pass --mean R,G,B and --std R,G,B"),
+        Some(Error::NoNormalisation { .. }) => {
+            Some("pass --mean and --std, with a number for every input channel (R,G,B)")
+        }
         Some(Error::UnknownClass { found, classes, .. }) if found == classes => {
             Some("pass --match-classes index to match by number, or --class-names FILE")
         }

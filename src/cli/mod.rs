@@ -10,6 +10,7 @@ mod eval;
 mod features;
 mod fit;
 mod hint;
+mod input;
 mod inspect;
 mod peak;
 mod plan_file;
@@ -47,7 +48,8 @@ Begin with:
   residual train --arch resnet20-cifar --data-path cifar-10-batches-bin --output-dir out
 
 Architectures: resnet18 resnet34 resnet50 resnet101 resnet152 plain18 plain34, resnet20-cifar plain20-cifar
-(any 6n+2 layers); suffixes -A -Ac -B -C choose shortcuts, -v1 the paper's stride placement, -wN the width.
+(any 6n+2 layers); suffixes -A -Ac -B -C choose shortcuts, -v1 the paper's stride placement, -wN the width,
+-inN the input's channels (1: grey).
 RESIDUAL_ISA=portable|avx2|avx512 forces an instruction set."
 )]
 struct Cli {

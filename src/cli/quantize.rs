@@ -7,7 +7,6 @@ use residual::{
     Pretrained,
     data::{self, Dataset, Split},
     quantize::{Method, Options, Quantized, Report, html, quantize, report},
-    rsd::Preprocessing,
     tflite,
 };
 use serde_json::{Value, json};
@@ -81,8 +80,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         "{}: a mean for every pixel is subtracted, and int8 files hold means of channels only",
         args.model.weights.display()
     );
-    let ends = |i: usize| [(0.0 - p.mean[i]) / p.std[i], (1.0 - p.mean[i]) / p.std[i]];
-    let ends: Vec<f32> = (0..3).flat_map(ends).collect();
+    if ![1, 3].contains(&p.channels()) {
+        return Err(residual::Error::NoPictures { network: model.spec().to_string(), channels: p.channels() }.into());
+    }
+    let ends = p.mean.iter().zip(&p.std).flat_map(|(mean, std)| [(0.0 - mean) / std, (1.0 - mean) / std]);
+    let ends: Vec<f32> = ends.collect();
     let options = Options {
         method: args.method,
         bias_correction: !args.no_bias_correction,
@@ -94,16 +96,14 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         threads: args.threads.get(),
         isa: residual::isa()?,
     };
-    let side = model.spec().input().h;
-    let data = data::open_or_generate(&args.data_path, side, Split::Train)?;
+    let size = model.spec().input();
+    let data = data::open_or_generate(&args.data_path, size, Split::Train)?;
     data.remarks().iter().for_each(|remark| note(remark));
     let (inputs, _) = pictures(&model, data.as_ref(), args.calibration_images)?;
     ensure!(!inputs.is_empty(), "{}: no pictures to calibrate with", args.data_path.display());
 
     let mut quantized = quantize(&net, &inputs, &options)?;
-    let pixels = |n: Option<usize>| n.map_or(0, |n| n as u32);
-    quantized.network.preprocessing =
-        Some(Preprocessing { mean: p.mean, std: p.std, resize: pixels(p.resize), crop: pixels(p.crop) });
+    quantized.network.preprocessing = Some(p.to_flat());
     quantized.network.classes = match model.class_names() {
         Some(names) => names.to_vec(),
         None if data.classes().len() == model.spec().classes() => data.classes().to_vec(),
@@ -117,7 +117,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let report = match &args.report {
         None => None,
         Some(dir) => {
-            let data = data::open_or_generate(&args.data_path, side, Split::Test)?;
+            let data = data::open_or_generate(&args.data_path, size, Split::Test)?;
             data.remarks().iter().for_each(|remark| note(remark));
             let (inputs, labels) = pictures(&model, data.as_ref(), args.report_images)?;
             let report = report(&net, &quantized, &inputs, &labels, &options)?;

@@ -19,7 +19,11 @@ use residual::{
 };
 use serde_json::json;
 
-use super::{Interrupted, args, note, progress, wrong_usage};
+use super::{
+    Interrupted, args,
+    input::{self, Input},
+    note, progress, wrong_usage,
+};
 
 /// Train a network of the paper from scratch
 ///
@@ -34,6 +38,7 @@ Examples:
   residual train --arch resnet20-cifar --data-path cifar-10-batches-bin --epochs 24 --nesterov --lr-scheduler one-cycle \\
       --lr 0.3 --weight-decay 5e-4 --output-dir out
   residual train --arch resnet8-cifar --data-path synthetic --epochs 3 --output-dir out     needs no data
+  residual train --arch resnet20-cifar-in1 --input 28 --data-path digits --output-dir out    grey pictures
   residual train --resume out --data-path cifar-10-batches-bin")]
 pub struct Args {
     /// Architecture
@@ -162,9 +167,10 @@ struct Recipe {
     /// Such networks cannot be quantized
     #[arg(long)]
     pixel_mean: bool,
-    /// Side of the network's input in pixels [default: 32, ImageNet networks 224]
-    #[arg(long, value_name = "N", value_parser = args::side)]
-    train_crop_size: Option<usize>,
+    /// The network's input: a side, or rows and columns, also with channels: 28x28x1 trains on grey [default: 32, ImageNet
+    /// networks 224]
+    #[arg(long, alias = "input", value_name = "SIDE|HxW|HxWxC", value_parser = input::input)]
+    train_crop_size: Option<Input>,
     /// Forbid Winograd's convolutions, which round more
     #[arg(long)]
     no_winograd: bool,
@@ -207,7 +213,7 @@ impl Recipe {
         );
         config.norm_weight_decay = self.norm_weight_decay.or(config.norm_weight_decay);
         config.bias_weight_decay = self.bias_weight_decay.or(config.bias_weight_decay);
-        config.side = self.train_crop_size.unwrap_or(config.side);
+        config.input = self.train_crop_size.map_or(config.input, |input| input.size);
         config.nesterov |= self.nesterov;
         config.model_ema |= self.model_ema;
         config.augment &= !self.no_augment;
@@ -261,6 +267,9 @@ impl Args {
         if let Some(arch) = self.arch {
             config.arch = arch.to_string();
         }
+        if let Some(input) = self.recipe.train_crop_size {
+            config.arch = input.of(config.arch.parse()?)?.to_string();
+        }
         let epochs = config.epochs;
         self.recipe.change(&mut config);
         config.check()?;
@@ -270,7 +279,7 @@ impl Args {
             TrainError::Picture(error) => anyhow!("{error}; mend the picture or take it out of the data set"),
             error => anyhow::Error::from(error),
         };
-        let source = Source::open(&self.data_path, config.side, self.cache_dataset).map_err(blame)?;
+        let source = Source::open(&self.data_path, config.input, self.cache_dataset).map_err(blame)?;
         if self.resume.is_none() {
             config.classes = source.classes().len();
         }

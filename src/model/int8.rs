@@ -10,11 +10,11 @@ use residual_core::{
     geom::Shape,
     plan::Options,
     quant::Softmax,
-    rsd::{self, AlignedBytes, View},
+    rsd::{AlignedBytes, View},
     session::Session,
 };
 use residual_io::{
-    ImportError, open_regular,
+    ImportError, Size, open_regular,
     preprocessing::{Interpolation, Preprocessing},
     quantized::Quantization,
     read_regular,
@@ -78,10 +78,10 @@ impl QuantizedModel {
             let mut imported = tflite::import(&file, bytes)?;
             // Such files hold neither.
             imported.network.classes = given.class_names.clone().unwrap_or_default();
-            imported.network.preprocessing = given.normalisation.map(|(mean, std)| {
-                let side = imported.network.input.h as u32;
-                rsd::Preprocessing { resize: side, crop: side, mean, std }
-            });
+            imported.network.preprocessing = given
+                .normalisation
+                .clone()
+                .map(|(mean, std)| plain(imported.network.input.into(), mean, std).to_flat());
             (imported.network.to_model().map_err(fault)?, imported.softmax, [imported.input, imported.output])
         } else {
             (AlignedBytes::from(bytes), None, [End::Int8, End::Int8])
@@ -93,6 +93,14 @@ impl QuantizedModel {
             && !found.is_empty()
         {
             return Err(Error::Unfit { file, reason: format!("holds {found}, but {asked} was asked for") });
+        }
+        let shape = view.input().map(|input| input.shape);
+        if let (Some(asked), Some(found)) = (given.input, shape.map(Size::from))
+            && asked != found
+        {
+            let reason =
+                format!("its input has {found} pixels, but {asked} were asked for, and int8 files have one size");
+            return Err(Error::Unfit { file, reason });
         }
         let stored: Vec<String> = view.classes().map(str::to_owned).collect();
         let class_names = given.class_names.clone().or(Some(stored).filter(|names| !names.is_empty()));
@@ -210,46 +218,41 @@ impl QuantizedModel {
     /// input are the pixels themselves (scale 1, zero point -128).
     ///
     /// # Errors
-    /// [`Error::NoNormalisation`] where nobody says, [`Error::Unfit`] if the input is not a square RGB picture; [`Error::Preprocessing`] for
-    /// unusable values in the file.
+    /// [`Error::NoNormalisation`] where nobody says, [`Error::NoPictures`] if the input has other channels than pictures;
+    /// [`Error::Preprocessing`] for unusable values, [`Error::Unfit`] if they are for inputs of another size.
     pub fn preprocessing(&self) -> Result<Preprocessing, Error> {
         let file = || self.path.display().to_string();
         let (shape, encoding) = self.input()?;
-        if shape.h != shape.w || shape.c != 3 {
-            let reason = format!("its input is {shape}, not a square RGB picture");
-            return Err(Error::Unfit { file: file(), reason });
+        let channels = shape.c;
+        if ![1, 3].contains(&channels) {
+            return Err(Error::NoPictures { network: self.name(), channels });
         }
-        let side = |n: u32| Some(n as usize).filter(|n| *n > 0);
-        let stored = self.view()?.preprocessing().map(|p| Preprocessing {
-            resize: side(p.resize),
-            crop: side(p.crop),
-            mean: p.mean,
-            std: p.std,
-            mean_picture: None,
-            interpolation: Interpolation::default(),
-        });
-        let plain = |mean, std| Preprocessing {
-            resize: Some(shape.h),
-            crop: Some(shape.h),
-            mean,
-            std,
-            mean_picture: None,
-            interpolation: Interpolation::default(),
-        };
+        let stored = self.view()?.preprocessing().map(|p| Preprocessing::from_flat(&p, channels));
+        let size = Size::from(shape);
+        let plain = |mean, std| plain(size, mean, std);
         let raw = (encoding.scale - 1.0).abs() < 1e-6 && encoding.zero_point == -128;
-        let preprocessing = match (self.given.normalisation, stored) {
+        let preprocessing = match (self.given.normalisation.clone(), stored) {
             (Some((mean, std)), Some(stored)) => Preprocessing { mean, std, ..stored },
             (Some((mean, std)), None) => plain(mean, std),
             (None, Some(stored)) => stored,
-            (None, None) if raw => plain([0.0; 3], [1.0 / 255.0; 3]),
+            (None, None) if raw => plain(vec![0.0; channels], vec![1.0 / 255.0; channels]),
             (None, None) => return Err(Error::NoNormalisation { file: file(), network: self.name() }),
         };
-        let preprocessing = Preprocessing { crop: preprocessing.crop.or(Some(shape.h)), ..preprocessing };
-        preprocessing.check().map_err(|source| Error::Preprocessing { file: file(), source })?;
-        if preprocessing.crop != Some(shape.h) {
-            let reason = format!("its pictures are cropped to {:?}, its input is {shape}", preprocessing.crop);
-            return Err(Error::Unfit { file: file(), reason });
+        let preprocessing = Preprocessing { crop: preprocessing.crop.or(Some(size)), ..preprocessing };
+        let refuse = |source| Error::Preprocessing { file: file(), source };
+        preprocessing.check().and_then(|()| preprocessing.check_channels(channels)).map_err(refuse)?;
+        if let Some(crop) = preprocessing.crop.filter(|crop| *crop != size) {
+            return Err(Error::Unfit {
+                file: file(),
+                reason: format!("its pictures are cropped to {crop}, its input is {shape}"),
+            });
         }
         Ok(preprocessing)
     }
+}
+
+/// For pictures that are resized to the input.
+fn plain(size: Size, mean: Vec<f32>, std: Vec<f32>) -> Preprocessing {
+    let interpolation = Interpolation::default();
+    Preprocessing { resize: Some(size), crop: Some(size), mean, std, mean_picture: None, interpolation }
 }

@@ -50,7 +50,7 @@ pub struct Model {
 /// What the network is read from.
 enum Source {
     Weights(Box<Pretrained>),
-    Flat(QuantizedModel),
+    Flat(Box<QuantizedModel>),
 }
 
 impl From<Pretrained> for Model {
@@ -61,7 +61,7 @@ impl From<Pretrained> for Model {
 
 impl From<QuantizedModel> for Model {
     fn from(model: QuantizedModel) -> Self {
-        Model { source: Source::Flat(model), packed: Mutex::default() }
+        Model { source: Source::Flat(Box::new(model)), packed: Mutex::default() }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Prepared {
 struct Int8 {
     encoding: Quantization,
     /// of every channel and sample of a picture
-    table: [[i8; 256]; 3],
+    table: Vec<[i8; 256]>,
 }
 
 impl Prepared {
@@ -35,10 +35,11 @@ impl Prepared {
     /// As [`Model::packed`] and [`Model::preprocessing`].
     pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
         let preprocessing = model.preprocessing()?;
-        let int8 = match model.input()?.quantization {
-            Some(encoding) => Some(Int8 { encoding, table: table(&preprocessing, encoding)? }),
-            None => None,
-        };
+        let input = model.input()?;
+        if ![1, 3].contains(&input.shape.c) {
+            return Err(Error::NoPictures { network: model.name(), channels: input.shape.c });
+        }
+        let int8 = input.quantization.map(|encoding| Int8 { encoding, table: table(&preprocessing, encoding) });
         Ok(Prepared { packed: model.packed(options)?, preprocessing, int8 })
     }
 
@@ -85,7 +86,7 @@ impl Prepared {
 ///     file: "made up".into(),
 ///     source,
 /// })?;
-/// let given = residual::Given { normalisation: Some(([0.5; 3], [0.25; 3])), ..Default::default() };
+/// let given = residual::Given { normalisation: Some((vec![0.5; 3], vec![0.25; 3])), ..Default::default() };
 /// let model = Model::from_bytes("made up", file.to_vec(), &given)?;
 /// let prepared = Arc::new(Prepared::new(&model, &Options { batch: 2, ..Options::default() })?);
 /// let mut runner = Runner::new(Arc::clone(&prepared))?;
@@ -150,11 +151,13 @@ impl Runner {
         let len = self.prepared.input_len();
         match (&mut self.input, int8) {
             (Input::Int8(input), Some(Int8 { table, .. })) => {
-                let (to, _) = place(input, slot, len)?.as_chunks_mut::<3>();
+                let to = place(input, slot, len)?;
                 let image = preprocessing.resize_and_crop(image)?;
-                let (from, _) = image.pixels().as_chunks::<3>();
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = std::array::from_fn(|c| table[c][usize::from(from[c])]);
+                let samples = image.samples(preprocessing.channels())?;
+                for (c, row) in table.iter().enumerate() {
+                    let channel = samples[c..].iter().step_by(table.len());
+                    let to = to[c..].iter_mut().step_by(table.len());
+                    to.zip(channel).for_each(|(to, v)| *to = row[usize::from(*v)]);
                 }
                 Ok(())
             }
@@ -258,11 +261,8 @@ fn reals(values: &[i8], encoding: Option<Quantization>) -> impl Iterator<Item = 
 }
 
 /// The int8 of every channel and sample.
-fn table(preprocessing: &Preprocessing, input: Quantization) -> Result<[[i8; 256]; 3], Error> {
-    let grey = Image::new(256, 1, (0..768).map(|i| (i / 3) as u8).collect())?;
-    let mut real = vec![0.0; 768];
-    preprocessing.normalise(&grey, &mut real)?;
-    Ok(std::array::from_fn(|c| std::array::from_fn(|v| input.quantize(real[3 * v + c]))))
+fn table(preprocessing: &Preprocessing, input: Quantization) -> Vec<[i8; 256]> {
+    preprocessing.table().into_iter().map(|row| row.map(|real| input.quantize(real))).collect()
 }
 
 /// Whether logits are numbers; `picture` is what an error calls the picture.

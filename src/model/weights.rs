@@ -7,7 +7,7 @@ use residual_core::{
     resnet::{ResNet, Stem, fold_batch_norm},
 };
 use residual_io::{
-    Preprocessing,
+    Preprocessing, Size,
     weights::{WeightFile, check, spec_from},
 };
 
@@ -19,8 +19,10 @@ use crate::Error;
 pub struct Given {
     /// the network; needed for files without metadata
     pub arch: Option<ResNet>,
-    /// mean and standard deviation of R, G, B in `[0, 1]`
-    pub normalisation: Option<([f32; 3], [f32; 3])>,
+    /// rows and columns of the input; what pictures are resized to changes in proportion
+    pub input: Option<Size>,
+    /// mean and standard deviation of every input channel, of pixels in `[0, 1]`: R, G, B, or grey alone
+    pub normalisation: Option<(Vec<f32>, Vec<f32>)>,
     /// class names in the order of the outputs
     pub class_names: Option<Vec<String>>,
 }
@@ -28,7 +30,7 @@ pub struct Given {
 /// Trained weights and everything needed to classify pictures with them.
 ///
 /// The preprocessing is, in this order: what the caller gives, what the file's metadata says, and for ImageNet
-/// networks torchvision's ([`Preprocessing::imagenet`]). CIFAR networks have no convention; somebody must say.
+/// networks on RGB torchvision's ([`Preprocessing::imagenet`]). Other networks have no convention; somebody must say.
 #[derive(Debug)]
 pub struct Pretrained {
     weights: WeightFile,
@@ -43,7 +45,8 @@ impl Pretrained {
     /// Opens a safetensors or PyTorch file and checks it against its network.
     ///
     /// # Errors
-    /// [`Error::Import`] for the file and its tensors; [`Error::Preprocessing`], [`Error::NoNormalisation`] or
+    /// [`Error::Import`] for the file and its tensors; [`Error::Preprocessing`] (also for another number of means than input
+    /// channels), [`Error::NoNormalisation`] or
     /// [`Error::ClassNames`] for what should come with them.
     pub fn open(path: impl AsRef<Path>, given: &Given) -> Result<Self, Error> {
         Pretrained::new(WeightFile::open(path)?, given)
@@ -60,12 +63,12 @@ impl Pretrained {
         let refuse = |source| Error::Preprocessing { file: file(), source };
 
         let stored = Preprocessing::from_metadata(weights.metadata()).map_err(refuse)?;
-        let (mut preprocessing, assumed) = match (given.normalisation, stored, spec.stem_kind()) {
+        let (mut preprocessing, assumed) = match (given.normalisation.clone(), stored, spec.stem_kind()) {
             (Some((mean, std)), Some(stored), _) => (Preprocessing { mean, std, mean_picture: None, ..stored }, false),
             (Some((mean, std)), None, _) => (Preprocessing { mean, std, ..sizes(&spec) }, false),
             (None, Some(stored), _) => (stored, false),
-            (None, None, Stem::ImageNet) => (Preprocessing::imagenet(), true),
-            (None, None, Stem::Cifar) => {
+            (None, None, Stem::ImageNet) if spec.input().c == 3 => (Preprocessing::imagenet(), true),
+            (None, None, _) => {
                 return Err(Error::NoNormalisation { file: file(), network: spec.to_string() });
             }
         };
@@ -75,9 +78,12 @@ impl Pretrained {
             preprocessing.resize = preprocessing.resize.or(resize);
             preprocessing.crop = crop;
         }
-        preprocessing.check().map_err(refuse)?;
-        let side = preprocessing.crop.unwrap_or(spec.input().h);
-        let spec = spec.with_input(side, side)?;
+        if let Some(size) = given.input {
+            preprocessing = preprocessing.with_input_size(size);
+        }
+        preprocessing.check().and_then(|()| preprocessing.check_channels(spec.input().c)).map_err(refuse)?;
+        let input = preprocessing.crop.unwrap_or(spec.input().into());
+        let spec = spec.with_input(input.height, input.width)?;
 
         let class_names = match &given.class_names {
             Some(names) => Some(names.clone()),
@@ -142,6 +148,6 @@ impl Pretrained {
 fn sizes(spec: &ResNet) -> Preprocessing {
     match spec.stem_kind() {
         Stem::ImageNet => Preprocessing::imagenet(),
-        Stem::Cifar => Preprocessing::cifar([0.0; 3], [1.0; 3]),
+        Stem::Cifar => Preprocessing::cifar([], []),
     }
 }

@@ -65,10 +65,11 @@ pub(super) unsafe fn asked(options: *const Options) -> Result<Asked, Error> {
     } else {
         // SAFETY: the caller's promise.
         let (mean, std) = unsafe { (slice(mean, 3, "mean")?, slice(std, 3, "std")?) };
-        Some(([mean[0], mean[1], mean[2]], [std[0], std[1], std[2]]))
+        Some((mean.to_vec(), std.to_vec()))
     };
     let given = Given {
         arch: arch.map(str::parse).transpose()?,
+        input: None,
         normalisation,
         class_names: names.map(|names| names.lines().map(str::to_owned).collect()),
     };

@@ -19,7 +19,7 @@
 //! | `VALS` | 32 bytes a value: h, w, c, arena offset, scale (f32), zero point (i32), two zeros. Value 0 is the input, value `i + 1` the result of op `i`, the last one the output |
 //! | `OPS ` | 96 bytes an op: kind (0 convolution, 1 max pool, 2 global average pool, 3 mean with an encoding of its own), source value, kernel, stride, padding above, padding left, encoding and rounding (0 twice, 1 once), scale, four tensor offsets (weights OHWI, bias, multipliers, shifts; of a mean the last two are its multiplier and shift themselves), shortcut value + 1, its stride and zero channels before, three multipliers, their shifts, encoding, zeros |
 //! | `DATA` | the tensors; offsets count from the start of the file |
-//! | `PREP` | mean and standard deviation (3 f32 each, of pixels in 0..=1), shorter side, crop side (u32; 0: not resized) |
+//! | `PREP` | mean and standard deviation (3 f32 each, of pixels in 0..=1; one channel has the first), then u32: rows to resize to, rows of the crop (0: not resized, not cropped), and unless both are squares the columns of both |
 //! | `ARCH` `CLAS` `LAYR` | UTF-8: the architecture's name; class names, op names, one a line |
 //!
 //! [`View::new_checked`] proves every offset, size and parameter once, and that no op overwrites a

@@ -29,14 +29,14 @@ impl Value {
 /// How a picture becomes the network's input: `(pixel / 255 - mean) / std`, then quantized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preprocessing {
-    /// per channel, of pixels in 0..=1
+    /// per channel, of pixels in 0..=1; an input of one channel has the first
     pub mean: [f32; 3],
-    /// per channel
+    /// per channel, as `mean`
     pub std: [f32; 3],
-    /// the shorter side is resized to this many pixels; 0: not resized
-    pub resize: u32,
-    /// the centre square that is kept; 0: everything
-    pub crop: u32,
+    /// rows and columns that the picture covers after resizing, of a square the shorter side; 0: not resized
+    pub resize: [u32; 2],
+    /// rows and columns that are kept of its centre; 0: everything
+    pub crop: [u32; 2],
 }
 
 /// A model file whose every field has been checked.
@@ -110,8 +110,8 @@ impl<'m> View<'m> {
                 return Err(FormatError::Section { tag, reason: "not UTF-8" });
             }
         }
-        if view.section(PREPROCESSING)?.is_some_and(|s| s.len() != 32) {
-            return Err(FormatError::Section { tag: PREPROCESSING, reason: "must hold 32 bytes" });
+        if view.section(PREPROCESSING)?.is_some_and(|s| ![32, 40].contains(&s.len())) {
+            return Err(FormatError::Section { tag: PREPROCESSING, reason: "must hold 32 or 40 bytes" });
         }
         Ok(view)
     }
@@ -302,11 +302,16 @@ impl<'m> View<'m> {
     pub fn preprocessing(&self) -> Option<Preprocessing> {
         let record = self.section(PREPROCESSING).ok()??;
         let real = |i| word(record, i).map(f32::from_bits);
+        let sides = |at| {
+            let rows = word(record, at)?;
+            // A record without columns is of squares.
+            Some([rows, word(record, at + 2).unwrap_or(rows)])
+        };
         Some(Preprocessing {
             mean: [real(0)?, real(1)?, real(2)?],
             std: [real(3)?, real(4)?, real(5)?],
-            resize: word(record, 6)?,
-            crop: word(record, 7)?,
+            resize: sides(6)?,
+            crop: sides(7)?,
         })
     }
 

@@ -232,8 +232,10 @@ impl Builder {
         sections.extend(texts.iter().filter(|(_, t)| !t.is_empty()).map(|(tag, t)| (*tag, t.as_bytes().to_vec())));
         if let Some(p) = self.preprocessing {
             let reals = p.mean.into_iter().chain(p.std).map(f32::to_bits);
-            let bytes = reals.chain([p.resize, p.crop]).flat_map(u32::to_le_bytes).collect();
-            sections.push((layout::PREPROCESSING, bytes));
+            let [rows, columns] = [0, 1].map(|axis| [p.resize[axis], p.crop[axis]]);
+            let columns = if rows == columns { &[][..] } else { &columns };
+            let words = reals.chain(rows).chain(columns.iter().copied());
+            sections.push((layout::PREPROCESSING, words.flat_map(u32::to_le_bytes).collect()));
         }
         sections.push((layout::DATA, core::mem::take(&mut self.data)));
 

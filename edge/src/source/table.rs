@@ -15,10 +15,10 @@ impl Table {
     /// subtracted (scale 1, zero point -128), takes them so.
     ///
     /// # Errors
-    /// [`FrameError::NoPreprocessing`], and [`FrameError::Channels`] if the input has other than three channels.
+    /// [`FrameError::NoPreprocessing`], and [`FrameError::Channels`] if the input has other than three channels or one.
     pub fn new(model: &View<'_>) -> Result<Self, FrameError> {
         let input = model.input().ok_or(FrameError::NoPreprocessing)?;
-        if input.shape.c != 3 {
+        if ![1, 3].contains(&input.shape.c) {
             return Err(FrameError::Channels { need: input.shape.c, got: 3 });
         }
         let pixels = (input.scale - 1.0).abs() < 1e-6 && input.zero_point == -128;

@@ -1,6 +1,7 @@
 //! 8-bit RGB pictures.
 
 mod decode;
+mod grey;
 mod jpeg;
 mod resize;
 pub mod transform;

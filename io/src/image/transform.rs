@@ -1,15 +1,25 @@
 //! Geometry of pictures, with torchvision's rounding.
 
 use super::Image;
-use crate::DataError;
+use crate::{DataError, Size};
 
 /// The size after the shorter side becomes `side`: the other is `side * long / short`, truncated.
 pub fn shorter_side(width: usize, height: usize, side: usize) -> (usize, usize) {
+    covering(width, height, Size::square(side))
+}
+
+/// Width and height of the smallest picture that covers `size` and has the proportions of one of `width x height`, up to
+/// rounding down: one side is that of `size`, the other in proportion.
+pub fn covering(width: usize, height: usize, size: Size) -> (usize, usize) {
     // In 128 bits nothing can wrap; a result past usize is past every limit as well.
-    let long = |long: usize, short: usize| {
+    let other = |side: usize, long: usize, short: usize| {
         usize::try_from(side as u128 * long as u128 / short.max(1) as u128).unwrap_or(usize::MAX)
     };
-    if width <= height { (side, long(height, width)) } else { (long(width, height), side) }
+    if width as u128 * size.height as u128 <= height as u128 * size.width as u128 {
+        (size.width, other(size.width, height, width))
+    } else {
+        (other(size.height, width, height), size.height)
+    }
 }
 
 /// Where a centre crop of `crop` pixels begins on an axis of `len`: `(len - crop) / 2`, halves to

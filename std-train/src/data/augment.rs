@@ -1,6 +1,6 @@
 //! Random changes of training pictures.
 
-use super::{DataError, Image, transform::shorter_side};
+use super::{DataError, Image, Size, transform::covering};
 use crate::random::Stream;
 
 /// What happens to a training picture before it is normalised.
@@ -14,13 +14,14 @@ pub enum Augmentation {
         /// black pixels on each side
         pad: usize,
     },
-    /// shorter side random in a range, a random crop, its mirror image half of the time, and a random shift
+    /// a random scale, a random crop, its mirror image half of the time, and a random shift
     /// along the principal components of ImageNet's colours (paper, section 3.4)
     ScaleCrop {
-        /// range of the shorter side, both ends included
+        /// range that the crop's shorter side is scaled into, both ends included; the picture becomes as small as it can
+        /// while it covers the scaled crop
         shorter: (usize, usize),
-        /// side of the crop
-        crop: usize,
+        /// rows and columns of the crop
+        crop: Size,
         /// standard deviation of the colour shift, 0.1 in the paper
         colour: f64,
     },
@@ -32,12 +33,15 @@ const COMPONENTS: [([f64; 3], f64); 3] =
     [([-0.5675, -0.5808, -0.5836], 0.2175), ([0.7192, -0.0045, -0.6948], 0.0188), ([0.4009, -0.8140, 0.4203], 0.0045)];
 
 impl Augmentation {
-    /// The paper's for ImageNet: 256 to 480, crop 224.
-    pub fn imagenet(crop: usize) -> Self {
-        Augmentation::ScaleCrop { shorter: (crop * 256 / 224, crop * 480 / 224), crop, colour: 0.1 }
+    /// The paper's for ImageNet: a shorter side of 256 to 480, crop 224.
+    pub fn imagenet(crop: impl Into<Size>) -> Self {
+        let crop = crop.into();
+        let shorter = |side: usize| crop.scaled((side, 224)).shorter();
+        Augmentation::ScaleCrop { shorter: (shorter(256), shorter(480)), crop, colour: 0.1 }
     }
 
-    /// The changed picture, and what to add to its normalised channels before division by their deviation.
+    /// The changed picture, and what to add to its red, green and blue, less their means, before division by their
+    /// deviations.
     ///
     /// # Errors
     /// [`DataError::Geometry`] when the picture cannot be resized or cropped.
@@ -50,11 +54,12 @@ impl Augmentation {
             }
             Augmentation::ScaleCrop { shorter: (low, high), crop, colour } => {
                 let side = low + random.below((high + 1).saturating_sub(low));
-                let (width, height) = shorter_side(image.width(), image.height(), side);
-                let x = random.below((width + 1).saturating_sub(crop));
-                let y = random.below((height + 1).saturating_sub(crop));
+                let least = crop.scaled((side, crop.shorter()));
+                let (width, height) = covering(image.width(), image.height(), least);
+                let x = random.below((width + 1).saturating_sub(crop.width));
+                let y = random.below((height + 1).saturating_sub(crop.height));
                 // Only what the crop keeps is computed.
-                let image = image.resize_window((width, height), x..x + crop, y..y + crop)?;
+                let image = image.resize_window((width, height), x..x + crop.width, y..y + crop.height)?;
                 let mut shift = [0.0; 3];
                 for (direction, deviation) in COMPONENTS {
                     let amount = random.normal() * colour * deviation;
@@ -67,18 +72,22 @@ impl Augmentation {
     }
 }
 
-/// A random crop of a normalised picture of `side x side` pixels (NHWC) with `pad` zeros on each side, mirrored half of
+/// A random crop of a normalised picture of `size` (NHWC, any channels) with `pad` zeros on each side, mirrored half of
 /// the time: the order of the paper's section 4.2, in which pixels that have means of their own must lose them before
 /// they move. The same random numbers give the same crop as [`Augmentation::PadCrop`].
-pub(super) fn pad_crop(pad: usize, from: &[f32], side: usize, random: &mut Stream, to: &mut [f32]) {
+pub(super) fn pad_crop(pad: usize, from: &[f32], size: Size, random: &mut Stream, to: &mut [f32]) {
     let [dx, dy] = offsets(pad, random);
     let mirrored = mirrored(random);
-    let (from, to) = (from.as_chunks::<3>().0, to.as_chunks_mut::<3>().0);
-    for (i, to) in to.iter_mut().enumerate() {
-        let (x, y) = (i % side, i / side);
-        let x = if mirrored { side - 1 - x } else { x };
-        let inside = |at: usize, by: isize| at.checked_add_signed(by).filter(|&at| at < side);
-        *to = inside(x, dx).zip(inside(y, dy)).map_or([0.0; 3], |(x, y)| from[y * side + x]);
+    let Size { height, width } = size;
+    let channels = (from.len() / (height * width).max(1)).max(1);
+    for (i, to) in to.chunks_exact_mut(channels).enumerate() {
+        let (x, y) = (i % width, i / width);
+        let x = if mirrored { width - 1 - x } else { x };
+        let inside = |at: usize, by: isize, side: usize| at.checked_add_signed(by).filter(|&at| at < side);
+        match inside(x, dx, width).zip(inside(y, dy, height)) {
+            Some((x, y)) => to.copy_from_slice(&from[(y * width + x) * channels..][..channels]),
+            None => to.fill(0.0),
+        }
     }
 }
 
@@ -93,7 +102,7 @@ fn mirrored(random: &mut Stream) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Augmentation, Image};
+    use super::{Augmentation, Image, Size};
     use crate::random::{Purpose, Stream};
 
     #[test]
@@ -120,14 +129,17 @@ mod tests {
 
     #[test]
     fn normalised_pictures_move_as_pictures_do() {
-        let image = Image::new(5, 5, (1..=75).collect()).unwrap();
-        let values: Vec<f32> = image.pixels().iter().map(|&v| f32::from(v)).collect();
-        for i in 0..50 {
+        let image = Image::new(5, 4, (1..=60).collect()).unwrap();
+        let size = Size { height: 4, width: 5 };
+        for (i, channels) in (0..50).flat_map(|i| [(i, 1), (i, 3)]) {
+            let values = |image: &Image| -> Vec<f32> {
+                image.samples(channels).unwrap().iter().map(|&v| f32::from(v)).collect()
+            };
             let random = || Stream::new(1, Purpose::Augment, [0, i]);
             let (want, _) = Augmentation::PadCrop { pad: 2 }.apply(image.clone(), &mut random()).unwrap();
-            let mut out = vec![f32::NAN; 75];
-            super::pad_crop(2, &values, 5, &mut random(), &mut out);
-            assert!(out.iter().zip(want.pixels()).all(|(&a, &b)| a == f32::from(b)));
+            let mut out = vec![f32::NAN; 20 * channels];
+            super::pad_crop(2, &values(&image), size, &mut random(), &mut out);
+            assert_eq!(out, values(&want), "{i}, {channels} channels");
         }
     }
 
@@ -140,6 +152,9 @@ mod tests {
             let (out, shift) = Augmentation::imagenet(32).apply(image.clone(), &mut random).unwrap();
             assert_eq!((out.width(), out.height()), (32, 32));
             shifts.push(shift[0]);
+            let wide = Augmentation::imagenet(Size { height: 16, width: 40 });
+            let (out, _) = wide.apply(image.clone(), &mut random).unwrap();
+            assert_eq!((out.width(), out.height()), (40, 16));
         }
         assert!(shifts.windows(2).all(|s| s[0] != s[1]) && shifts.iter().all(|s| s.abs() < 0.1));
     }

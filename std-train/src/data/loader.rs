@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use super::{Augmentation, DataError, Dataset, Preprocessing, augment::pad_crop};
+use super::{Augmentation, DataError, Dataset, Preprocessing, Size, augment::pad_crop};
 use crate::random::{Purpose, Stream};
 
 /// How pictures become batches.
@@ -23,9 +23,9 @@ pub struct Loader {
     pub batch: usize,
     /// leave out a last batch of fewer
     pub drop_last: bool,
-    /// side of the network's input
-    pub side: usize,
-    /// how pictures are normalised, and without augmentation resized and cropped
+    /// rows and columns of the network's input
+    pub size: Size,
+    /// how pictures are normalised, for how many channels, and without augmentation resized and cropped
     pub preprocessing: Preprocessing,
     /// random changes, and the order by chance; none for evaluation
     pub training: Option<Training>,
@@ -105,7 +105,7 @@ impl Loader {
     }
 
     fn prepare(&self, order: &[u32]) -> Result<Batch, DataError> {
-        let elements = self.side * self.side * 3;
+        let elements = self.size.height * self.size.width * self.preprocessing.channels();
         let mut images = vec![0.0; order.len() * elements];
         let mut labels = Vec::with_capacity(order.len());
         let mut whole = Vec::new();
@@ -125,17 +125,28 @@ impl Loader {
             if let (Augmentation::PadCrop { pad }, Some(_)) = (augmentation, &self.preprocessing.mean_picture) {
                 whole.resize(elements, 0.0);
                 self.preprocessing.normalise(&image, &mut whole)?;
-                pad_crop(pad, &whole, self.side, &mut random, out);
+                pad_crop(pad, &whole, self.size, &mut random, out);
                 continue;
             }
             let (image, shift) = augmentation.apply(image, &mut random)?;
             self.preprocessing.normalise(&image, out)?;
             if shift != [0.0; 3] {
-                let shift: [f32; 3] = std::array::from_fn(|c| shift[c] / self.preprocessing.std[c]);
-                out.as_chunks_mut::<3>().0.iter_mut().for_each(|p| (0..3).for_each(|c| p[c] += shift[c]));
+                self.add(shift, out);
             }
         }
         Ok(Batch { images, labels })
+    }
+
+    /// Adds a colour to every pixel of a normalised picture; its luma, where the picture is grey.
+    fn add(&self, colour: [f32; 3], out: &mut [f32]) {
+        let [r, g, b] = colour;
+        let luma = [0.299 * r + 0.587 * g + 0.114 * b];
+        let std = &self.preprocessing.std;
+        let shift = if std.len() == 1 { &luma[..] } else { &colour };
+        let shift: Vec<f32> = shift.iter().zip(std).map(|(shift, std)| shift / std).collect();
+        for pixel in out.chunks_exact_mut(shift.len().max(1)) {
+            pixel.iter_mut().zip(&shift).for_each(|(v, shift)| *v += shift);
+        }
     }
 }
 
@@ -161,18 +172,22 @@ impl Iterator for Batches {
     }
 }
 
-/// Mean and standard deviation of every channel over at most `most` of the pictures, evenly chosen, for pixels
-/// in `[0, 1]`.
+/// Mean and standard deviation of every one of `channels` (3, or 1 for grey) over at most `most` of the pictures, evenly
+/// chosen, for pixels in `[0, 1]`.
 ///
 /// # Errors
-/// What reading a picture reports.
-pub fn channel_statistics(data: &dyn Dataset, indices: &[u32], most: usize) -> Result<([f32; 3], [f32; 3]), DataError> {
-    let (mut sum, mut square, mut n) = ([0u64; 3], [0u64; 3], 0u64);
+/// What reading a picture reports; [`DataError::Channels`] for channels that pictures do not have.
+pub fn channel_statistics(
+    data: &dyn Dataset,
+    indices: &[u32],
+    most: usize,
+    channels: usize,
+) -> Result<(Vec<f32>, Vec<f32>), DataError> {
+    let (mut sum, mut square, mut n) = (vec![0u64; channels], vec![0u64; channels], 0u64);
     for &index in sampled(indices, most) {
         let image = data.image(index as usize)?;
-        for pixel in image.pixels().as_chunks::<3>().0 {
-            for c in 0..3 {
-                let v = u64::from(pixel[c]);
+        for pixel in image.samples(channels)?.chunks_exact(channels) {
+            for (c, v) in pixel.iter().map(|&v| u64::from(v)).enumerate() {
                 sum[c] += v;
                 square[c] += v * v;
             }
@@ -180,10 +195,11 @@ pub fn channel_statistics(data: &dyn Dataset, indices: &[u32], most: usize) -> R
         n += (image.width() * image.height()) as u64;
     }
     let n = n.max(1) as f64;
-    let mean = sum.map(|s| s as f64 / n / 255.0);
+    let mean: Vec<f64> = sum.iter().map(|&sum| sum as f64 / n / 255.0).collect();
     // Flat pictures have no deviation to divide by.
-    let std = std::array::from_fn(|c| (square[c] as f64 / n / 65025.0 - mean[c] * mean[c]).max(1e-4).sqrt() as f32);
-    Ok((mean.map(|m| m as f32), std))
+    let deviation = |(square, mean): (u64, f64)| (square as f64 / n / 65025.0 - mean * mean).max(1e-4).sqrt() as f32;
+    let std = square.into_iter().zip(mean.iter().copied()).map(deviation).collect();
+    Ok((mean.iter().map(|&mean| mean as f32).collect(), std))
 }
 
 /// At most `most` of them, evenly chosen.
@@ -192,7 +208,7 @@ fn sampled(indices: &[u32], most: usize) -> impl Iterator<Item = &u32> {
 }
 
 /// The mean of every pixel over at most `most` of the pictures, evenly chosen, resized and cropped as `preprocessing`
-/// says, for pixels in `[0, 1]`: `crop * crop * 3` values, NHWC.
+/// says, for pixels in `[0, 1]`: a value for every channel of every pixel of the crop, NHWC.
 ///
 /// # Errors
 /// What reading a picture reports; [`DataError::BufferLength`] where pictures come out with different sizes.
@@ -206,14 +222,15 @@ pub fn mean_picture(
     for &index in sampled(indices, most) {
         let image = data.image(index as usize)?;
         let image = preprocessing.resize_and_crop(&image)?;
+        let samples = image.samples(preprocessing.channels())?;
         if n == 0 {
-            sums.resize(image.pixels().len(), 0u64);
+            sums.resize(samples.len(), 0u64);
         }
-        let (need, got) = (sums.len(), image.pixels().len());
+        let (need, got) = (sums.len(), samples.len());
         if need != got {
             return Err(DataError::BufferLength { what: "a picture to take means over", need, got });
         }
-        sums.iter_mut().zip(image.pixels()).for_each(|(sum, v)| *sum += u64::from(*v));
+        sums.iter_mut().zip(&*samples).for_each(|(sum, v)| *sum += u64::from(*v));
         n += 1;
     }
     Ok(sums.iter().map(|&sum| (sum as f64 / n.max(1) as f64 / 255.0) as f32).collect())
@@ -223,7 +240,9 @@ pub fn mean_picture(
 mod tests {
     use std::sync::Arc;
 
-    use super::{super::Synthetic, Augmentation, Batch, Dataset, Loader, Preprocessing, Training, channel_statistics};
+    use super::{
+        super::Synthetic, Augmentation, Batch, Dataset, Loader, Preprocessing, Size, Training, channel_statistics,
+    };
     use crate::data::Split;
 
     fn loader(threads: usize, epoch: u64) -> Loader {
@@ -232,7 +251,7 @@ mod tests {
             indices: (5..48).collect(),
             batch: 8,
             drop_last: false,
-            side: 8,
+            size: Size::square(8),
             preprocessing: Preprocessing { resize: None, crop: None, ..Preprocessing::imagenet() },
             training: Some(Training { augmentation: Augmentation::PadCrop { pad: 1 }, seed: 1, epoch }),
             threads,
@@ -278,14 +297,43 @@ mod tests {
     fn statistics_normalise_the_pictures() {
         let data = Synthetic::new(60, 8, 3, Split::Train);
         let indices: Vec<u32> = (0..60).collect();
-        let (mean, std) = channel_statistics(&data, &indices, 60).unwrap();
-        let values: Vec<f64> =
-            (0..60).flat_map(|i| data.image(i).unwrap().into_pixels()).map(|v| f64::from(v) / 255.0).collect();
-        for c in 0..3 {
-            let channel = || values[c..].iter().step_by(3).map(|v| (v - f64::from(mean[c])) / f64::from(std[c]));
-            let n = values.len() as f64 / 3.0;
-            let (mean, square) = (channel().sum::<f64>() / n, channel().map(|v| v * v).sum::<f64>() / n);
-            assert!(mean.abs() < 1e-5 && (square - 1.0).abs() < 1e-4, "{mean} {square}");
+        for channels in [1, 3] {
+            let (mean, std) = channel_statistics(&data, &indices, 60, channels).unwrap();
+            assert_eq!((mean.len(), std.len()), (channels, channels));
+            let samples = |i| data.image(i).unwrap().samples(channels).unwrap().into_owned();
+            let values: Vec<f64> = (0..60).flat_map(samples).map(|v| f64::from(v) / 255.0).collect();
+            for c in 0..channels {
+                let (m, s) = (f64::from(mean[c]), f64::from(std[c]));
+                let channel = || values[c..].iter().step_by(channels).map(|v| (v - m) / s);
+                let n = values.len() as f64 / channels as f64;
+                let (mean, square) = (channel().sum::<f64>() / n, channel().map(|v| v * v).sum::<f64>() / n);
+                assert!(mean.abs() < 1e-5 && (square - 1.0).abs() < 1e-4, "{mean} {square}");
+            }
         }
+    }
+
+    #[test]
+    fn colours_of_grey_pictures_are_brightness() {
+        let size = Size { height: 3, width: 5 };
+        let batch = |channels: usize, colour| -> Batch {
+            let preprocessing = Preprocessing {
+                resize: Some(size),
+                crop: Some(size),
+                ..Preprocessing::cifar(vec![0.5; channels], vec![0.25; channels])
+            };
+            let augmentation = Augmentation::ScaleCrop { shorter: (3, 3), crop: size, colour };
+            let training = Some(Training { augmentation, seed: 1, epoch: 0 });
+            let data = Arc::new(Synthetic::new(4, size, 3, Split::Train));
+            let loader = Loader { data, indices: [0].into(), size, preprocessing, training, ..loader(1, 0) };
+            loader.start(0).unwrap().next().unwrap().unwrap()
+        };
+        let difference = |channels| -> Vec<f32> {
+            let (with, without) = (batch(channels, 0.1).images, batch(channels, 0.0).images);
+            with.iter().zip(&without).map(|(a, b)| a - b).collect()
+        };
+        let (grey, rgb) = (difference(1), difference(3));
+        assert_eq!((grey.len(), rgb.len()), (15, 45));
+        let luma = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
+        assert!(luma != 0.0 && grey.iter().all(|v| (v - luma).abs() < 1e-5), "{luma}: {grey:?}");
     }
 }

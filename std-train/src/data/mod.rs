@@ -11,7 +11,7 @@ mod synthetic;
 use std::path::Path;
 
 pub use residual_io::{
-    DataError,
+    DataError, Size,
     dataset::{Cifar, CifarFile, CifarKind, Dataset, ImageFolder, Layout, Split, open, pictures_below},
     image::{DecodeLimits, Image, transform},
     preprocessing::{Interpolation, Preprocessing},
@@ -25,14 +25,18 @@ pub use self::{
 };
 
 /// Opens the data set in `path`, as [`open`] does; `synthetic`, where no folder is called that, stands for
-/// [`Synthetic::standard`] with pictures of `side x side` pixels.
+/// [`Synthetic::standard`] with pictures of `size`.
 ///
 /// # Errors
 /// What [`open`] reports.
-pub fn open_or_generate(path: impl AsRef<Path>, side: usize, split: Split) -> Result<Box<dyn Dataset>, DataError> {
+pub fn open_or_generate(
+    path: impl AsRef<Path>,
+    size: impl Into<Size>,
+    split: Split,
+) -> Result<Box<dyn Dataset>, DataError> {
     let path = path.as_ref();
     if is_generated(path) {
-        return Ok(Box::new(Synthetic::standard(side, split)));
+        return Ok(Box::new(Synthetic::standard(size, split)));
     }
     open(path, split)
 }

@@ -1,6 +1,6 @@
 //! Generated pictures, so that everything can be tried with nothing downloaded.
 
-use super::{DataError, Dataset, Image, Split};
+use super::{DataError, Dataset, Image, Size, Split};
 use crate::random::{Purpose, Stream};
 
 /// Classes of patterns: stripes across, stripes down, squares, rings and discs, each coarse and fine.
@@ -9,7 +9,7 @@ use crate::random::{Purpose, Stream};
 #[derive(Debug)]
 pub struct Synthetic {
     classes: Vec<String>,
-    side: usize,
+    size: Size,
     len: usize,
     seed: u64,
     split: Split,
@@ -21,15 +21,15 @@ impl Synthetic {
     /// The number of classes.
     pub const CLASSES: usize = 2 * PATTERNS.len();
 
-    /// `len` pictures of `side x side` pixels; the two splits have different ones.
-    pub fn new(len: usize, side: usize, seed: u64, split: Split) -> Self {
+    /// `len` pictures of `size`; the two splits have different ones.
+    pub fn new(len: usize, size: impl Into<Size>, seed: u64, split: Split) -> Self {
         let names = PATTERNS.iter().flat_map(|p| ["coarse", "fine"].map(|size| format!("{size}-{p}")));
-        Synthetic { classes: names.collect(), side, len, seed, split }
+        Synthetic { classes: names.collect(), size: size.into(), len, seed, split }
     }
 
     /// The data set that the name `synthetic` stands for: 5000 pictures to train on, 1000 to test.
-    pub fn standard(side: usize, split: Split) -> Self {
-        Synthetic::new(if split == Split::Train { 5000 } else { 1000 }, side, 0, split)
+    pub fn standard(size: impl Into<Size>, split: Split) -> Self {
+        Synthetic::new(if split == Split::Train { 5000 } else { 1000 }, size, 0, split)
     }
 }
 
@@ -51,31 +51,33 @@ impl Dataset for Synthetic {
         let class = self.label(index);
         let split = u64::from(self.split != Split::Train);
         let mut random = Stream::new(self.seed, Purpose::Picture, [split, index as u64]);
-        let side = self.side as f64;
-        let period = side / if class.is_multiple_of(2) { 2.0 } else { 4.5 } * (0.9 + 0.2 * random.unit());
-        let (dx, dy) = (side * random.unit(), side * random.unit());
+        let Size { height: rows, width: columns } = self.size;
+        let (width, height) = (columns as f64, rows as f64);
+        let period = width.min(height) / if class.is_multiple_of(2) { 2.0 } else { 4.5 } * (0.9 + 0.2 * random.unit());
+        let (dx, dy) = (width * random.unit(), height * random.unit());
         let noise = 0.05 + 0.15 * random.unit();
         let ground: [f64; 3] = std::array::from_fn(|_| random.unit());
         // At least a quarter of the range away from the ground, in every channel.
         let figure = ground.map(|g| (g + 0.25 + 0.5 * random.unit()) % 1.0);
         let wave = |v: f64| (std::f64::consts::TAU * v / period).sin();
-        let mut pixels = Vec::with_capacity(self.side * self.side * 3);
-        for (y, x) in (0..self.side).flat_map(|y| (0..self.side).map(move |x| (y, x))) {
+        let mut pixels = Vec::with_capacity(rows * columns * 3);
+        let middle = |at: f64, side: f64, shift: f64| at - side / 2.0 - (shift - side / 2.0) / 3.0;
+        for (y, x) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))) {
             let (x, y) = (x as f64, y as f64);
-            let height = match class / 2 {
+            let level = match class / 2 {
                 0 => wave(y + dy),
                 1 => wave(x + dx),
                 2 => wave(x + dx).signum() * wave(y + dy).signum(),
-                3 => wave((x - side / 2.0 - (dx - side / 2.0) / 3.0).hypot(y - side / 2.0 - (dy - side / 2.0) / 3.0)),
+                3 => wave(middle(x, width, dx).hypot(middle(y, height, dy))),
                 _ => wave(x + dx) * wave(y + dy) * 3.0 - 1.2,
             };
-            let mix = 0.5 + 0.5 * (3.0 * height).clamp(-1.0, 1.0);
+            let mix = 0.5 + 0.5 * (3.0 * level).clamp(-1.0, 1.0);
             for (g, f) in ground.iter().zip(figure) {
                 let value = g + (f - g) * mix + noise * (random.unit() - 0.5);
                 pixels.push((255.0 * value.clamp(0.0, 1.0)) as u8);
             }
         }
-        Image::new(self.side, self.side, pixels)
+        Image::new(columns, rows, pixels)
     }
 
     fn name(&self, index: usize) -> String {

@@ -4,7 +4,10 @@ use residual_core::resnet::{ResNet, Stem};
 use serde::{Deserialize, Serialize};
 
 use super::{Holdout, TrainError};
-use crate::optim::{Decay, Pace, Schedule, Warmup};
+use crate::{
+    data::Size,
+    optim::{Decay, Pace, Schedule, Warmup},
+};
 
 /// A run's configuration. Its JSON lies beside the results and inside checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,8 +17,9 @@ pub struct Config {
     pub arch: String,
     /// classes
     pub classes: usize,
-    /// side of the input in pixels
-    pub side: usize,
+    /// rows and columns of the input: a number of pixels for a square, else as text, `160x224`
+    #[serde(alias = "side", with = "size")]
+    pub input: Size,
     /// passes over the training pictures
     pub epochs: u64,
     /// pictures a forward and backward pass
@@ -91,7 +95,7 @@ impl Config {
         Config {
             arch: spec.to_string(),
             classes: spec.classes(),
-            side: spec.input().h,
+            input: spec.input().into(),
             epochs,
             batch_size: if cifar { 128 } else { 256 },
             accumulate: 1,
@@ -130,7 +134,7 @@ impl Config {
     /// A name or size that is none.
     pub fn spec(&self) -> Result<ResNet, TrainError> {
         let spec: ResNet = self.arch.parse()?;
-        Ok(spec.with_classes(self.classes)?.with_input(self.side, self.side)?)
+        Ok(spec.with_classes(self.classes)?.with_input(self.input.height, self.input.width)?)
     }
 
     /// The course of the learning rate over a run of `steps_per_epoch` steps an epoch. Without milestones,
@@ -249,9 +253,38 @@ impl Config {
     }
 }
 
+/// A size in JSON.
+mod size {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::data::Size;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Json {
+        Side(usize),
+        Sides(String),
+    }
+
+    pub fn serialize<S: Serializer>(size: &Size, to: S) -> Result<S::Ok, S::Error> {
+        match size.height == size.width {
+            true => Json::Side(size.height),
+            false => Json::Sides(size.to_string()),
+        }
+        .serialize(to)
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Size, D::Error> {
+        match Json::deserialize(from)? {
+            Json::Side(side) => Ok(Size::square(side)),
+            Json::Sides(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Config, Decay, Schedule, Warmup};
+    use super::{Config, Decay, Schedule, Size, Warmup};
 
     fn paper(arch: &str) -> Config {
         Config::paper(&arch.parse().unwrap(), 160)
@@ -291,6 +324,12 @@ mod tests {
         let config = Config { norm_weight_decay: Some(0.0), ..paper("resnet20-cifar") };
         let again: Config = serde_json::from_str(&config.json()).unwrap();
         assert_eq!((&again, config.difference(&again)), (&config, None));
+        // Checkpoints of before inputs could be rectangles.
+        let before = config.json().replace("\"input\"", "\"side\"");
+        assert_eq!(serde_json::from_str::<Config>(&before).unwrap(), config);
+        let wide = Config { input: Size { height: 24, width: 40 }, ..config.clone() };
+        assert!(wide.json().contains("\"input\": \"24x40\""));
+        assert_eq!(serde_json::from_str::<Config>(&wide.json()).unwrap(), wide);
         let other = Config { batch_size: 64, ..again };
         let difference = config.difference(&other).unwrap();
         assert_eq!(difference, ("batch_size".into(), "128".into(), "64".into()));

@@ -169,6 +169,10 @@ impl Trainer {
             let (need, got) = (config.batch_size, train.len());
             return Err(TrainError::Data { what: "training pictures for a batch", need, got });
         }
+        if ![1, 3].contains(&spec.input().c) {
+            let reason = "pictures have 1 input channel (grey) or 3 (RGB), so there is nothing to train it on";
+            return Err(TrainError::Setting { name: "arch", value: config.arch, reason });
+        }
         refuse_lone_pictures(&config, &spec, train.len())?;
         let preprocessing = source.preprocessing(&spec, &train, config.pixel_mean)?;
         let loader = |data, indices: Vec<u32>| Loader {
@@ -176,7 +180,7 @@ impl Trainer {
             indices: indices.into(),
             batch: config.batch_size,
             drop_last: false,
-            side: config.side,
+            size: config.input,
             preprocessing: preprocessing.clone(),
             training: None,
             threads: resources.workers,

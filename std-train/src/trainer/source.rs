@@ -7,7 +7,7 @@ use residual_io::listed;
 
 use super::{Config, Holdout, Shared, TrainError, identity::Pictures};
 use crate::data::{
-    self, Augmentation, Cached, DataError, Dataset, Layout, Preprocessing, Split, Synthetic, channel_statistics,
+    self, Augmentation, Cached, DataError, Dataset, Layout, Preprocessing, Size, Split, Synthetic, channel_statistics,
     mean_picture,
 };
 
@@ -35,19 +35,20 @@ impl Division {
 const SAMPLED: usize = 50_000;
 
 impl Source {
-    /// The data set in a folder, found as [`Layout`] says, or `synthetic`: generated pictures of `side x side` pixels.
+    /// The data set in a folder, found as [`Layout`] says, or `synthetic`: generated pictures of `size`.
     /// With `cache`, pictures are decoded once and kept in memory.
     ///
     /// # Errors
     /// What opening it reports; [`TrainError::Data`] for fewer than two classes.
-    pub fn open(path: &Path, side: usize, cache: bool) -> Result<Self, TrainError> {
+    pub fn open(path: &Path, size: impl Into<Size>, cache: bool) -> Result<Self, TrainError> {
+        let size = size.into();
         let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
         let part = |data: Box<dyn Dataset>| -> Shared {
             let data: Shared = data.into();
             if cache { Arc::new(Cached::new(data)) } else { data }
         };
         if data::is_generated(path) {
-            let part = |split| part(Box::new(Synthetic::standard(side, split)));
+            let part = |split| part(Box::new(Synthetic::standard(size, split)));
             return Source { train: part(Split::Train), validation: Some(part(Split::Validation)), name }.check();
         }
         let layout = Layout::find(path)?;
@@ -57,10 +58,11 @@ impl Source {
     }
 
     /// Generated pictures.
-    pub fn synthetic(train: usize, validation: usize, side: usize) -> Self {
+    pub fn synthetic(train: usize, validation: usize, size: impl Into<Size>) -> Self {
+        let size = size.into();
         Source {
-            train: Arc::new(Synthetic::new(train, side, 0, Split::Train)),
-            validation: Some(Arc::new(Synthetic::new(validation, side, 0, Split::Validation))),
+            train: Arc::new(Synthetic::new(train, size, 0, Split::Train)),
+            validation: Some(Arc::new(Synthetic::new(validation, size, 0, Split::Validation))),
             name: "synthetic".into(),
         }
     }
@@ -144,7 +146,7 @@ impl Source {
         &self.name
     }
 
-    /// How pictures are normalised: by ImageNet's constants for its networks, else by the mean and deviation of
+    /// How pictures are normalised: by ImageNet's constants for its networks on RGB, else by the mean and deviation of
     /// these pictures; and with a mean for every pixel if asked for.
     pub(super) fn preprocessing(
         &self,
@@ -152,13 +154,13 @@ impl Source {
         indices: &[u32],
         pixel_mean: bool,
     ) -> Result<Preprocessing, DataError> {
-        let side = spec.input().h;
-        let mut preprocessing = if spec.stem_kind() == Stem::ImageNet {
-            Preprocessing { resize: Some(side * 256 / 224), crop: Some(side), ..Preprocessing::imagenet() }
-        } else {
-            let (mean, std) = channel_statistics(&*self.train, indices, SAMPLED)?;
-            Preprocessing { resize: Some(side), crop: Some(side), ..Preprocessing::cifar(mean, std) }
-        };
+        let (size, channels) = (Size::from(spec.input()), spec.input().c);
+        let imagenet = spec.stem_kind() == Stem::ImageNet;
+        let resize = if imagenet { size.scaled((256, 224)) } else { size };
+        let mut preprocessing = Preprocessing { resize: Some(resize), crop: Some(size), ..Preprocessing::imagenet() };
+        if !imagenet || channels != preprocessing.channels() {
+            (preprocessing.mean, preprocessing.std) = channel_statistics(&*self.train, indices, SAMPLED, channels)?;
+        }
         if pixel_mean {
             preprocessing.mean_picture = Some(mean_picture(&*self.train, indices, SAMPLED, &preprocessing)?);
         }
@@ -168,8 +170,8 @@ impl Source {
     /// The paper's augmentation for a network's input.
     pub(super) fn augmentation(&self, spec: &ResNet) -> Augmentation {
         match spec.stem_kind() {
-            Stem::ImageNet => Augmentation::imagenet(spec.input().h),
-            Stem::Cifar => Augmentation::PadCrop { pad: spec.input().h.div_ceil(8) },
+            Stem::ImageNet => Augmentation::imagenet(spec.input()),
+            Stem::Cifar => Augmentation::PadCrop { pad: Size::from(spec.input()).shorter().div_ceil(8) },
         }
     }
 }

@@ -356,7 +356,7 @@ fn a_run_without_validation_has_rows_without_it() {
 fn batches_that_batch_norm_cannot_be_trained_on_are_refused() {
     let out = tempfile::tempdir().unwrap();
     let attempt = |side: usize, batch_size: usize, pictures: usize, drop_last: bool| {
-        let config = Config { side, batch_size, drop_last, epochs: 1, ..config() };
+        let config = Config { input: side.into(), batch_size, drop_last, epochs: 1, ..config() };
         let folder = RunFolder::overwrite(out.path()).unwrap();
         let trainer = Trainer::new(config, Source::synthetic(pictures, 10, side), resources(1), folder);
         trainer.map(|mut t| (run(&mut t, None), t.position().step)).map_err(|e| e.to_string())
