@@ -4,6 +4,8 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -27,27 +29,60 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut BufWriter<&mut File>) -
         _ => Path::new("."),
     };
     sweep(folder);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(PREFIX).suffix(SUFFIX);
-    #[cfg(unix)]
-    {
-        // As for any new file: the process's umask decides (temporary files are private otherwise).
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder)?;
+    let mut new = Temporary::create(folder)?;
     // Says that somebody is still writing; where locks are unknown, only age does.
-    let _ = file.as_file().try_lock();
-    fill(file.as_file_mut(), write)?;
+    let _ = new.file.try_lock();
+    fill(&mut new.file, write)?;
     if let Some(old) = old {
-        file.as_file().set_permissions(old.permissions())?;
+        new.file.set_permissions(old.permissions())?;
     }
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
+    new.file.sync_all()?;
+    new.rename(path)?;
     // The new name itself is durable only once the folder is flushed.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
+}
+
+/// A new file that is removed again unless it gets its name.
+struct Temporary {
+    file: File,
+    path: PathBuf,
+    named: bool,
+}
+
+impl Temporary {
+    /// A file that nobody else has made, with the permissions of any new file.
+    fn create(folder: &Path) -> io::Result<Self> {
+        /// Names that processes killed long ago may have left, on systems that count their processes anew.
+        const TRIES: usize = 1000;
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        for _ in 0..TRIES {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{PREFIX}{}-{number}{SUFFIX}", process::id()));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Temporary { file, path, named: false }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("the folder is full of temporary files"))
+    }
+
+    fn rename(mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.named = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.named {
+            // There is nobody to tell, and an error to report already.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 fn fill(file: &mut File, write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> io::Result<()> {

@@ -21,8 +21,8 @@ pub(super) const PREPROCESSING: [u8; 4] = *b"PREP";
 /// CRC-32 as in zip and PNG.
 #[cfg(feature = "alloc")]
 pub(super) fn checksum(bytes: &[u8]) -> u32 {
-    const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
-    CRC.checksum(bytes)
+    const TABLE: [u32; 256] = remainders();
+    !bytes.iter().fold(!0, |crc, byte| (crc >> 8) ^ TABLE[(crc as u8 ^ byte) as usize])
 }
 
 #[cfg(not(feature = "alloc"))]
@@ -32,23 +32,26 @@ pub(super) use checksum_by_halves as checksum;
 /// check one model at start-up.
 #[cfg(any(test, not(feature = "alloc")))]
 pub(super) fn checksum_by_halves(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 16] = {
-        let mut table = [0; 16];
-        let mut i = 0;
-        while i < 16 {
-            let mut crc = i as u32;
-            let mut bit = 0;
-            while bit < 4 {
-                crc = (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
-                bit += 1;
-            }
-            table[i] = crc;
-            i += 1;
-        }
-        table
-    };
+    const TABLE: [u32; 16] = remainders();
     let step = |crc: u32| (crc >> 4) ^ TABLE[(crc & 15) as usize];
     !bytes.iter().fold(!0, |crc, byte| step(step(crc ^ u32::from(*byte))))
+}
+
+/// The remainders of all numbers of as many bits as count to `N`.
+const fn remainders<const N: usize>() -> [u32; N] {
+    let mut table = [0; N];
+    let mut i = 0;
+    while i < N {
+        let mut crc = i as u32;
+        let mut bit = 0;
+        while bit < N.ilog2() {
+            crc = (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
+            bit += 1;
+        }
+        table[i] = crc;
+        i += 1;
+    }
+    table
 }
 
 /// Fields of an op record, as indices of 32-bit words.

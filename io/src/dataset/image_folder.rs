@@ -2,10 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    fs, io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
-
-use walkdir::WalkDir;
 
 use super::{Dataset, Layout, Split};
 use crate::{DataError, Image, listed};
@@ -138,7 +138,7 @@ pub(super) fn subfolders(dir: &Path) -> Result<Vec<String>, DataError> {
         }
         let name = entry.file_name().into_string().map_err(|_| DataError::Io {
             path: entry.path(),
-            source: std::io::Error::other("the folder's name is not UTF-8, so no class can be called that"),
+            source: io::Error::other("the folder's name is not UTF-8, so no class can be called that"),
         })?;
         if !name.starts_with('.') {
             names.push(name);
@@ -159,12 +159,11 @@ pub fn pictures_below(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// Whether there is any picture below `dir`.
 pub(super) fn holds_pictures(dir: &Path) -> Result<bool, DataError> {
-    for file in files(dir) {
-        if is_picture(&file?) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let found = walk(dir, &mut Vec::new(), &mut |file| match is_picture(&file) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    Ok(found?.is_break())
 }
 
 /// The files of a folder and of those in it.
@@ -178,8 +177,7 @@ struct Files {
 impl Files {
     fn below(dir: &Path) -> Result<Self, DataError> {
         let mut found = Files::default();
-        for path in files(dir) {
-            let path = path?;
+        let _ = walk(dir, &mut Vec::new(), &mut |path| {
             if is_picture(&path) {
                 found.pictures.push(path);
             } else if !is_hidden(&path) {
@@ -189,7 +187,8 @@ impl Files {
                 );
                 *found.others.entry(kind).or_insert(0) += 1;
             }
-        }
+            ControlFlow::Continue(())
+        })?;
         found.pictures.sort_by(|a, b| {
             let key = |p: &Path| (p.parent().map(|d| d.as_os_str().to_owned()), p.file_name().map(ToOwned::to_owned));
             key(a).cmp(&key(b))
@@ -198,16 +197,38 @@ impl Files {
     }
 }
 
-/// All files below `dir`, in no certain order; links are followed.
-fn files(dir: &Path) -> impl Iterator<Item = Result<PathBuf, DataError>> {
-    let dir = dir.to_path_buf();
-    WalkDir::new(&dir).follow_links(true).into_iter().filter_map(move |entry| match entry {
-        Ok(entry) => entry.file_type().is_file().then(|| Ok(entry.into_path())),
-        Err(e) => Some(Err(DataError::Io {
-            path: e.path().unwrap_or(&dir).into(),
-            source: e.into_io_error().unwrap_or_else(|| std::io::Error::other("the folder links back to itself")),
-        })),
-    })
+/// Visits all files below `dir`, in no certain order, until `visit` breaks off. Links are followed, but not back into
+/// one of the folders on the way, which `above` holds.
+fn walk(
+    dir: &Path,
+    above: &mut Vec<PathBuf>,
+    visit: &mut dyn FnMut(PathBuf) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, DataError> {
+    let fault = |path: &Path, source| DataError::Io { path: path.into(), source };
+    let real = dir.canonicalize().map_err(|e| fault(dir, e))?;
+    if above.contains(&real) {
+        return Err(fault(dir, io::Error::other("the folder links back to itself")));
+    }
+    above.push(real);
+    for entry in dir.read_dir().map_err(|e| fault(dir, e))? {
+        let entry = entry.map_err(|e| fault(dir, e))?;
+        let path = entry.path();
+        // Only a link needs a look at the file itself.
+        let kind = match entry.file_type().map_err(|e| fault(&path, e))? {
+            link if link.is_symlink() => fs::metadata(&path).map_err(|e| fault(&path, e))?.file_type(),
+            kind => kind,
+        };
+        let next = match () {
+            () if kind.is_dir() => walk(&path, above, visit)?,
+            () if kind.is_file() => visit(path),
+            () => continue,
+        };
+        if next.is_break() {
+            return Ok(next);
+        }
+    }
+    above.pop();
+    Ok(ControlFlow::Continue(()))
 }
 
 fn is_picture(path: &Path) -> bool {

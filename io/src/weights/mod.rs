@@ -8,6 +8,7 @@
 
 mod check;
 mod error;
+mod header;
 pub mod keys;
 mod map;
 mod safetensors;

@@ -7,14 +7,14 @@ use std::{
 };
 
 use residual_core::weights::Tensor;
-use safetensors::tensor::{Dtype as Stored, Metadata};
 use serde_json::{Map, Value, json};
 
 use super::{
     ImportError,
     error::{Fault, clean},
+    header::Header,
     keys,
-    store::{Collector, Dtype, View},
+    store::{Collector, View},
 };
 
 /// Longest header, in bytes. The 1202-layer network takes 0.7 MB, a mean picture of 448 x 448 pixels 7 MB; every tensor
@@ -29,24 +29,21 @@ pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<(BTreeMap<St
         let len = header.len();
         return Err(Fault::format(format!("its header takes {len} bytes, a network's at most {MAX_HEADER}")));
     }
-    // Not `SafeTensors::deserialize`: its sum of lengths overflows on hostile headers.
-    let parsed: Metadata = serde_json::from_slice(header).map_err(|e| Fault::format(clean(&e.to_string())))?;
     let start = 8 + header.len();
-    let held = bytes.len() - start;
-    if parsed.data_len() != held {
-        return Err(Fault::format(format!("its tensors take {} bytes, the file holds {held}", parsed.data_len())));
+    let content = &bytes[start..];
+    let Header { mut metadata, tensors } = Header::parse(header)?;
+    let taken = tensors.values().map(|stored| stored.bytes.end).max().unwrap_or(0);
+    if taken != content.len() {
+        return Err(Fault::format(format!("its tensors take {taken} bytes, the file holds {}", content.len())));
     }
-    let tensors: BTreeMap<_, _> = parsed.tensors().into_iter().collect();
-    let mut metadata: BTreeMap<String, String> = parsed.metadata().clone().unwrap_or_default().into_iter().collect();
     let stated = metadata.remove(keys::CHECKSUM);
     let verified = stated.is_some();
     if let Some(stated) = stated {
-        let content = &bytes[start..];
         let mut sum = Checksum::new(&metadata);
-        for (name, info) in &tensors {
-            // The offsets were checked against the length of the file.
-            let data = content.get(info.data_offsets.0..info.data_offsets.1).unwrap_or_default();
-            sum.add(name, &info.shape, [data]);
+        for (name, stored) in &tensors {
+            // All of them end within the file.
+            let data = content.get(stored.bytes.clone()).unwrap_or_default();
+            sum.add(name, &stored.shape, [data]);
         }
         let found = sum.finish();
         // A fuzzer cannot guess checksums.
@@ -58,15 +55,9 @@ pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<(BTreeMap<St
         }
         out.keep_names();
     }
-    for (name, info) in tensors {
-        let (from, to) = info.data_offsets;
-        let view = View {
-            dtype: dtype(info.dtype),
-            storage: start + from..start + to,
-            offset: 0,
-            shape: &info.shape,
-            strides: None,
-        };
+    for (name, stored) in tensors {
+        let storage = start + stored.bytes.start..start + stored.bytes.end;
+        let view = View { dtype: stored.dtype, storage, offset: 0, shape: &stored.shape, strides: None };
         out.add(&name, &view)?;
     }
     Ok((metadata, verified))
@@ -108,26 +99,6 @@ pub(super) fn header(bytes: &[u8]) -> Option<&[u8]> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
     header.starts_with(b"{").then_some(header)
-}
-
-fn dtype(stored: Stored) -> Dtype {
-    match stored {
-        Stored::F32 => Dtype::F32,
-        Stored::F16 => Dtype::F16,
-        Stored::BF16 => Dtype::Bf16,
-        Stored::F64 => Dtype::F64,
-        Stored::BOOL => Dtype::Other("bool", 1),
-        Stored::U8 => Dtype::Other("u8", 1),
-        Stored::I8 => Dtype::Other("i8", 1),
-        Stored::U16 => Dtype::Other("u16", 2),
-        Stored::I16 => Dtype::Other("i16", 2),
-        Stored::U32 => Dtype::Other("u32", 4),
-        Stored::I32 => Dtype::Other("i32", 4),
-        Stored::U64 => Dtype::Other("u64", 8),
-        Stored::I64 => Dtype::Other("i64", 8),
-        Stored::C64 => Dtype::Other("complex", 8),
-        _ => Dtype::Other("of less than 16 bits", 1),
-    }
 }
 
 /// Writes tensors as a safetensors file, atomically.

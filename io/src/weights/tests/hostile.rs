@@ -177,7 +177,11 @@ fn nesting_and_cycles_end() {
     let long = Asm::new().raw(&b"N0".repeat(1 << 21));
     assert!(refusal(&torch_zip(&long, &[])).contains("more than 2097152 opcodes"));
     let nested = format!("{{\"a\":{}", "[".repeat(100_000));
-    assert!(refusal(&safetensors(&nested, &[])).contains("recursion limit"));
+    assert!(refusal(&safetensors(&nested, &[])).contains("expected a map"));
+    let nested = format!("{{\"a\":{{\"shape\":{}", "[".repeat(100_000));
+    assert!(refusal(&safetensors(&nested, &[])).contains("EOF"));
+    let nested = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":{}{}}}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(refusal(&safetensors(&nested, &[])).contains("unusable shape"));
 }
 
 #[test]
@@ -247,10 +251,12 @@ fn strange_safetensors_headers_are_refused() {
     for (header, data, reason) in [
         (one(r#"{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#), 4, "its tensors take 8 bytes, the file holds 4"),
         (one(r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#), 8, "its tensors take 4 bytes, the file holds 8"),
-        (one(r#"{"dtype":"F32","shape":[3],"data_offsets":[0,8]}"#), 8, ""),
-        (one(r#"{"dtype":"F32","shape":[2],"data_offsets":[8,0]}"#), 8, ""),
-        (one(r#"{"dtype":"F32","shape":[2],"data_offsets":[4,12]}"#), 12, ""),
-        (one(r#"{"dtype":"F32","shape":[18446744073709551615,2],"data_offsets":[0,8]}"#), 8, "overflow"),
+        (one(r#"{"dtype":"F32","shape":[3],"data_offsets":[0,8]}"#), 8, "of shape [3] and type F32 does not take the bytes"),
+        (one(r#"{"dtype":"F32","shape":[2],"data_offsets":[8,0]}"#), 8, "does not take the bytes from 8 to 0"),
+        (one(r#"{"dtype":"F32","shape":[2],"data_offsets":[4,12]}"#), 12, "begins at byte 4, the one before it ends at 0"),
+        (one(r#"{"dtype":"F32","shape":[18446744073709551615,2],"data_offsets":[0,8]}"#), 8, "does not take the bytes"),
+        (one(r#"{"dtype":"F32","shape":[2]}"#), 8, "tensor a has no data_offsets"),
+        (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#.into(), 8, "begins at byte 4"),
         (one(&format!(r#"{{"dtype":"U8","shape":[{huge}],"data_offsets":[0,{huge}]}}"#)), 0, "its tensors take"),
         (one(r#"{"dtype":"F32","shape":[-1],"data_offsets":[0,8]}"#), 8, "invalid value"),
         (one(r#"{"dtype":"F99","shape":[2],"data_offsets":[0,8]}"#), 8, "F99"),
