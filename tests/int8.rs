@@ -32,6 +32,15 @@ fn quantize_knows_the_generated_pictures_and_every_name_of_a_part() {
         let args = [&["quantize", "--weights", &weights, "--data-path", data, "-o", &net], &few[..]].concat();
         assert_eq!(json(&args)["calibration_images"], 4, "{data}");
     }
+    // One of the ten training pictures is damaged.
+    let data = fixture.arg("data");
+    let classes = fs::read_dir(fixture.path("data/train")).unwrap().flatten();
+    let broken = fixture.write(&format!("data/train/{}/0.png", classes.last().unwrap().file_name().display()), b"");
+    let all = ["quantize", "--weights", &weights, "--data-path", &data, "-o", &net];
+    let text = fail(&all).1;
+    assert!(text.contains(&broken) && text.contains("--skip-unreadable goes on without it"), "{text}");
+    let object = json(&[&all[..], &["--skip-unreadable", "--json"]].concat());
+    assert_eq!((&object["calibration_images"], &object["unreadable"]), (&9.into(), &1.into()));
     fixture.tree("data/cats", 1, 1);
     let args = ["quantize", "--weights", &weights, "--data-path", &fixture.arg("data"), "-o", &net];
     assert!(fail(&args).1.contains("`cats`"));

@@ -238,7 +238,37 @@ fn bad_settings_and_data_are_refused_by_name() {
     fixture.tree("broken/test", 3, 3);
     fixture.write("broken/train/bird/5.png", b"no picture");
     let text = run(&fixture.arg("broken"), &["--batch-size", "4"]);
-    assert!(text.contains("5.png"), "{text}");
+    assert!(text.contains("5.png") && text.contains("--skip-unreadable goes on without it"), "{text}");
+}
+
+#[test]
+fn pictures_that_cannot_be_read_are_left_out_if_asked() {
+    let fixture = Fixture::new();
+    let (data, out) = (fixture.tree("data/train", 3, 9), fixture.arg("out"));
+    fixture.tree("data/test", 3, 3);
+    let broken = fixture.write("data/train/bird/5.png", b"no picture");
+    let data = data.strip_suffix("/train").unwrap();
+    let run = |flags: &[&str]| {
+        let args = ["train", "--data-path", data, "--max-steps", "2", "--batch-size", "4", "--skip-unreadable"];
+        residual(&[&args, flags].concat()).output().unwrap()
+    };
+    let output = run(&["--arch", "resnet8-cifar-w8", "--output-dir", &out]);
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && notes.contains(": 26 training pictures in"), "{notes}");
+    assert!(notes.contains(&format!("skipped {broken}: ")), "{notes}");
+    // The run goes on with the same pictures, and with no others.
+    assert!(run(&["--resume", &out]).status.success());
+    let refused = |says: &str| {
+        let output = run(&["--resume", &out]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(says), "{text}");
+    };
+    fs::copy(fixture.path("data/train/bird/0.png"), &broken).unwrap();
+    refused("pictures");
+    for picture in fs::read_dir(fixture.path("data/train/bird")).unwrap().flatten() {
+        fs::write(picture.path(), "").unwrap();
+    }
+    refused("data: the data set has 2 classes with readable pictures, 3 needed");
 }
 
 #[test]

@@ -159,9 +159,14 @@ pub fn use_plan(model: &mut residual::Model, file: Option<&Path>, how: &Pictures
 /// Says of an error that a picture caused how to go on without it.
 fn or_skip(error: Error) -> anyhow::Error {
     match error {
-        Error::Data(error) => anyhow!("{error}; --skip-unreadable goes on without it"),
+        Error::Data(error) => unreadable(&error),
         error => error.into(),
     }
+}
+
+/// Says of a picture that cannot be read how to go on without it.
+pub fn unreadable(error: &DataError) -> anyhow::Error {
+    anyhow!("{error}; --skip-unreadable goes on without it")
 }
 
 impl Known {

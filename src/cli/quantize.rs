@@ -4,7 +4,7 @@ use std::{fs, io::Write, path::PathBuf};
 
 use anyhow::{Context, ensure};
 use residual::{
-    Pretrained,
+    DataError, Error, Pretrained,
     data::{self, Dataset, Split},
     quantize::{Method, Options, Quantized, Report, html, quantize, report},
     tflite,
@@ -58,6 +58,9 @@ pub struct Args {
     /// Pictures of the test split the report is measured on
     #[arg(long, value_name = "N", default_value = "500", value_parser = args::batch)]
     report_images: usize,
+    /// Leave out pictures that cannot be read, and name them at the end
+    #[arg(long)]
+    skip_unreadable: bool,
     #[command(flatten)]
     threads: args::Threads,
     /// Print one JSON object
@@ -99,8 +102,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let size = model.spec().input();
     let data = data::open_or_generate(&args.data_path, size, Split::Train)?;
     data.remarks().iter().for_each(|remark| note(remark));
-    let (inputs, _) = pictures(&model, data.as_ref(), args.calibration_images)?;
-    ensure!(!inputs.is_empty(), "{}: no pictures to calibrate with", args.data_path.display());
+    let mut skipped = Vec::new();
+    let unreadable = args.skip_unreadable.then_some(&mut skipped);
+    let (inputs, _) = pictures(&model, data.as_ref(), args.calibration_images, unreadable)?;
 
     let mut quantized = quantize(&net, &inputs, &options)?;
     quantized.network.preprocessing = Some(p.to_flat());
@@ -119,7 +123,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         Some(dir) => {
             let data = data::open_or_generate(&args.data_path, size, Split::Test)?;
             data.remarks().iter().for_each(|remark| note(remark));
-            let (inputs, labels) = pictures(&model, data.as_ref(), args.report_images)?;
+            let unreadable = args.skip_unreadable.then_some(&mut skipped);
+            let (inputs, labels) = pictures(&model, data.as_ref(), args.report_images, unreadable)?;
             let report = report(&net, &quantized, &inputs, &labels, &options)?;
             fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
             write_file(&dir.join("report.json"), format!("{:#}\n", object(&report)).as_bytes())?;
@@ -127,6 +132,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             Some(report)
         }
     };
+    skipped.iter().for_each(|picture| note(&format!("skipped {picture}")));
     let methods = |m: Method| quantized.methods.values().filter(|v| **v == m).count();
     if args.json {
         let mut object = json!({
@@ -134,6 +140,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "output": args.output.to_string_lossy(),
             "bytes": file.len(),
             "calibration_images": inputs.len(),
+            "unreadable": skipped.len(),
             "divergence": quantized.divergence,
             "equalized": !quantized.equalized.is_empty(),
             "methods": quantized.methods.iter().map(|(n, m)| (n.clone(), json!(m.name()))).collect::<serde_json::Map<_, _>>(),
@@ -159,20 +166,37 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(sentence(out, &text)?)
 }
 
-/// Up to `n` pictures, evenly from the whole data set, normalised, and their classes.
-fn pictures(model: &Pretrained, data: &dyn Dataset, n: usize) -> anyhow::Result<(Vec<Vec<f32>>, Vec<usize>)> {
+/// Up to `n` pictures, evenly from the whole data set, normalised, and their classes. Those that cannot be read go to
+/// `skipped`, if they may be left out.
+fn pictures(
+    model: &Pretrained,
+    data: &dyn Dataset,
+    n: usize,
+    mut skipped: Option<&mut Vec<DataError>>,
+) -> anyhow::Result<(Vec<Vec<f32>>, Vec<usize>)> {
     let n = n.min(data.len());
     let bar = progress::pictures(n);
     let (mut inputs, mut labels) = (Vec::with_capacity(n), Vec::with_capacity(n));
     for i in 0..n {
         let at = i * data.len() / n;
         let mut input = vec![0.0; model.spec().input().elements()];
-        model.preprocessing().apply(&data.image(at)?, &mut input)?;
-        inputs.push(input);
-        labels.push(data.label(at));
+        match (data.image(at).and_then(|image| model.preprocessing().apply(&image, &mut input)), &mut skipped) {
+            (Ok(()), _) => {
+                inputs.push(input);
+                labels.push(data.label(at));
+            }
+            (Err(error), Some(skipped)) => skipped.push(error),
+            (Err(error), None) => return Err(args::unreadable(&error)),
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if inputs.is_empty()
+        && let Some(skipped) = skipped
+        && !skipped.is_empty()
+    {
+        return Err(Error::AllUnreadable { pictures: n, first: skipped.swap_remove(0) }.into());
+    }
     Ok((inputs, labels))
 }
 

@@ -68,6 +68,9 @@ pub struct Args {
     /// Keep decoded pictures in memory
     #[arg(long)]
     cache_dataset: bool,
+    /// Read every picture once before training begins, and leave out those that cannot be read; --resume needs it again
+    #[arg(long)]
+    skip_unreadable: bool,
     /// Stop after N steps in all
     #[arg(long, value_name = "N", value_parser = args::at_least_one)]
     max_steps: Option<u64>,
@@ -276,10 +279,16 @@ impl Args {
         let folder = self.take_folder()?;
         let blame = |error| match error {
             error @ TrainError::Data { .. } => anyhow!("{}: {error}", self.data_path.display()),
-            TrainError::Picture(error) => anyhow!("{error}; mend the picture or take it out of the data set"),
-            error => anyhow::Error::from(error),
+            error => or_skip(error),
         };
-        let source = Source::open(&self.data_path, config.input, self.cache_dataset).map_err(blame)?;
+        // What opening says is about folders and files of many pictures.
+        let mut source = match Source::open(&self.data_path, config.input, self.cache_dataset) {
+            Err(TrainError::Picture(error)) => return Err(error.into()),
+            opened => opened.map_err(blame)?,
+        };
+        if self.skip_unreadable {
+            source = source.without_unreadable(resources.workers).map_err(blame)?;
+        }
         if self.resume.is_none() {
             config.classes = source.classes().len();
         }
@@ -298,6 +307,14 @@ impl Args {
             note(&format!("the run in {folder} is finished ({epochs} epochs): more --epochs make it longer"));
         }
         Ok(trainer)
+    }
+}
+
+/// Says of an error that a picture caused how to go on without it.
+fn or_skip(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::Picture(error) => args::unreadable(&error),
+        error => error.into(),
     }
 }
 
@@ -347,7 +364,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         Event::Epoch(_) => {}
     });
     bar.finish_and_clear();
-    let outcome = outcome?;
+    let outcome = outcome.map_err(or_skip)?;
     failed?;
     if outcome == Outcome::Interrupted {
         let step = trainer.position().step;

@@ -6,6 +6,7 @@
 mod augment;
 mod cached;
 mod loader;
+mod readable;
 mod synthetic;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ pub use self::{
     augment::Augmentation,
     cached::Cached,
     loader::{Batch, Batches, Loader, Training, channel_statistics, mean_picture},
+    readable::Readable,
     synthetic::Synthetic,
 };
 

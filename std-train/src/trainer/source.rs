@@ -7,8 +7,8 @@ use residual_io::listed;
 
 use super::{Config, Holdout, Shared, TrainError, identity::Pictures};
 use crate::data::{
-    self, Augmentation, Cached, DataError, Dataset, Layout, Preprocessing, Size, Split, Synthetic, channel_statistics,
-    mean_picture,
+    self, Augmentation, Cached, DataError, Dataset, Layout, Preprocessing, Readable, Size, Split, Synthetic,
+    channel_statistics, mean_picture,
 };
 
 /// Pictures to train on and, where there are any apart from them, pictures to validate on, of the same classes.
@@ -73,6 +73,23 @@ impl Source {
     /// [`TrainError::Data`] for fewer than two classes, or different ones.
     pub fn new(train: Shared, validation: Shared, name: &str) -> Result<Self, TrainError> {
         Source { train, validation: Some(validation), name: name.into() }.check()
+    }
+
+    /// The same without pictures that cannot be read: all of them are read once, on up to `threads` threads. The lines
+    /// of [`Source::summary`] name those left out.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] where a class to train on has no picture left, or no picture to validate on is.
+    pub fn without_unreadable(self, threads: usize) -> Result<Self, TrainError> {
+        let counts = |data: &Shared| Pictures::of(&**data, &(0..data.len() as u32).collect::<Vec<_>>());
+        let classes = self.train.classes().len() - counts(&self.train).absent().count();
+        let readable = |data| -> Shared { Arc::new(Readable::new(data, threads)) };
+        let source = Source { train: readable(self.train), validation: self.validation.map(readable), ..self };
+        let left = source.train.classes().len() - counts(&source.train).absent().count();
+        if left < classes {
+            return Err(TrainError::Data { what: "classes with readable pictures", need: classes, got: left });
+        }
+        source.check()
     }
 
     fn check(self) -> Result<Self, TrainError> {
