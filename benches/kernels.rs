@@ -60,6 +60,9 @@ fn layers(c: &mut Criterion) {
                     for kernel in Kernel::all(isa).iter().filter(|kernel| kernel.supports(geom)) {
                         convolution(&mut group, kernel, geom, *relu);
                     }
+                    if geom.kernel == 1 && geom.stride == 1 {
+                        product(&mut group, geom);
+                    }
                 }
                 OpKind::MaxPool(geom) => pool(&mut group(c, &format!("pool/{network}")), isa, geom),
                 OpKind::AveragePool(map) => {
@@ -95,6 +98,23 @@ fn convolution(group: &mut BenchmarkGroup<'_, WallTime>, kernel: &Kernel, g: &Co
             let y = MatMut::new(y.as_mut_slice(), g.c_out);
             let epilogue = Epilogue { add: false, relu };
             kernel.run(g, x.as_slice(), packed.as_slice(), epilogue, &band, y, scratch.as_mut_slice());
+        });
+    });
+}
+
+/// The same product without bias and activation by the crate `matrixmultiply`, which packs both matrices every time.
+fn product(group: &mut BenchmarkGroup<'_, WallTime>, g: &ConvGeom) {
+    let (m, k, n) = (g.input.h * g.input.w, g.input.c, g.c_out);
+    let mut random = Uniform::new(1);
+    let (x, w, mut y) = (random.vec(m * k), random.vec(k * n), vec![0.0f32; m * n]);
+    let [k_step, n_step] = [k as isize, n as isize];
+    group.throughput(Throughput::Elements(2 * g.macs()));
+    group.bench_function("matrixmultiply", |b| {
+        b.iter(|| {
+            let (x, w, y) = (x.as_ptr(), w.as_ptr(), y.as_mut_ptr());
+            // SAFETY: the matrices are m x k, k x n and m x n elements of their vectors, rows one behind the other; the
+            // third is borrowed by nobody else.
+            unsafe { matrixmultiply::sgemm(m, k, n, 1.0, x, k_step, 1, w, n_step, 1, 0.0, y, n_step, 1) };
         });
     });
 }
