@@ -6,13 +6,11 @@ use residual_core::rsd::{AlignedBytes, View};
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut aligned = AlignedBytes::from(bytes);
     for right in [false, true] {
-        if right && aligned.len() >= 32 {
-            let (len, checksum) = (aligned.len() as u32, residual_fuzz::checksum(&aligned[20..]));
-            aligned[12..16].copy_from_slice(&len.to_le_bytes());
-            aligned[16..20].copy_from_slice(&checksum.to_le_bytes());
+        if right {
+            residual_fuzz::mend(&mut aligned);
         }
         match View::new_checked(&aligned) {
-            Ok(view) => residual_fuzz::execute(&view),
+            Ok(view) => residual_fuzz::execute(&view, &aligned, &[]),
             Err(error) => assert!(!error.to_string().contains('\n')),
         }
     }

@@ -25,7 +25,8 @@ impl PlanFile {
         PlanFile::parse(&text, graph, options).map_err(|error| anyhow!("{}: {error}", file.display()))
     }
 
-    fn parse(text: &str, graph: &Graph, options: &Options) -> Result<PlanFile> {
+    /// [`PlanFile::open`] of text in memory.
+    pub fn parse(text: &str, graph: &Graph, options: &Options) -> Result<PlanFile> {
         let plan: Value = serde_json::from_str(text).map_err(|error| anyhow!("no plan: {error}"))?;
         ensure!(plan["format"] == FORMAT, "no plan: `format` is not \"{FORMAT}\"");
         let version = plan["version"].as_u64().context("`version` is no number")?;

@@ -57,11 +57,8 @@ impl Row {
     }
 }
 
-/// Writes all rows, atomically.
-///
-/// # Errors
-/// What the operating system reports.
-pub fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
+/// The file's text.
+pub fn text(rows: &[Row]) -> String {
     let mut text = format!("{HEADER}\n");
     for row in rows {
         let _ = write!(text, "{},{}", row.epoch, row.step);
@@ -70,13 +67,25 @@ pub fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
         }
         text.push('\n');
     }
-    write_atomic(path, |out| io::Write::write_all(out, text.as_bytes()))
+    text
 }
 
-/// Rows of an earlier run up to step `last`; lines that are no rows are left out, as is a missing file.
-pub fn read(path: &Path, last: u64) -> Vec<Row> {
-    let text = read_text(path, MAX_FILE).unwrap_or_default();
+/// The rows up to step `last`; lines that are no rows are left out.
+pub fn parse(text: &str, last: u64) -> Vec<Row> {
     text.lines().filter_map(Row::parse).filter(|row| row.step <= last).collect()
+}
+
+/// Writes all rows, atomically.
+///
+/// # Errors
+/// What the operating system reports.
+pub fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
+    write_atomic(path, |out| io::Write::write_all(out, text(rows).as_bytes()))
+}
+
+/// [`parse`] of an earlier run's file; none where there is no such file.
+pub fn read(path: &Path, last: u64) -> Vec<Row> {
+    parse(&read_text(path, MAX_FILE).unwrap_or_default(), last)
 }
 
 #[cfg(test)]
