@@ -103,7 +103,7 @@ pub fn folder(name: &str) -> PathBuf {
 /// A run that takes no time.
 pub fn small_run() -> Config {
     let arch: ResNet = "resnet8-cifar-w1".parse().expect("a network's name");
-    Config { side: 8, batch_size: 4, ..Config::paper(&arch, 2) }
+    Config { input: residual_train::data::Size::square(8), batch_size: 4, ..Config::paper(&arch, 2) }
 }
 
 /// One thread for everything.

@@ -24,7 +24,7 @@ thread_local! {
 fn begin() -> Run {
     let config = residual_fuzz::small_run();
     let (own, other) = (residual_fuzz::folder("run"), residual_fuzz::folder("resumed"));
-    let source = Source::synthetic(16, 4, config.side);
+    let source = Source::synthetic(16, 4, config.input);
     let folder = RunFolder::overwrite(&own).expect("a folder");
     let mut trainer = Trainer::new(config, source, residual_fuzz::resources(), folder).expect("a run");
     let limits = Limits { max_steps: Some(1), ..Limits::default() };

@@ -13,12 +13,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let config = Config {
         arch: small.arch,
         classes: small.classes,
-        side: small.side,
+        input: small.input,
         batch_size: config.batch_size.min(8),
         ..config
     };
     let folder = RunFolder::create(&residual_fuzz::folder("config")).expect("a folder");
-    let source = Source::synthetic(16, 4, config.side);
+    let source = Source::synthetic(16, 4, config.input);
     if let Err(error) = Trainer::new(config, source, residual_fuzz::resources(), folder) {
         assert!(!error.to_string().contains('\n'));
     }

@@ -14,5 +14,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(model) = imported.network.to_model() else { return };
     let Ok(view) = View::new_checked(&model) else { return };
-    residual_fuzz::execute(&view);
+    residual_fuzz::execute(&view, &model, &[]);
 });
