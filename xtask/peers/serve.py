@@ -1,4 +1,4 @@
-"""serve.py DIR PEER NETWORK BATCH THREADS: one runtime that loads a network once and then times slices on demand.
+"""serve.py [--int8] DIR PEER NETWORK BATCH THREADS: one runtime that loads a network once and then times slices on demand.
 
 Prints {"peer", "version", "error", "load_ms", "peak_rss_mb"} when ready (error: largest difference from PyTorch's logits,
 relative to the largest logit; load_ms: until its first result, without importing its package). Then, for every line on
@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+int8 = "--int8" in sys.argv
+sys.argv = [word for word in sys.argv if word != "--int8"]
 folder, peer, name, batch, threads = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
 # Whatever a runtime prints while it loads is not part of the protocol.
@@ -22,7 +24,7 @@ import numpy as np
 
 from process import peak_rss_mb
 
-PACKAGES = {"pytorch": "torch", "pytorch-compile": "torch"}
+PACKAGES = {"pytorch": "torch", "pytorch-compile": "torch", "mnn": "MNN"}
 
 # A runtime yields its version and a call that computes the logits, for every way it can go.
 
@@ -105,6 +107,27 @@ def ncnn(x, model):
     yield ncnn.__version__, lambda: np.stack([one(image) for image in x])
 
 
+def mnn(x, model):
+    import MNN
+
+    network = MNN.Interpreter(model.replace(".onnx", ".mnn"))
+    session = network.createSession({"numThread": threads, "backend": "CPU", "precision": "high"})
+    image = MNN.Tensor(x.shape, MNN.Halide_Type_Float, x, MNN.Tensor_DimensionType_Caffe)
+
+    def run():
+        network.getSessionInput(session).copyFrom(image)
+        network.runSession(session)
+        output = network.getSessionOutput(session)
+        shape, kind = output.getShape(), MNN.Tensor_DimensionType_Caffe
+        host = MNN.Tensor(shape, MNN.Halide_Type_Float, np.zeros(shape, "f4"), kind)
+        output.copyToHostTensor(host)
+        return np.array(host.getNumpyData())
+
+    import importlib.metadata
+
+    yield importlib.metadata.version("mnn"), run
+
+
 def slice_of(run, seconds):
     """Milliseconds of every run in about this many seconds, behind one that only warms the caches."""
     run()
@@ -121,10 +144,11 @@ def main():
     prefix = folder / f"{name}-b{batch}"
     x = np.fromfile(f"{prefix}.x.bin", "f4").reshape(batch, 3, side, side)
     want = np.fromfile(f"{prefix}.y.bin", "f4").reshape(batch, -1)
-    peers = {f.__name__: f for f in (onnxruntime, openvino, pytorch, pytorch_compile, ncnn)}
+    peers = {f.__name__: f for f in (onnxruntime, openvino, pytorch, pytorch_compile, ncnn, mnn)}
     importlib.import_module(PACKAGES.get(peer, peer))
+    kind = ".int8.onnx" if int8 else ".onnx"
     ways, errors, begin = [], [], time.perf_counter()
-    for version, run in peers[peer.replace("-", "_")](x, f"{prefix}.onnx"):
+    for version, run in peers[peer.replace("-", "_")](x, f"{prefix}{kind}"):
         got = np.asarray(run(), dtype="f4").reshape(want.shape)
         if not ways:
             loaded = {"load_ms": (time.perf_counter() - begin) * 1e3, "peak_rss_mb": peak_rss_mb()}

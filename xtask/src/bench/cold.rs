@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     How, median,
-    peers::{Case, OURS, SETTLE, programs},
+    peers::{Case, Dtype, OURS, SETTLE, programs},
 };
 
 /// Compare cold starts and peak memory with those of other runtimes
@@ -59,10 +59,13 @@ impl Start {
 pub fn run(args: &Args) -> Result<()> {
     let (rounds, networks, threads) = (args.how.rounds(7), args.how.networks(&["resnet50"])?, args.how.threads()?);
     let setup = args.how.setup()?;
-    let programs = programs(&setup, &args.peers, false)?;
+    let programs = programs(&setup, &args.peers, Dtype::F32, false)?;
     let mut rows = Vec::new();
     for spec in networks {
         setup.export(&spec.to_string(), 1, programs.iter().any(|(name, _)| name == "ncnn"))?;
+        if programs.iter().any(|(name, _)| name == "mnn") {
+            setup.quantize(&spec.to_string(), 1)?;
+        }
         for &threads in threads {
             eprintln!("{spec}, {threads} threads");
             for (peer, starts) in starts(&Case::new(&setup, spec, 1, threads), &programs, rounds)? {

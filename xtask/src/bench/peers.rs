@@ -25,7 +25,7 @@ use super::{
     setup::Setup,
 };
 
-/// Compare with ONNX Runtime, OpenVINO, PyTorch, ncnn (from PyPI), tract, rten, candle and burn (from the Rust registry)
+/// Compare with ONNX Runtime, OpenVINO, PyTorch, ncnn, MNN (from PyPI), tract, rten, candle and burn (from the Rust registry)
 ///
 /// Every runtime is a process that loads a network once. Then come rounds: in each, every runtime runs for a short
 /// slice while the others are idle. A ratio is a runtime's median time in a slice divided by ours in the same round;
@@ -39,18 +39,32 @@ pub struct Args {
     /// Pictures at once
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     batches: Vec<usize>,
-    /// Of onnxruntime, openvino, pytorch, pytorch-compile, ncnn, tract, rten, candle, burn, residual-direct (this project
+    /// Of onnxruntime, openvino, pytorch, pytorch-compile, ncnn, mnn, tract, rten, candle, burn, residual-direct (this project
     /// without Winograd) and residual@FILE (another build of xtask)
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     peers: Vec<String>,
+    /// What all compute in. int8 networks are made of the f32 ones with the same calibration pictures; inputs and outputs
+    /// stay f32
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
     #[command(flatten)]
     slices: Slices,
     #[command(flatten)]
     how: How,
 }
 
+/// `--dtype`.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dtype {
+    F32,
+    Int8,
+}
+
 /// The largest difference from PyTorch's logits, relative to the largest, of a runtime that computes the same network.
 const TOLERANCE: f64 = 1e-3;
+
+/// The same for int8: rounding adds up from layer to layer, but a network that is broken differs by as much as the logits.
+const INT8_TOLERANCE: f64 = 0.3;
 
 /// Threads that spin after a run, as most runtimes' do for a moment, have stopped by then.
 pub const SETTLE: Duration = Duration::from_millis(20);
@@ -59,7 +73,9 @@ pub const SETTLE: Duration = Duration::from_millis(20);
 const LEAST_ROUNDS: usize = 3;
 
 pub const OURS: &str = "residual";
-const PYTHON: [&str; 5] = ["onnxruntime", "openvino", "pytorch", "pytorch-compile", "ncnn"];
+const PYTHON: [&str; 6] = ["onnxruntime", "openvino", "pytorch", "pytorch-compile", "ncnn", "mnn"];
+/// Those for which an int8 network can be made with what PyPI has; ncnn's quantizer is not there.
+const INT8: [&str; 3] = ["onnxruntime", "openvino", "mnn"];
 const RUST: [&str; 4] = ["tract", "rten", "candle", "burn"];
 
 pub fn run(args: &Args) -> Result<()> {
@@ -77,13 +93,17 @@ pub fn run(args: &Args) -> Result<()> {
     let length = Length { rounds, slice, patience: Duration::from_secs(patience) };
 
     let setup = args.how.setup()?;
-    let programs = programs(&setup, &args.peers, !args.quick)?;
+    let programs = programs(&setup, &args.peers, args.dtype, !args.quick)?;
     let mut rows = Vec::new();
     for spec in networks {
         for &batch in batches {
-            setup.export(&spec.to_string(), batch, programs.iter().any(|(name, _)| name == "ncnn"))?;
+            let has = |peer| programs.iter().any(|(name, _)| name == peer);
+            setup.export(&spec.to_string(), batch, has("ncnn"))?;
+            if args.dtype == Dtype::Int8 || has("mnn") {
+                setup.quantize(&spec.to_string(), batch)?;
+            }
             for &threads in threads {
-                rows.extend(Case::new(&setup, spec, batch, threads).run(&programs, &length)?);
+                rows.extend(Case::new(&setup, spec, batch, threads).run(&programs, args.dtype, &length)?);
                 args.how.save(&rows)?;
                 if let Some(path) = &args.how.json {
                     let picture = plot::svg(&rows);
@@ -97,13 +117,16 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// How this project and the peers asked for, or all, are started. What cannot be set up is skipped.
-pub fn programs(setup: &Setup, peers: &[String], compiled: bool) -> Result<Vec<(String, Vec<OsString>)>> {
-    // Compiling takes a minute for every network.
-    let default: Vec<&str> = PYTHON.into_iter().filter(|p| *p != "pytorch-compile" || compiled).chain(RUST).collect();
+pub fn programs(setup: &Setup, peers: &[String], dtype: Dtype, compiled: bool) -> Result<Vec<(String, Vec<OsString>)>> {
+    let default: Vec<&str> = match dtype {
+        // Compiling takes a minute for every network.
+        Dtype::F32 => PYTHON.into_iter().filter(|p| *p != "pytorch-compile" || compiled).chain(RUST).collect(),
+        Dtype::Int8 => INT8.to_vec(),
+    };
     let names = given(peers, &default).into_iter().filter(|name| name != OURS);
     let mut programs = Vec::new();
     for name in [OURS.to_owned()].into_iter().chain(names) {
-        match program(setup, &name) {
+        match program(setup, &name, dtype) {
             Ok(command) => programs.push((name, command)),
             Err(error) if name == OURS => return Err(error),
             Err(error) => eprintln!("skipped: {name}: {error:#}"),
@@ -113,13 +136,14 @@ pub fn programs(setup: &Setup, peers: &[String], compiled: bool) -> Result<Vec<(
 }
 
 /// How a runtime is started: the program and its first arguments.
-fn program(setup: &Setup, name: &str) -> Result<Vec<OsString>> {
+fn program(setup: &Setup, name: &str, dtype: Dtype) -> Result<Vec<OsString>> {
     let words = |command: &Command| {
         std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect::<Vec<_>>()
     };
+    let int8 = (dtype == Dtype::Int8).then_some("--int8");
     let ours = |program: PathBuf, more: &[&str]| {
         let mut command = Command::new(program);
-        words(command.args(["bench", "ours"]).args(more))
+        words(command.args(["bench", "ours"]).args(more).args(int8))
     };
     if let Some(build) = name.strip_prefix("residual@") {
         return Ok(ours(fs::canonicalize(build).with_context(|| build.to_owned())?, &[]));
@@ -128,6 +152,8 @@ fn program(setup: &Setup, name: &str) -> Result<Vec<OsString>> {
     match name {
         OURS => Ok(ours(here()?, &[])),
         "residual-direct" => Ok(ours(here()?, &["--no-winograd"])),
+        _ if INT8.contains(&name) => Ok(words(setup.python("serve.py").args(int8))),
+        _ if dtype == Dtype::Int8 => anyhow::bail!("no int8 network can be made for it here"),
         _ if PYTHON.contains(&name) => Ok(words(&setup.python("serve.py"))),
         _ if RUST.contains(&name) => Ok(words(&setup.rust(name)?)),
         _ => anyhow::bail!("no such peer"),
@@ -166,7 +192,8 @@ impl<'s> Case<'s> {
         Case { setup, spec, batch, threads }
     }
 
-    fn run(&self, programs: &[(String, Vec<OsString>)], length: &Length) -> Result<Vec<Row>> {
+    fn run(&self, programs: &[(String, Vec<OsString>)], dtype: Dtype, length: &Length) -> Result<Vec<Row>> {
+        let tolerance = if dtype == Dtype::Int8 { INT8_TOLERANCE } else { TOLERANCE };
         let title = format!("{}, batch {}, {} threads", self.spec, self.batch, self.threads);
         eprintln!("{title}");
         // All load at once, then one after the other is waited for.
@@ -176,7 +203,7 @@ impl<'s> Case<'s> {
             let ready = child.and_then(|mut child| {
                 let ready = child.ready()?;
                 // Not `>`: the difference may be NaN.
-                ensure!(ready.error <= TOLERANCE, "its logits differ by {:.1e} from PyTorch's", ready.error);
+                ensure!(ready.error <= tolerance, "its logits differ by {:.1e} from PyTorch's", ready.error);
                 Ok(Runner { name: name.clone(), child, ready, slices: Vec::new(), idle: Duration::ZERO })
             });
             match ready {

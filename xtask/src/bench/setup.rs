@@ -63,6 +63,19 @@ impl Setup {
         ours::convert(&models, network)
     }
 
+    /// Quantizes an exported network for everyone, where that is missing.
+    pub fn quantize(&self, network: &str, batch: usize) -> Result<()> {
+        let models = self.models();
+        let kinds = ["int8.onnx", "mnn", "int8.mnn"];
+        if kinds.iter().any(|kind| !models.join(format!("{network}-b{batch}.{kind}")).exists()) {
+            eprintln!("quantizing {network}, batch {batch}");
+            let mut command = Command::new(&self.python);
+            command.arg(self.root.join("xtask/peers/quantize.py")).arg(&models).arg(network).arg(batch.to_string());
+            quietly(&mut command, &self.log("quantize"))?;
+        }
+        ours::quantize_ours(&models, network)
+    }
+
     /// The process for a Python runtime, `serve.py` or `train.py`, arguments still to come.
     pub fn python(&self, script: &str) -> Command {
         let mut command = Command::new(&self.python);
