@@ -46,30 +46,33 @@ def onnx(source, target, pictures, batch):
     prepared.unlink()
 
 
-def tool(name, *arguments):
-    program = Path(sys.executable).parent / name
-    subprocess.run([program, *map(str, arguments)], check=True, stdout=sys.stderr)
-
-
 def mnn(source, target):
-    tool("mnnconvert", "-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "peers")
+    # The programs of its package would install others and report what they do; this is what they call.
+    import MNN  # noqa: F401
+    import _tools
+
+    arguments = ["-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "peers"]
+    _tools.mnnconvert(["mnnconvert", *map(str, arguments)])
 
 
 def mnn_int8(source, target, pictures):
-    # Its quantizer reads inputs as text, a folder each.
-    work = target.with_suffix(".inputs")
-    for i, picture in enumerate(pictures):
-        one = work / f"{i}"
-        one.mkdir(parents=True, exist_ok=True)
-        (one / "x.txt").write_text("\n".join(map(str, picture.ravel())))
-        shape = {"name": "x", "shape": [1, *picture.shape]}
-        (one / "input.json").write_text(json.dumps({"inputs": [shape], "outputs": ["y"]}))
-    how = {"input_type": "sequence", "path": str(work), "used_sample_num": len(pictures), "batch_size": 1}
-    how |= {"feature_quantize_method": "KL", "weight_quantize_method": "MAX_ABS", "quant_bits": 8}
+    # Its quantizer reads pictures: the same ones as bytes, three deviations wide.
+    from PIL import Image
+
+    work = target.with_suffix(".pictures")
+    work.mkdir(exist_ok=True)
+    for i, picture in enumerate(np.clip(pictures * 42.5 + 127.5, 0, 255).astype("u1")):
+        Image.fromarray(picture.transpose(1, 2, 0)).save(work / f"{i}.png")
+    how = {"format": "RGB", "mean": [127.5] * 3, "normal": [1 / 42.5] * 3}
+    how |= {"width": pictures.shape[3], "height": pictures.shape[2], "path": f"{work}/"}
+    how |= {"used_image_num": len(pictures), "feature_quantize_method": "KL", "weight_quantize_method": "MAX_ABS"}
     config = target.with_suffix(".json")
     config.write_text(json.dumps(how))
-    tool("mnnquant", source, target, config)
+    # A process of its own: it aborts on some networks.
+    call = "import sys, MNN, _tools; _tools.mnnquant(*sys.argv[1:])"
+    subprocess.run([sys.executable, "-c", call, source, target, config], check=True, stdout=sys.stderr)
     shutil.rmtree(work)
+    config.unlink()
 
 
 def main():
