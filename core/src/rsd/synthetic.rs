@@ -11,8 +11,8 @@ use crate::{
 
 /// An int8 model of `net` with weights, biases and scales drawn from `seed`.
 ///
-/// Activations keep a healthy spread through any depth. It classifies nothing; it is for measuring
-/// and for comparing engines, whose work does not depend on the weights.
+/// Activations keep a healthy spread through any depth, and weights are distributed about as trained ones. It classifies
+/// nothing; it is for measuring and for comparing engines.
 pub fn synthetic(net: &ResNet, seed: u64) -> Result<AlignedBytes, FormatError> {
     let mut draw = Draw { state: seed ^ 0x9e37_79b9_7f4a_7c15, model: Builder::new(net.input(), 0.02, -3) };
     draw.model.architecture(&alloc::format!("{net}"));
@@ -51,13 +51,24 @@ const SIGNED: Encoding = Encoding { zero_point: 4, min: -128, max: 127 };
 const RELU: Encoding = Encoding { zero_point: -128, min: -128, max: 127 };
 
 impl Draw {
-    /// Uniform in `0..n` (splitmix64).
+    /// Uniform in `0..n`.
     fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// Most are small, as in trained networks: the mean of four.
+    fn weight(&mut self) -> i8 {
+        let sum: i32 = (self.next() as u32).to_le_bytes().into_iter().map(i32::from).sum();
+        ((sum - 510) / 4) as i8
+    }
+
+    /// splitmix64
+    fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
+        z ^ (z >> 31)
     }
 
     fn conv(
@@ -87,9 +98,9 @@ impl Draw {
     ) -> Result<usize, FormatError> {
         let taps = window.taps();
         let c = window.output.c;
-        let weights: Vec<i8> = (0..window.weight_len()).map(|_| (self.below(255) as i16 - 127) as i8).collect();
-        // A weight deviates by 73 and an input by about 60, so a sum deviates by 73 * 60 * sqrt(taps).
-        let spread = 4400.0 * integer_sqrt(taps) as f64;
+        let weights: Vec<i8> = (0..window.weight_len()).map(|_| self.weight()).collect();
+        // A weight deviates by 37 and an input by about 60, so a sum deviates by 37 * 60 * sqrt(taps).
+        let spread = 2200.0 * integer_sqrt(taps) as f64;
         let bias: Vec<i32> = (0..c).map(|_| self.below(2 * spread as u64) as i32 - spread as i32).collect();
         let draw_factor = |below: u64| Requant::from_scale(40.0 / spread * (0.6 + below as f64 / 1000.0));
         let factors: Vec<Requant> = (0..c).filter_map(|_| draw_factor(self.below(1000))).collect();
