@@ -62,7 +62,7 @@ pub use self::{
 pub mod timing {
     pub use residual_train::{
         bench::{StepTimes, Steps, peak_rss, steps},
-        network::{Options as StepOptions, StepError},
+        engine::{Options as StepOptions, StepError},
     };
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use residual_core::Isa;
-use residual_train::{bench::steps, network::Options};
+use residual_train::{bench::steps, engine::Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();

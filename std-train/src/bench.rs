@@ -8,7 +8,7 @@ use std::{
 use residual_core::resnet::ResNet;
 
 use crate::{
-    network::{Loss, Network, Options, StepError},
+    engine::{Loss, Network, Options, StepError},
     parameters::Parameters,
     random::{Purpose, Stream},
 };

@@ -3,8 +3,8 @@
 
 pub mod bench;
 pub mod data;
+pub mod engine;
 pub mod layer;
-pub mod network;
 pub mod optim;
 pub mod parameters;
 pub mod quantize;
@@ -12,4 +12,3 @@ pub mod random;
 #[cfg(test)]
 mod reference;
 pub mod trainer;
-mod workers;

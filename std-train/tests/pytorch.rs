@@ -9,7 +9,7 @@ use std::{
 
 use residual_core::{Isa, resnet::ResNet, testing::Uniform};
 use residual_train::{
-    network::{Loss, Network, Options},
+    engine::{Loss, Network, Options},
     parameters::Parameters,
 };
 

@@ -1,5 +1,5 @@
 //! The layers, each a forward and a backward with its formula. There is no automatic differentiation:
-//! [`crate::network`] calls them in order.
+//! [`crate::engine`] calls them in order.
 //!
 //! ReLU has no file: forward it is the `max(0, .)` at the end of batch norm's pass, backward the gate
 //! of the pass that takes batch norm's sums.

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use residual_io::{DataError, ImportError};
 
-use crate::network::StepError;
+use crate::engine::StepError;
 
 /// Why training could not begin or go on. Checkpoints written before stay as they are.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,7 @@
 //!
 //! A run is decided by its [`Config`] and its pictures: threads, interruptions and resuming do not change a bit of
 //! its result. Every random number follows from the seed and what it is for ([`crate::random`]), and the step sums
-//! in fixed orders ([`crate::network`]).
+//! in fixed orders ([`crate::engine`]).
 
 mod checkpoint;
 mod config;
@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{
     data::{Dataset, Loader},
-    network::{Network, Options},
+    engine::{Network, Options},
     optim::{Pace, Sgd},
     parameters::Parameters,
 };

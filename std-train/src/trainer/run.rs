@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     data::{Augmentation, Batches, Loader, Training},
+    engine::{Loss, StepError},
     layer::softmax::{Score, cross_entropy},
-    network::{Loss, StepError},
     parameters::Parameters,
 };
 

@@ -11,11 +11,13 @@ use residual_core::{
     threads::Executor,
 };
 
-use super::{Layers, Source, StepError, Tape, image};
+use super::{
+    Layers, Source, StepError, Tape, image,
+    workers::{carve, for_each},
+};
 use crate::{
     layer::{batch_norm::Statistics, conv::OutputPart},
     parameters::Parameters,
-    workers::{carve, for_each},
 };
 
 struct Part<'a> {

@@ -16,6 +16,7 @@ mod forward;
 #[cfg(test)]
 mod tests;
 mod weight_part;
+mod workers;
 
 use residual_core::{
     Error, Isa, Name,
@@ -24,6 +25,7 @@ use residual_core::{
     resnet::{ResNet, ShortcutSpec},
 };
 
+use self::workers::{Workers, for_each, padded};
 use crate::{
     layer::{
         conv::{Conv, ConvTape},
@@ -31,7 +33,6 @@ use crate::{
         softmax::{Score, cross_entropy},
     },
     parameters::Parameters,
-    workers::{Workers, for_each, padded},
 };
 
 /// Groups of images whose weight gradients are summed apart; threads beyond this many would idle.

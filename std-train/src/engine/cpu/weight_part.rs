@@ -2,7 +2,8 @@
 
 use std::{mem::replace, ops::Range};
 
-use crate::{layer::conv::Conv, workers::carve};
+use super::workers::carve;
+use crate::layer::conv::Conv;
 
 /// Where a weight gradient goes.
 pub(super) enum WeightPart<'a> {

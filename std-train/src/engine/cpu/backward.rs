@@ -21,6 +21,7 @@ use super::{
     forward::normalise,
     image, tasks,
     weight_part::{WeightPart, Work},
+    workers::{carve, for_each, padded},
 };
 use crate::{
     layer::{
@@ -29,7 +30,6 @@ use crate::{
         shortcut::subsample_backward,
     },
     parameters::Parameters,
-    workers::{carve, for_each, padded},
 };
 
 /// Output channels of one task of a weight gradient in a pass of its own: enough that a vector of the
