@@ -11,4 +11,5 @@ pub mod quantize;
 pub mod random;
 #[cfg(test)]
 mod reference;
+pub mod topology;
 pub mod trainer;
