@@ -134,6 +134,19 @@ fn rooms_depend_on_each_other_in_one_direction() {
 }
 
 #[test]
+fn the_trainer_has_these_rooms_and_its_topology_knows_no_engine() {
+    let uses = uses("std-train");
+    let rooms: Vec<&str> = uses.keys().map(String::as_str).collect();
+    let want = ["bench", "data", "engine", "layer", "optim", "parameters", "quantize", "random", "topology", "trainer"];
+    assert_eq!(rooms, want);
+    assert!(uses["topology"].is_empty(), "{:?}", uses["topology"]);
+    assert!(uses["engine"].contains("topology") && !uses["layer"].contains("topology"));
+    // Nor kernels, buffers and threads.
+    let topology = Path::new(env!("CARGO_MANIFEST_DIR")).join("std-train/src/topology.rs");
+    assert_eq!(named(&code(&topology), "residual_core::"), ["geom", "resnet"]);
+}
+
+#[test]
 fn circles_and_the_ways_into_rooms_are_found() {
     let map = |pairs: &[(&str, &[&str])]| {
         let row = |(from, to): &(&str, &[&str])| ((*from).to_owned(), to.iter().map(|t| (*t).to_owned()).collect());

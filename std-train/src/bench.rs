@@ -1,4 +1,4 @@
-//! Timing training steps.
+//! How long training steps take.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use residual_core::resnet::ResNet;
 
 use crate::{
-    engine::{Loss, Network, Options, StepError},
+    engine::{CpuEngine, Loss, Options, StepError},
     parameters::Parameters,
     random::{Purpose, Stream},
 };
@@ -40,7 +40,7 @@ impl StepTimes {
 /// as PyTorch is timed.
 pub struct Steps {
     parameters: Parameters,
-    network: Network,
+    engine: CpuEngine,
     images: Vec<f32>,
     labels: Vec<u32>,
     gradients: Vec<f32>,
@@ -49,27 +49,27 @@ pub struct Steps {
 
 impl Steps {
     /// # Errors
-    /// As [`Network::new`].
+    /// As [`CpuEngine::new`].
     pub fn new(spec: ResNet, options: &Options) -> Result<Self, StepError> {
         let batch = options.batch;
         let parameters = Parameters::init(spec, 0);
-        let network = Network::new(&parameters, options)?;
+        let engine = CpuEngine::new(&parameters, options)?;
         let mut random = Stream::new(0, Purpose::Picture, [0, 0]);
         let images = (0..batch * spec.input().elements()).map(|_| random.normal() as f32).collect();
         let labels = (0..batch).map(|_| random.below(spec.classes()) as u32).collect();
         let gradients = vec![0.0; parameters.values().len()];
-        Ok(Steps { velocity: gradients.clone(), parameters, network, images, labels, gradients })
+        Ok(Steps { velocity: gradients.clone(), parameters, engine, images, labels, gradients })
     }
 
     /// Takes a step; how long that took.
     ///
     /// # Errors
-    /// As [`Network::step`].
+    /// As [`CpuEngine::step`].
     pub fn step(&mut self) -> Result<Duration, StepError> {
-        let Steps { parameters, network, images, labels, gradients, velocity } = self;
+        let Steps { parameters, engine, images, labels, gradients, velocity } = self;
         let begin = Instant::now();
         gradients.fill(0.0);
-        network.step(parameters, images, labels, Loss { smoothing: 0.0, count: labels.len() }, gradients)?;
+        engine.step(parameters, images, labels, Loss { smoothing: 0.0, count: labels.len() }, gradients)?;
         for ((v, g), w) in velocity.iter_mut().zip(&*gradients).zip(parameters.values_mut()) {
             *v = 0.9 * *v + g;
             *w -= 1e-3 * *v;

@@ -9,7 +9,7 @@ use std::{
 
 use residual_core::{Isa, resnet::ResNet, testing::Uniform};
 use residual_train::{
-    engine::{Loss, Network, Options},
+    engine::{CpuEngine, Loss, Options},
     parameters::Parameters,
 };
 
@@ -83,7 +83,7 @@ fn steps_are_those_of_pytorch() {
     let after: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
 
     let options = Options { batch: BATCH, threads: 2, isa: Isa::best(), winograd: true };
-    let mut network = Network::new(&parameters, &options).unwrap();
+    let mut engine = CpuEngine::new(&parameters, &options).unwrap();
     let mut gradients = vec![0.0f32; parameters.values().len()];
     let mut velocity = gradients.clone();
     for (step, want) in want.into_iter().enumerate() {
@@ -92,7 +92,7 @@ fn steps_are_those_of_pytorch() {
         let labels = &labels[i * BATCH..(i + 1) * BATCH];
         gradients.fill(0.0);
         let loss = Loss { smoothing: 0.0, count: BATCH };
-        let loss = network.step(&mut parameters, images, labels, loss, &mut gradients).unwrap().mean_loss();
+        let loss = engine.step(&mut parameters, images, labels, loss, &mut gradients).unwrap().mean_loss();
         for entry in parameters.entries().to_vec().iter().filter(|e| e.tensor.learned) {
             for i in entry.range.clone() {
                 let w = &mut parameters.values_mut()[i];

@@ -16,7 +16,6 @@ use residual_core::{
     resnet::ConvSpec,
 };
 
-use super::Options;
 use super::batch_norm::{BatchNorm, Statistics, image_moments};
 use crate::parameters::{Entry, Parameters};
 
@@ -26,18 +25,18 @@ const MANY_WEIGHTS: usize = 128 * 1024;
 /// Pixels a weight gradient should sum over at a time, so that reading and writing it costs little.
 const PIXELS_AT_ONCE: usize = 256;
 
-/// What never changes.
+/// Its kernels, and where its tensors lie among the parameters.
 pub(crate) struct Conv {
     pub spec: ConvSpec,
     pub weight: Range<usize>,
     pub norm: BatchNorm,
     forward: Kernel,
-    /// none for the first layer
+    /// none where nobody asks for the gradient of what it reads
     pub data: Option<DataGradient>,
     pub gradient: WeightGradient,
 }
 
-/// What one batch leaves behind.
+/// What one batch leaves behind: outputs, sums, and packed weights.
 pub(crate) struct ConvTape {
     /// before batch norm
     pub y: Buffer,
@@ -52,8 +51,14 @@ pub(crate) struct ConvTape {
 }
 
 impl Conv {
-    pub(crate) fn new(spec: ConvSpec, parameters: &Parameters, options: &Options, first: bool) -> Result<Self, Error> {
-        let &Options { isa, winograd, .. } = options;
+    /// With `data`, it computes the gradient of what it reads, too.
+    pub(crate) fn new(
+        spec: ConvSpec,
+        parameters: &Parameters,
+        isa: Isa,
+        winograd: bool,
+        data: bool,
+    ) -> Result<Self, Error> {
         let geom = spec.geom;
         let unsupported = Error::Unsupported(geom);
         let [weight, gamma, beta, mean, var] = spec.tensors().map(|t| parameters.entry(&t.name).map(range));
@@ -67,7 +72,7 @@ impl Conv {
             weight,
             norm: BatchNorm { gamma, beta, mean, var },
             forward: fastest(&geom, isa, winograd)?,
-            data: if first { None } else { Some(DataGradient::new(isa, geom, |g| fastest(g, isa, winograd))?) },
+            data: data.then(|| DataGradient::new(isa, geom, |g| fastest(g, isa, winograd))).transpose()?,
             gradient,
         })
     }

@@ -17,9 +17,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A run is decided by its [`Config`] and its pictures: threads, interruptions and resuming do not change a bit of
-//! its result. Every random number follows from the seed and what it is for ([`crate::random`]), and the step sums
-//! in fixed orders ([`crate::engine`]).
+//! Its [`Config`] and its pictures decide a run: threads, interruptions and resuming do not change a bit of its result.
+//! Every random number follows from the seed and what it is for ([`crate::random`]), and a step sums in fixed orders
+//! ([`crate::engine`]).
 
 mod checkpoint;
 mod config;
@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{
     data::{Dataset, Loader},
-    engine::{Network, Options},
+    engine::{CpuEngine, Options},
     optim::{Pace, Sgd},
     parameters::Parameters,
 };
@@ -122,7 +122,7 @@ pub struct Progress {
     pub images_per_second: f64,
 }
 
-/// A run.
+/// A run: the network, its pictures, and how far it has come. The [module](self) has an example.
 pub struct Trainer {
     config: Config,
     spec: ResNet,
@@ -132,7 +132,7 @@ pub struct Trainer {
     identity: Identity,
     train: Loader,
     validation: Option<Loader>,
-    network: Network,
+    engine: CpuEngine,
     parameters: Parameters,
     optimiser: Sgd,
     average: Option<Vec<f32>>,
@@ -195,7 +195,7 @@ impl Trainer {
             isa: resources.isa,
             winograd: config.winograd,
         };
-        let network = Network::new(&parameters, &options)?;
+        let engine = CpuEngine::new(&parameters, &options)?;
         let steps = train.batches().div_ceil(config.accumulate) as u64;
         let pace = config.pace(steps)?;
         let position = Position { pictures: train.indices.len() as u64, ..Position::default() };
@@ -208,7 +208,7 @@ impl Trainer {
             identity,
             train,
             validation,
-            network,
+            engine,
             gradients: vec![0.0; parameters.values().len()],
             average: config.model_ema.then(|| parameters.values().to_vec()),
             parameters,

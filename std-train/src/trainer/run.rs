@@ -133,8 +133,8 @@ impl Trainer {
             let Some(batch) = batches.next().transpose()? else {
                 return Err(TrainError::Data { what: "batches left in the epoch", need: group.len(), got: 0 });
             };
-            let Trainer { network, parameters, gradients, .. } = self;
-            let result = network.step(parameters, &batch.images, &batch.labels, loss, gradients);
+            let Trainer { engine, parameters, gradients, .. } = self;
+            let result = engine.step(parameters, &batch.images, &batch.labels, loss, gradients);
             score.add(result.map_err(|source| match source {
                 StepError::Core(source) => TrainError::Network(source),
                 source => TrainError::Diverged { step, source },

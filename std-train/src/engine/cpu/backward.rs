@@ -1,7 +1,7 @@
 //! Backward: a phase for every convolution, from the last to the first.
 //!
-//! Behind every phase two things are known of the map below: its gradient behind ReLU's backward, and the
-//! sums that batch norm's backward needs, so that the next phase begins with one multiply-add pass.
+//! Behind every phase two things are known of the map that it read: its gradient behind ReLU's backward, and the sums
+//! that batch norm's backward needs. So the next phase begins with one multiply-add pass.
 
 use std::{
     mem::{replace, swap, take},
@@ -10,6 +10,7 @@ use std::{
 
 use residual_core::{
     Error,
+    geom::PoolGeom,
     memory::Buffer,
     resnet::ShortcutSpec,
     simd::{Addend, Gate, combine, gradient_sums},
@@ -17,11 +18,10 @@ use residual_core::{
 };
 
 use super::{
-    Layers, Source, Tape,
     forward::normalise,
-    image, tasks,
-    weight_part::{WeightPart, Work},
-    workers::{carve, for_each, padded},
+    layers::{Layers, Tape, image, tasks},
+    weight_part::{WeightBuffers, WeightPart, Work},
+    workers::{carve, for_each},
 };
 use crate::{
     layer::{
@@ -30,27 +30,8 @@ use crate::{
         shortcut::subsample_backward,
     },
     parameters::Parameters,
+    topology::{Block, Phase, Source},
 };
-
-/// Output channels of one task of a weight gradient in a pass of its own: enough that a vector of the
-/// input is used several times while it is in the cache.
-pub(super) fn wide_rows(conv: &Conv) -> usize {
-    conv.geom().c_out.min(32)
-}
-
-/// A convolution's part of a phase.
-struct Job {
-    /// which
-    k: usize,
-    /// the projection of the block it begins
-    projection: Option<usize>,
-    /// its input
-    source: Source,
-    /// what its input's gradient begins with: the block's shortcut
-    shortcut: Option<usize>,
-    /// its output's gradient is the one of a kept map, not of one inside a block
-    outer: bool,
-}
 
 /// One task's images and what it writes.
 struct Part<'a> {
@@ -72,66 +53,51 @@ impl Layers {
         d_logits: &[f32],
         gradients: &mut [f32],
     ) -> Result<(), Error> {
-        let n = images.len() / self.input.elements();
-        let c = self.head_input.c;
-        let mut d_features = vec![0.0; n * c];
-        self.linear.backward(parameters, &tape.features[..n * c], d_logits, gradients, &mut d_features)?;
-        let last = self.blocks.len();
-        self.map_phase(executor, tape, n, self.producers(last), |tape, i, d, sums, _| {
-            let d = &mut d[..self.head_input.elements()];
-            average_pool_backward(&d_features[i * c..(i + 1) * c], d);
-            self.finish(tape, Source::Value(last), i, d, sums);
+        let topology = &self.topology;
+        let n = images.len() / topology.input().elements();
+        let map = topology.head().input;
+        let mut d_features = vec![0.0; n * map.c];
+        self.linear.backward(parameters, &tape.features[..n * map.c], d_logits, gradients, &mut d_features)?;
+        let last = Source::Kept(topology.last_kept());
+        self.map_phase(executor, tape, n, topology.producers(last), |tape, i, d, sums, _| {
+            let d = &mut d[..map.elements()];
+            average_pool_backward(&d_features[i * map.c..(i + 1) * map.c], d);
+            self.finish(tape, last, i, d, sums);
         });
         swap(&mut tape.gradient, &mut tape.inner);
-        self.coefficients(tape, parameters, n, self.producers(last), gradients);
+        self.coefficients(tape, parameters, n, topology.producers(last), gradients);
 
-        for (b, block) in self.blocks.iter().enumerate().rev() {
-            for k in (block.first..=block.last).rev() {
-                let first = k == block.first;
-                let job = Job {
-                    k,
-                    projection: block.projection.filter(|_| first),
-                    source: if first { Source::Value(b) } else { Source::Normalised(k - 1) },
-                    shortcut: first.then_some(b),
-                    outer: k == block.last,
-                };
-                self.backward_phase(executor, tape, images, n, &job, gradients);
-                self.coefficients(tape, parameters, n, self.below(&job), gradients);
+        for phase in topology.phases().iter().rev() {
+            if let (Source::Images, Some(pool)) = (phase.source, topology.pool()) {
+                self.pool_backward(executor, tape, n, pool);
+                self.coefficients(tape, parameters, n, [Some(phase.conv), None], gradients);
             }
-            swap(&mut tape.gradient, &mut tape.inner);
+            self.backward_phase(executor, tape, images, n, phase, gradients);
+            self.coefficients(tape, parameters, n, topology.producers(phase.source), gradients);
+            if phase.begins.is_some() {
+                swap(&mut tape.gradient, &mut tape.inner);
+            }
         }
-
-        if let Some(pool) = &self.pool {
-            let stem = self.convs[0].geom().output().elements();
-            let gradient = replace(&mut tape.gradient, Buffer::new(0));
-            self.map_phase(executor, tape, n, [Some(0), None], |tape, i, d, [sums, _], mut scratch| {
-                let (y, statistics) = (image(&tape.convs[0].y, i, stem), &tape.convs[0].statistics);
-                let x = carve(&mut scratch, stem);
-                normalise(self.isa, y, statistics, Addend::None, true, x);
-                let pooled = pool.output().elements();
-                let dy = &gradient.as_slice()[i * self.slot..][..pooled];
-                let d = &mut d[..stem];
-                max_pool_backward(pool, x, image(&tape.values[0], i, pooled), dy, d);
-                sums.fill(0.0);
-                let (sum, product) = sums.split_at_mut(sums.len() / 2);
-                gradient_sums(self.isa, d, Gate::Open, y, &statistics.rstd, &statistics.offset, sum, product);
-            });
-            tape.gradient = gradient;
-            self.coefficients(tape, parameters, n, [Some(0), None], gradients);
-        }
-        let outer = self.pool.is_none();
-        let job = Job { k: 0, projection: None, source: Source::Images, shortcut: None, outer };
-        self.backward_phase(executor, tape, images, n, &job, gradients);
         Ok(())
     }
 
-    /// The convolutions whose sums a phase leaves behind.
-    fn below(&self, job: &Job) -> [Option<usize>; 2] {
-        match job.source {
-            Source::Images => [None, None],
-            Source::Value(v) => self.producers(v),
-            Source::Normalised(j) => [Some(j), None],
-        }
+    /// The gradient of what the stem's max pool read, and its sums.
+    fn pool_backward(&self, executor: &dyn Executor, tape: &mut Tape, n: usize, pool: &PoolGeom) {
+        let stem = self.convs[0].geom().output().elements();
+        let gradient = replace(&mut tape.gradient, Buffer::new(0));
+        self.map_phase(executor, tape, n, [Some(0), None], |tape, i, d, [sums, _], mut scratch| {
+            let (y, statistics) = (image(&tape.convs[0].y, i, stem), &tape.convs[0].statistics);
+            let x = carve(&mut scratch, stem);
+            normalise(self.isa, y, statistics, Addend::None, true, x);
+            let pooled = pool.output().elements();
+            let dy = &gradient.as_slice()[i * self.slot..][..pooled];
+            let d = &mut d[..stem];
+            max_pool_backward(pool, x, image(&tape.kept[0], i, pooled), dy, d);
+            sums.fill(0.0);
+            let (sum, product) = sums.split_at_mut(sums.len() / 2);
+            gradient_sums(self.isa, d, Gate::Open, y, &statistics.rstd, &statistics.offset, sum, product);
+        });
+        tape.gradient = gradient;
     }
 
     /// Ends the backward pass of these convolutions' batch norms, but for the map itself.
@@ -153,15 +119,12 @@ impl Layers {
     /// ReLU's backward of the map `source`, in place, and the sums of the batch norms it comes from. A map
     /// behind a max pool comes from none: there the pool's backward looks at the signs itself.
     fn finish(&self, tape: &Tape, source: Source, i: usize, d: &mut [f32], sums: &mut [&mut [f64]; 2]) {
-        let (mut gate, producers) = match source {
+        let mut gate = match source {
             Source::Images => return,
-            Source::Value(v) => (Gate::Map(image(&tape.values[v], i, d.len())), self.producers(v)),
-            Source::Normalised(j) => {
-                let statistics = &tape.convs[j].statistics;
-                (Gate::Affine(&statistics.scale, &statistics.shift), [Some(j), None])
-            }
+            Source::Kept(v) => Gate::Map(image(&tape.kept[v], i, d.len())),
+            Source::Normalised(j) => Gate::Affine(&tape.convs[j].statistics.scale, &tape.convs[j].statistics.shift),
         };
-        for (k, sums) in producers.into_iter().zip(sums) {
+        for (k, sums) in self.topology.producers(source).into_iter().zip(sums) {
             let Some(k) = k else { continue };
             let (y, s) = (image(&tape.convs[k].y, i, d.len()), &tape.convs[k].statistics);
             sums.fill(0.0);
@@ -195,108 +158,69 @@ impl Layers {
         convs.map(|k| k.map_or(0, |k| 2 * self.convs[k].geom().c_out))
     }
 
+    /// Takes all images back through a phase: the gradients of its weights and of the map that it read.
     fn backward_phase(
         &self,
         executor: &dyn Executor,
         tape: &mut Tape,
         images: &[f32],
         n: usize,
-        job: &Job,
+        phase: &Phase,
         gradients: &mut [f32],
     ) {
         let (per_task, tasks) = tasks(n);
-        let below = self.below(job);
+        let below = self.topology.producers(phase.source);
+        let convs = phase.convs().map(|k| k.map(|k| &self.convs[k]));
+        // What is written leaves the tape, so that the rest of it can be read meanwhile.
         let mut inner = replace(&mut tape.inner, Buffer::new(0));
         let mut sums = below.map(|k| k.map_or(Vec::new(), |k| take(&mut tape.convs[k].partials)));
-        let mut partials = [0, 1].map(|p| replace(&mut tape.partials[p], Buffer::new(0)));
-        let mut wide = [0, 1].map(|p| {
-            let (dy, strips) = &mut tape.wide[p];
-            (replace(dy, Buffer::new(0)), replace(strips, Buffer::new(0)))
-        });
-        let convs = [Some(job.k), job.projection];
+        let mut weights = tape.weights.each_mut().map(|buffers| replace(buffers, WeightBuffers::none()));
 
-        {
-            let mut chunks = chunks_of_sums(&mut sums, self.sum_lens(below), per_task);
-            let mut weights = [Vec::new(), Vec::new()];
-            for (((k, partial), (dy, strips)), parts) in
-                convs.iter().zip(&mut partials).zip(&mut wide).zip(&mut weights)
-            {
-                let conv = k.map(|k| &self.convs[k]);
-                *parts = match conv {
-                    None => (0..tasks).map(|_| WeightPart::None).collect(),
-                    Some(conv) if conv.by_channels() => {
-                        let (strip_len, dy_len) = conv.gradient.wide_lens();
-                        let dy = dy.as_mut_slice().chunks_mut(per_task * dy_len);
-                        let strips = strips.as_mut_slice().chunks_mut(per_task * strip_len);
-                        dy.zip(strips).map(|(dy, strips)| WeightPart::Later(dy, strips)).collect()
-                    }
-                    Some(conv) => {
-                        partial.as_mut_slice().chunks_exact_mut(conv.weight.len()).map(WeightPart::Partial).collect()
-                    }
-                };
-            }
-            let [main, projected] = weights;
-            let inners = inner.as_mut_slice().chunks_mut(per_task * self.slot);
-            let parts: Vec<Part<'_>> = (0..tasks)
-                .zip(inners.zip(main.into_iter().zip(projected)))
-                .map(|(t, (inner, (main, projected)))| Part {
-                    images: t * per_task..((t + 1) * per_task).min(n),
-                    inner,
-                    sums: [next(&mut chunks[0]), next(&mut chunks[1])],
-                    weights: [main, projected],
-                })
-                .collect();
-            let rest = &*tape;
-            for_each(executor, parts, |_, part, scratch| self.backward_task(rest, images, job, part, scratch));
-        }
+        let mut chunks = chunks_of_sums(&mut sums, self.sum_lens(below), per_task);
+        let [main, projected] = &mut weights;
+        let (main, projected) = (main.parts(convs[0], per_task, tasks), projected.parts(convs[1], per_task, tasks));
+        let inners = inner.as_mut_slice().chunks_mut(per_task * self.slot);
+        let parts: Vec<Part<'_>> = (0..tasks)
+            .zip(inners.zip(main.into_iter().zip(projected)))
+            .map(|(t, (inner, (main, projected)))| Part {
+                images: t * per_task..((t + 1) * per_task).min(n),
+                inner,
+                sums: [next(&mut chunks[0]), next(&mut chunks[1])],
+                weights: [main, projected],
+            })
+            .collect();
+        let rest = &*tape;
+        for_each(executor, parts, |_, part, scratch| self.backward_task(rest, images, phase, part, scratch));
 
-        for (p, k) in convs.into_iter().enumerate() {
-            let Some(conv) = k.map(|k| &self.convs[k]) else { continue };
-            let gradient = &mut gradients[conv.weight.clone()];
-            let (row, c_out) = (conv.weight.len() / conv.geom().c_out, conv.geom().c_out);
-            if conv.by_channels() {
-                let rows = wide_rows(conv);
-                let (dy, strips) = &wide[p];
-                let (strip_len, dy_len) = conv.gradient.wide_lens();
-                let (dy, strips) = (&dy.as_slice()[..n * dy_len], &strips.as_slice()[..n * strip_len]);
-                for_each(executor, gradient.chunks_mut(rows * row).collect(), |t, gradient, scratch| {
-                    let channels = t * rows..((t + 1) * rows).min(c_out);
-                    let (dw, scratch) = scratch.split_at_mut(padded(gradient.len()));
-                    let dw = &mut dw[..gradient.len()];
-                    conv.gradient.sum_wide(strips, dy, n, channels.clone(), scratch, dw);
-                    conv.reduce(dw, dw.len(), 0..channels.len(), gradient);
-                });
-            } else {
-                let rows = c_out.min(8);
-                let partials = &partials[p].as_slice()[..tasks * conv.weight.len()];
-                for_each(executor, gradient.chunks_mut(rows * row).collect(), |t, gradient, _| {
-                    conv.reduce(partials, conv.weight.len(), t * rows..((t + 1) * rows).min(c_out), gradient);
-                });
+        for (conv, buffers) in convs.into_iter().zip(&weights) {
+            if let Some(conv) = conv {
+                buffers.reduce(executor, conv, n, tasks, &mut gradients[conv.weight.clone()]);
             }
         }
         tape.inner = inner;
         put_back(tape, below, sums);
-        tape.partials = partials;
-        tape.wide = wide;
+        tape.weights = weights;
     }
 
-    /// The backward pass of one convolution (and a projection beside it) for a task's images.
+    /// One task's images of a phase.
     fn backward_task<'s>(
         &self,
         tape: &Tape,
         images: &[f32],
-        job: &Job,
+        phase: &Phase,
         part: &'s mut Part<'_>,
         mut scratch: &'s mut [f32],
     ) {
-        let conv = &self.convs[job.k];
+        let conv = &self.convs[phase.conv];
         let per_task = part.images.len();
         let at_once = conv.images_at_once(per_task);
-        let (first, lens) = (part.images.start, self.sum_lens(self.below(job)));
+        let (first, lens) = (part.images.start, self.sum_lens(self.topology.producers(phase.source)));
         let [main, projected] = &mut part.weights;
         let mut main = Work::new(conv, main, at_once, &mut scratch);
-        let projection = job.projection.map(|p| (p, &self.convs[p]));
+        let projection = phase.projection.map(|p| (p, &self.convs[p]));
         let mut projected = projection.map(|(_, conv)| Work::new(conv, projected, at_once, &mut scratch));
+        let block = phase.begins.map(|b| &self.topology.blocks()[b]);
+        let block = block.filter(|block| block.shortcut != ShortcutSpec::None);
         let input = conv.geom().input.elements();
 
         for group in (0..per_task).step_by(at_once) {
@@ -306,39 +230,26 @@ impl Layers {
                 let d = &mut part.inner[t * self.slot..(t + 1) * self.slot];
                 let outer = &tape.gradient.as_slice()[i * self.slot..(i + 1) * self.slot];
                 let dy = main.dy(t, &group);
-                let from = if job.outer { &outer[..dy.len()] } else { &d[..dy.len()] };
-                self.batch_norm_backward(tape, job.k, i, from, dy);
-                self.fill(tape, images, job.source, i, conv, main.strip(t, &group));
+                let from = if phase.ends { &outer[..dy.len()] } else { &d[..dy.len()] };
+                self.batch_norm_backward(tape, phase.conv, i, from, dy);
+                self.fill(tape, images, phase.source, i, conv, main.strip(t, &group));
                 if let (Some((p, conv)), Some(work)) = (projection, &mut projected) {
                     let dy = work.dy(t, &group);
                     self.batch_norm_backward(tape, p, i, &outer[..dy.len()], dy);
-                    self.fill(tape, images, job.source, i, conv, work.strip(t, &group));
+                    self.fill(tape, images, phase.source, i, conv, work.strip(t, &group));
                 }
                 let Some(data) = &conv.data else { continue };
                 let dx = &mut d[..input];
-                let shortcut = job.shortcut.map(|b| &self.blocks[b]).filter(|b| b.shortcut != ShortcutSpec::None);
-                if let Some(block) = shortcut {
-                    let outer = &outer[..block.output.elements()];
-                    match block.shortcut {
-                        ShortcutSpec::None => {}
-                        ShortcutSpec::Identity => dx.copy_from_slice(outer),
-                        ShortcutSpec::Pad { stride, before, .. } => {
-                            subsample_backward(block.input, stride, before, block.output.c, outer, dx);
-                        }
-                        ShortcutSpec::Project(_) => {
-                            let (Some((p, conv)), Some(work)) = (projection, &mut projected) else { continue };
-                            let Some(data) = &conv.data else { continue };
-                            let (dy, packed) = (work.dy(t, &group), tape.convs[p].packed_data.as_slice());
-                            data.run(dy, packed, false, dx, &mut scratch[..data.scratch_len()]);
-                        }
-                    }
+                if let Some(block) = block {
+                    let projected = projected.as_mut().map(|work| &*work.dy(t, &group)).unwrap_or_default();
+                    self.shortcut_backward(tape, block, &outer[..block.output.elements()], projected, dx, scratch);
                 }
-                let packed = tape.convs[job.k].packed_data.as_slice();
+                let packed = tape.convs[phase.conv].packed_data.as_slice();
                 let scratch = &mut scratch[..data.scratch_len()];
-                data.run(main.dy(t, &group), packed, shortcut.is_some(), dx, scratch);
+                data.run(main.dy(t, &group), packed, block.is_some(), dx, scratch);
                 let mut sums = part.sums.each_mut().into_iter().zip(lens).map(|(s, n)| &mut s[t * n..(t + 1) * n]);
                 let mut sums = [(); 2].map(|()| sums.next().unwrap_or_default());
-                self.finish(tape, job.source, i, &mut d[..input], &mut sums);
+                self.finish(tape, phase.source, i, &mut d[..input], &mut sums);
             }
             main.accumulate(&group, scratch);
             if let Some(work) = &mut projected {
@@ -348,6 +259,32 @@ impl Layers {
         main.finish();
         if let Some(work) = &mut projected {
             work.finish();
+        }
+    }
+
+    /// What a block's shortcut passes back to the block's input, into `dx`: of `outer`, or of `projected`, which lies
+    /// before the projection's batch norm.
+    fn shortcut_backward(
+        &self,
+        tape: &Tape,
+        block: &Block,
+        outer: &[f32],
+        projected: &[f32],
+        dx: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        match block.shortcut {
+            ShortcutSpec::None => {}
+            ShortcutSpec::Identity => dx.copy_from_slice(outer),
+            ShortcutSpec::Pad { stride, before, .. } => {
+                subsample_backward(block.input, stride, before, block.output.c, outer, dx);
+            }
+            ShortcutSpec::Project(_) => {
+                let Some(p) = block.projection else { return };
+                let Some(data) = &self.convs[p].data else { return };
+                let packed = tape.convs[p].packed_data.as_slice();
+                data.run(projected, packed, false, dx, &mut scratch[..data.scratch_len()]);
+            }
         }
     }
 
@@ -361,7 +298,7 @@ impl Layers {
         let elements = conv.geom().input.elements();
         match source {
             Source::Images => conv.gradient.fill(&images[i * elements..(i + 1) * elements], strip),
-            Source::Value(v) => conv.gradient.fill(image(&tape.values[v], i, elements), strip),
+            Source::Kept(v) => conv.gradient.fill(image(&tape.kept[v], i, elements), strip),
             Source::Normalised(j) => {
                 let below = &tape.convs[j];
                 let (scale, shift) = (&below.statistics.scale, &below.statistics.shift);

@@ -1,6 +1,6 @@
 //! Forward: a phase for every convolution.
 
-use std::mem::replace;
+use std::mem::{replace, take};
 
 use residual_core::{
     Isa,
@@ -12,16 +12,23 @@ use residual_core::{
 };
 
 use super::{
-    Layers, Source, StepError, Tape, image,
+    layers::{Layers, Tape, image},
     workers::{carve, for_each},
 };
 use crate::{
+    engine::StepError,
     layer::{batch_norm::Statistics, conv::OutputPart},
     parameters::Parameters,
+    topology::Source,
 };
 
+/// What a convolution writes: its output, and batch norm's sums.
+type Written = (Buffer, Vec<f64>);
+
+/// What a phase writes of one image.
+#[derive(Default)]
 struct Part<'a> {
-    value: Option<&'a mut [f32]>,
+    kept: Option<&'a mut [f32]>,
     outputs: [Option<OutputPart<'a>>; 2],
 }
 
@@ -34,22 +41,17 @@ impl Layers {
         images: &[f32],
         n: usize,
     ) -> Result<(), StepError> {
-        let mut phase = |source, convs| self.forward_phase(executor, tape, parameters, images, n, source, convs);
-        phase(Source::Images, [Some(0), None])?;
-        for (b, block) in self.blocks.iter().enumerate() {
-            phase(Source::Value(b), [Some(block.first), block.projection])?;
-            for k in block.first + 1..=block.last {
-                phase(Source::Normalised(k - 1), [Some(k), None])?;
-            }
+        let mut run = |source, convs| self.forward_phase(executor, tape, parameters, images, n, source, convs);
+        for phase in self.topology.phases() {
+            run(phase.source, phase.convs())?;
         }
-        phase(Source::Value(self.blocks.len()), [None, None])?;
-        let (features, logits) =
-            (&tape.features[..n * self.head_input.c], &mut tape.logits[..n * self.linear.geom.c_out]);
-        Ok(self.linear.forward(parameters, features, logits)?)
+        run(Source::Kept(self.topology.last_kept()), [None, None])?;
+        let features = &tape.features[..n * self.topology.head().input.c];
+        Ok(self.linear.forward(parameters, features, &mut tape.logits[..n * self.linear.geom.c_out])?)
     }
 
-    /// All images through the convolutions that read `source`. A kept map is computed here, by the first
-    /// phase that reads it; the last one goes on to be averaged.
+    /// Takes all images through the convolutions that read `source`. A kept map is computed here, by the phase that
+    /// reads it; the last phase, which has no convolutions, averages its pixels.
     #[allow(clippy::too_many_arguments)] // the state of a step, and which phase
     fn forward_phase(
         &self,
@@ -63,59 +65,27 @@ impl Layers {
     ) -> Result<(), StepError> {
         let isa = self.isa;
         // What is written leaves the tape, so that the rest of it can be read meanwhile.
-        let mut taken = convs.map(|k| {
+        let mut written = convs.map(|k| {
             k.map(|k| {
                 let tape = &mut tape.convs[k];
-                (replace(&mut tape.y, Buffer::new(0)), std::mem::take(&mut tape.partials))
+                (replace(&mut tape.y, Buffer::new(0)), take(&mut tape.partials))
             })
         });
-        let mut value = match source {
-            Source::Value(v) => Some(replace(&mut tape.values[v], Buffer::new(0))),
-            _ => None,
+        let mut kept = match source {
+            Source::Kept(v) => Some((v, replace(&mut tape.kept[v], Buffer::new(0)))),
+            Source::Images | Source::Normalised(_) => None,
         };
-        let mut features = std::mem::take(&mut tape.features);
-        let mut parts: Vec<Part<'_>> = (0..n).map(|_| Part { value: None, outputs: [None, None] }).collect();
-        if let (Source::Value(v), Some(value)) = (source, &mut value) {
-            let values = value.as_mut_slice().chunks_exact_mut(self.value_shape(v).elements());
-            parts.iter_mut().zip(values).for_each(|(part, value)| part.value = Some(value));
-        }
-        for (slot, (k, taken)) in convs.iter().zip(&mut taken).enumerate() {
-            let (Some(k), Some((y, partials))) = (k, taken) else { continue };
-            let g = self.convs[*k].geom();
-            let ys = y.as_mut_slice().chunks_exact_mut(g.output().elements());
-            for (part, (y, partial)) in parts.iter_mut().zip(ys.zip(partials.chunks_exact_mut(2 * g.c_out))) {
-                part.outputs[slot] = Some(OutputPart { y, partial });
-            }
-        }
-        let last = convs == [None, None];
-        let parts: Vec<_> = parts.into_iter().zip(features.chunks_exact_mut(self.head_input.c)).collect();
+        let mut features = take(&mut tape.features);
+        let parts = self.forward_parts(n, kept.as_mut(), convs, &mut written);
+        let parts: Vec<_> = parts.into_iter().zip(features.chunks_exact_mut(self.topology.head().input.c)).collect();
         let rest = &*tape;
         for_each(executor, parts, |i, (part, feature), mut scratch| {
-            let x: &[f32] = match source {
-                Source::Images => &images[i * self.input.elements()..(i + 1) * self.input.elements()],
-                Source::Value(v) => {
-                    let Some(value) = part.value.as_deref_mut() else { return };
-                    self.value(rest, v, i, value, scratch);
-                    value
-                }
-                Source::Normalised(j) => {
-                    let elements = self.convs[j].geom().output().elements();
-                    let x = carve(&mut scratch, elements);
-                    normalise(
-                        isa,
-                        image(&rest.convs[j].y, i, elements),
-                        &rest.convs[j].statistics,
-                        Addend::None,
-                        true,
-                        x,
-                    );
-                    x
-                }
-            };
-            if last {
+            let Part { kept, outputs } = part;
+            let Some(x) = self.input(rest, images, source, i, kept.as_deref_mut(), &mut scratch) else { return };
+            if convs == [None, None] {
                 average_pool(isa, x, feature);
             }
-            for (k, output) in convs.iter().zip(&mut part.outputs) {
+            for (k, output) in convs.iter().zip(outputs) {
                 if let (Some(k), Some(output)) = (k, output) {
                     self.convs[*k].forward(isa, x, rest.convs[*k].packed.as_slice(), output, scratch);
                 }
@@ -123,28 +93,93 @@ impl Layers {
         });
 
         tape.features = features;
-        if let (Source::Value(v), Some(value)) = (source, value) {
-            tape.values[v] = value;
+        if let Some((v, map)) = kept {
+            tape.kept[v] = map;
         }
-        for (k, taken) in convs.iter().zip(taken) {
-            let (Some(k), Some((y, partials))) = (*k, taken) else { continue };
-            let conv = &self.convs[k];
-            let out = conv.geom().output();
-            let first_pixel = |i: usize| &image(&y, i, out.elements())[..out.c];
-            let statistics = &mut tape.convs[k].statistics;
-            conv.norm.statistics(parameters, &partials[..n * 2 * out.c], first_pixel, out.h * out.w, statistics);
-            let finite = statistics.is_finite();
-            tape.convs[k].y = y;
-            tape.convs[k].partials = partials;
-            if !finite {
-                return Err(StepError::Output(conv.spec.name));
+        // All goes back on the tape, after a failure, too: the next step writes there.
+        let mut result = Ok(());
+        for (k, written) in convs.into_iter().zip(written) {
+            if let (Some(k), Some(written)) = (k, written) {
+                result = result.and(self.end_forward(tape, parameters, n, k, written));
             }
         }
-        Ok(())
+        result
+    }
+
+    /// Cuts what a phase writes into images: the kept map of a number, and what `convs` write.
+    fn forward_parts<'w>(
+        &self,
+        n: usize,
+        kept: Option<&'w mut (usize, Buffer)>,
+        convs: [Option<usize>; 2],
+        written: &'w mut [Option<Written>; 2],
+    ) -> Vec<Part<'w>> {
+        let mut parts: Vec<Part<'_>> = (0..n).map(|_| Part::default()).collect();
+        if let Some((v, map)) = kept {
+            let maps = map.as_mut_slice().chunks_exact_mut(self.topology.kept_shape(*v).elements());
+            parts.iter_mut().zip(maps).for_each(|(part, map)| part.kept = Some(map));
+        }
+        for (slot, (k, written)) in convs.into_iter().zip(written).enumerate() {
+            let (Some(k), Some((y, partials))) = (k, written) else { continue };
+            let g = self.convs[k].geom();
+            let ys = y.as_mut_slice().chunks_exact_mut(g.output().elements());
+            for (part, (y, partial)) in parts.iter_mut().zip(ys.zip(partials.chunks_exact_mut(2 * g.c_out))) {
+                part.outputs[slot] = Some(OutputPart { y, partial });
+            }
+        }
+        parts
+    }
+
+    /// What a phase reads of image `i`. A kept map is computed first, into `kept`.
+    fn input<'x, 's: 'x>(
+        &self,
+        tape: &'x Tape,
+        images: &'x [f32],
+        source: Source,
+        i: usize,
+        kept: Option<&'x mut [f32]>,
+        scratch: &mut &'s mut [f32],
+    ) -> Option<&'x [f32]> {
+        match source {
+            Source::Images => {
+                let elements = self.topology.input().elements();
+                Some(&images[i * elements..(i + 1) * elements])
+            }
+            Source::Kept(v) => {
+                let map = kept?;
+                self.kept_map(tape, v, i, map, scratch);
+                Some(map)
+            }
+            Source::Normalised(j) => {
+                let below = &tape.convs[j];
+                let y = image(&below.y, i, self.convs[j].geom().output().elements());
+                let x = carve(scratch, y.len());
+                normalise(self.isa, y, &below.statistics, Addend::None, true, x);
+                Some(x)
+            }
+        }
+    }
+
+    /// Takes the statistics of what convolution `k` wrote, and puts it back on the tape.
+    fn end_forward(
+        &self,
+        tape: &mut Tape,
+        parameters: &mut Parameters,
+        n: usize,
+        k: usize,
+        (y, partials): Written,
+    ) -> Result<(), StepError> {
+        let (conv, tape) = (&self.convs[k], &mut tape.convs[k]);
+        let out = conv.geom().output();
+        let first_pixel = |i: usize| &image(&y, i, out.elements())[..out.c];
+        let sums = &partials[..n * 2 * out.c];
+        conv.norm.statistics(parameters, sums, first_pixel, out.h * out.w, &mut tape.statistics);
+        (tape.y, tape.partials) = (y, partials);
+        if tape.statistics.is_finite() { Ok(()) } else { Err(StepError::Output(conv.spec.name)) }
     }
 
     /// Computes kept map `v` of image `i`: `max(0, batch norm + shortcut)`.
-    fn value(&self, tape: &Tape, v: usize, i: usize, out: &mut [f32], mut scratch: &mut [f32]) {
+    fn kept_map(&self, tape: &Tape, v: usize, i: usize, out: &mut [f32], mut scratch: &mut [f32]) {
         let isa = self.isa;
         let normal = |k: usize| {
             let elements = self.convs[k].geom().output().elements();
@@ -152,15 +187,15 @@ impl Layers {
         };
         let Some(b) = v.checked_sub(1) else {
             let (y, statistics) = normal(0);
-            let Some(pool) = &self.pool else {
+            let Some(pool) = self.topology.pool() else {
                 return normalise(isa, y, statistics, Addend::None, true, out);
             };
             let x = carve(&mut scratch, y.len());
             normalise(isa, y, statistics, Addend::None, true, x);
             return max_pool(isa, &(*pool).into(), x, 0..pool.output().h, out);
         };
-        let block = &self.blocks[b];
-        let below = || image(&tape.values[b], i, block.input.elements());
+        let block = &self.topology.blocks()[b];
+        let below = || image(&tape.kept[b], i, block.input.elements());
         let addend = match block.shortcut {
             ShortcutSpec::None => Addend::None,
             ShortcutSpec::Identity => Addend::Map(below()),

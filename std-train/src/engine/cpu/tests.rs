@@ -2,11 +2,13 @@
 
 use residual_core::{Error, Isa, resnet::ResNet};
 
-use super::{Loss, Network, Options};
 use crate::{
+    engine::{
+        CpuEngine, Loss, Options,
+        reference::{self, Reference},
+    },
     parameters::Parameters,
     random::{Purpose, Stream},
-    reference::Reference,
 };
 
 fn spec(name: &str, side: usize) -> ResNet {
@@ -88,11 +90,11 @@ fn a_step_matches_the_reference_on_every_isa() {
         let wide: Vec<f64> = images.iter().map(|&v| f64::from(v)).collect();
         let (loss, want) = Reference::new(&parameters).step(&wide, &labels, 0.1, true);
         for (isa, winograd) in Isa::available().flat_map(|isa| [(isa, false), (isa, true)]) {
-            let mut network = Network::new(&parameters, &options(n + 2, 1, isa, winograd)).unwrap();
+            let mut engine = CpuEngine::new(&parameters, &options(n + 2, 1, isa, winograd)).unwrap();
             let mut stepped = parameters.clone();
             let mut gradients = vec![0.0; want.len()];
             let mean = Loss { smoothing: 0.1, count: n };
-            let score = network.step(&mut stepped, &images, &labels, mean, &mut gradients).unwrap();
+            let score = engine.step(&mut stepped, &images, &labels, mean, &mut gradients).unwrap();
             assert!((score.mean_loss() / loss - 1.0).abs() < 1e-5, "{isa} {spec}: {} for {loss}", score.mean_loss());
             for entry in parameters.entries().iter().filter(|e| e.tensor.learned) {
                 let (got, want) = (&gradients[entry.range.clone()], &want[entry.range.clone()]);
@@ -111,10 +113,10 @@ fn a_step_gives_the_same_bits_for_any_number_of_threads() {
         let (images, labels) = batch(&spec, 19);
         let run = |threads| {
             let mut parameters = start.clone();
-            let mut network = Network::new(&parameters, &options(20, threads, Isa::best(), true)).unwrap();
+            let mut engine = CpuEngine::new(&parameters, &options(20, threads, Isa::best(), true)).unwrap();
             let mut gradients = vec![0.0; parameters.values().len()];
             let loss = Loss { smoothing: 0.0, count: 19 };
-            let score = network.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap();
+            let score = engine.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap();
             (score, parameters.values().to_vec(), gradients)
         };
         let one = run(1);
@@ -127,8 +129,8 @@ fn a_step_gives_the_same_bits_for_any_number_of_threads() {
 #[test]
 fn a_batch_that_no_memory_holds_is_an_error() {
     let parameters = parameters(spec("resnet8-cifar-w4", 8));
-    let network = Network::new(&parameters, &options(1 << 40, 1, Isa::best(), true));
-    assert!(matches!(network.map(|_| ()), Err(Error::OutOfMemory { .. })));
+    let engine = CpuEngine::new(&parameters, &options(1 << 40, 1, Isa::best(), true));
+    assert!(matches!(engine.map(|_| ()), Err(Error::OutOfMemory { .. })));
 }
 
 #[test]
@@ -137,15 +139,15 @@ fn running_statistics_are_those_of_pytorch() {
     let mut parameters = parameters(spec);
     let before = parameters.clone();
     let (images, labels) = batch(&spec, 4);
-    let mut network = Network::new(&parameters, &options(4, 1, Isa::best(), true)).unwrap();
+    let mut engine = CpuEngine::new(&parameters, &options(4, 1, Isa::best(), true)).unwrap();
     let mut gradients = vec![0.0; parameters.values().len()];
     let loss = Loss { smoothing: 0.0, count: 4 };
-    network.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap();
+    engine.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap();
     // The stem's output from its definition.
     let wide: Vec<f64> = images.iter().map(|&v| f64::from(v)).collect();
     let of = |p: &Parameters, name: &str| p.values()[p.entry(name).unwrap().range.clone()].to_vec();
     let w: Vec<f64> = of(&before, "conv1.weight").iter().map(|&v| f64::from(v)).collect();
-    let y = crate::reference::conv_forward(&spec.stem().conv.geom, &wide, &w);
+    let y = reference::conv_forward(&spec.stem().conv.geom, &wide, &w);
     let n = (y.len() / 4) as f64;
     for ch in 0..4 {
         let mean = y[ch..].iter().step_by(4).sum::<f64>() / n;
@@ -165,9 +167,29 @@ fn a_nan_is_named_by_its_layer() {
     let at = parameters.entry("layer2.0.conv2.weight").unwrap().range.start;
     parameters.values_mut()[at] = f32::NAN;
     let (images, labels) = batch(&spec, 4);
-    let mut network = Network::new(&parameters, &options(4, 2, Isa::best(), true)).unwrap();
+    let mut engine = CpuEngine::new(&parameters, &options(4, 2, Isa::best(), true)).unwrap();
     let mut gradients = vec![0.0; parameters.values().len()];
     let loss = Loss { smoothing: 0.0, count: 4 };
-    let error = network.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap_err();
+    let error = engine.step(&mut parameters, &images, &labels, loss, &mut gradients).unwrap_err();
     assert_eq!(error.to_string(), "the output of layer `layer2.0.conv2` is NaN or infinite");
+}
+
+#[test]
+fn an_engine_goes_on_after_a_step_that_failed() {
+    let spec = spec("resnet8-cifar-B-w4", 8);
+    let good = parameters(spec);
+    let mut bad = good.clone();
+    // Beside a projection, whose output is written in the same phase.
+    let at = bad.entry("layer2.0.conv1.weight").unwrap().range.start;
+    bad.values_mut()[at] = f32::NAN;
+    let (images, labels) = batch(&spec, 4);
+    let mut engine = CpuEngine::new(&good, &options(4, 2, Isa::best(), true)).unwrap();
+    let loss = Loss { smoothing: 0.0, count: 4 };
+    let mut step = |mut parameters: Parameters| {
+        let mut gradients = vec![0.0; parameters.values().len()];
+        engine.step(&mut parameters, &images, &labels, loss, &mut gradients).map(|score| (score, gradients))
+    };
+    let want = step(good.clone()).unwrap();
+    assert!(step(bad).is_err());
+    assert!(step(good).unwrap() == want);
 }

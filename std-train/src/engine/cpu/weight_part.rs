@@ -1,9 +1,89 @@
-//! One task's share of a convolution's weight gradient.
+//! The weight gradient of a convolution, in one share a task.
 
 use std::{mem::replace, ops::Range};
 
-use super::workers::carve;
+use residual_core::{Error, memory::Buffer, threads::Executor};
+
+use super::workers::{carve, for_each, padded};
 use crate::layer::conv::Conv;
+
+/// Output channels of one task of a weight gradient in a pass of its own: enough that a vector of the
+/// input is used several times while it is in the cache.
+pub(super) fn wide_rows(conv: &Conv) -> usize {
+    conv.geom().c_out.min(32)
+}
+
+/// Room for the weight gradient of one convolution at a time.
+pub(super) struct WeightBuffers {
+    /// a sum per task
+    sums: Buffer,
+    /// output gradients and strips of all images, or their transforms, of layers with many weights
+    dys: Buffer,
+    strips: Buffer,
+}
+
+impl WeightBuffers {
+    /// Room enough for each of `convs`.
+    pub(super) fn try_new<'c>(
+        convs: impl Iterator<Item = &'c Conv> + Clone,
+        batch: usize,
+        tasks: usize,
+    ) -> Result<Self, Error> {
+        let size = |by_channels: bool, len: &dyn Fn(&Conv) -> usize| {
+            let convs = convs.clone().filter(|conv| conv.by_channels() == by_channels);
+            Buffer::try_new(convs.map(len).max().unwrap_or(0))
+        };
+        Ok(WeightBuffers {
+            sums: size(false, &|conv| tasks * conv.weight.len())?,
+            dys: size(true, &|conv| batch.saturating_mul(conv.gradient.wide_lens().1))?,
+            strips: size(true, &|conv| batch.saturating_mul(conv.gradient.wide_lens().0))?,
+        })
+    }
+
+    /// What stands in their place while a phase writes them.
+    pub(super) fn none() -> Self {
+        WeightBuffers { sums: Buffer::new(0), dys: Buffer::new(0), strips: Buffer::new(0) }
+    }
+
+    /// A part for each of the tasks, of `per_task` images.
+    pub(super) fn parts(&mut self, conv: Option<&Conv>, per_task: usize, tasks: usize) -> Vec<WeightPart<'_>> {
+        match conv {
+            None => (0..tasks).map(|_| WeightPart::None).collect(),
+            Some(conv) if conv.by_channels() => {
+                let (strip_len, dy_len) = conv.gradient.wide_lens();
+                let dys = self.dys.as_mut_slice().chunks_mut(per_task * dy_len);
+                let strips = self.strips.as_mut_slice().chunks_mut(per_task * strip_len);
+                dys.zip(strips).map(|(dys, strips)| WeightPart::Later(dys, strips)).collect()
+            }
+            Some(conv) => {
+                self.sums.as_mut_slice().chunks_exact_mut(conv.weight.len()).map(WeightPart::Partial).collect()
+            }
+        }
+    }
+
+    /// Adds what the `tasks` parts of `n` images hold to `gradient`.
+    pub(super) fn reduce(&self, executor: &dyn Executor, conv: &Conv, n: usize, tasks: usize, gradient: &mut [f32]) {
+        let (row, c_out) = (conv.weight.len() / conv.geom().c_out, conv.geom().c_out);
+        if conv.by_channels() {
+            let rows = wide_rows(conv);
+            let (strip_len, dy_len) = conv.gradient.wide_lens();
+            let (dys, strips) = (&self.dys.as_slice()[..n * dy_len], &self.strips.as_slice()[..n * strip_len]);
+            for_each(executor, gradient.chunks_mut(rows * row).collect(), |t, gradient, scratch| {
+                let channels = t * rows..((t + 1) * rows).min(c_out);
+                let (dw, scratch) = scratch.split_at_mut(padded(gradient.len()));
+                let dw = &mut dw[..gradient.len()];
+                conv.gradient.sum_wide(strips, dys, n, channels.clone(), scratch, dw);
+                conv.reduce(dw, dw.len(), 0..channels.len(), gradient);
+            });
+        } else {
+            let rows = c_out.min(8);
+            let sums = &self.sums.as_slice()[..tasks * conv.weight.len()];
+            for_each(executor, gradient.chunks_mut(rows * row).collect(), |t, gradient, _| {
+                conv.reduce(sums, conv.weight.len(), t * rows..((t + 1) * rows).min(c_out), gradient);
+            });
+        }
+    }
+}
 
 /// Where a weight gradient goes.
 pub(super) enum WeightPart<'a> {
