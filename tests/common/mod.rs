@@ -27,6 +27,14 @@ pub fn residual(args: &[&str]) -> Command {
     command
 }
 
+/// Runs the command, which must succeed, and returns what it said on standard error.
+pub fn said(args: &[&str]) -> String {
+    let output = residual(args).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{args:?}: {text}");
+    text
+}
+
 /// Runs the command, which must succeed, and returns what it printed.
 pub fn succeed(args: &[&str]) -> String {
     let Output { status, stdout, stderr } = residual(args).output().unwrap();
