@@ -11,7 +11,17 @@ use crate::random::{Purpose, Stream};
 
 /// All tensors of a network, learned ones and running statistics, in PyTorch's order.
 ///
-/// One buffer, so that the optimiser, averages and checkpoints see a plain slice.
+/// They lie in one buffer, so that the optimiser, averages and checkpoints see a plain slice.
+///
+/// ```
+/// use residual_train::parameters::Parameters;
+///
+/// let parameters = Parameters::init("resnet20-cifar".parse()?, 1);
+/// let classifier = parameters.entry("fc.weight").unwrap();
+/// assert_eq!(classifier.tensor.shape(), [10, 64]);
+/// assert!(parameters.values()[classifier.range.clone()].iter().any(|&w| w != 0.0));
+/// # Ok::<(), residual_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Parameters {
     spec: ResNet,
@@ -37,7 +47,7 @@ impl Entry {
 }
 
 impl Parameters {
-    /// All zeros.
+    /// Every tensor zero.
     pub fn zeros(spec: ResNet) -> Self {
         let mut end = 0;
         let entries: Vec<Entry> = spec
@@ -98,12 +108,12 @@ impl Parameters {
         self.index.get(name).and_then(|&i| self.entries.get(i))
     }
 
-    /// All elements.
+    /// The elements of all tensors.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// All elements.
+    /// The elements of all tensors.
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values
     }

@@ -1,7 +1,7 @@
 //! Random numbers that depend on what they are for, never on what was drawn before.
 //!
-//! Every use has a stream of its own, named by the run's seed, a purpose and an index (an epoch, a
-//! picture, a tensor). So nothing has to be saved to continue a run exactly, and threads may draw in any order.
+//! Every use has a stream of its own. The run's seed, a purpose and an index (an epoch, a picture, a tensor) name it. So
+//! a run goes on exactly without any saved state, and threads may draw in any order.
 
 /// A SplitMix64 sequence (Steele, Lea & Flood 2014).
 #[derive(Clone, Debug)]

@@ -4,14 +4,14 @@ use std::sync::{Arc, OnceLock};
 
 use super::{DataError, Dataset, Image};
 
-/// Keeps every picture once it was asked for, decoded: `width * height * 3` bytes each.
+/// Decodes a picture the first time that it is asked for, and keeps it: `width * height * 3` bytes each.
 pub struct Cached {
     data: Arc<dyn Dataset>,
     pictures: Vec<OnceLock<Image>>,
 }
 
 impl Cached {
-    /// Nothing is read yet.
+    /// Wraps a data set. It reads nothing yet.
     pub fn new(data: Arc<dyn Dataset>) -> Self {
         let pictures = (0..data.len()).map(|_| OnceLock::new()).collect();
         Cached { data, pictures }

@@ -1,4 +1,4 @@
-//! Batches, made ready by threads of their own while the network is busy.
+//! Batches of pictures. Threads of their own prepare them while the network is busy.
 
 use std::{
     ops::Range,
@@ -12,7 +12,9 @@ use std::{
 use super::{Augmentation, DataError, Dataset, Preprocessing, Size, augment::pad_crop};
 use crate::random::{Purpose, Stream};
 
-/// How pictures become batches.
+/// Makes batches of a data set's pictures.
+///
+/// The crate's [example](crate) reads an epoch with one.
 #[derive(Clone)]
 pub struct Loader {
     /// where pictures come from
@@ -21,22 +23,22 @@ pub struct Loader {
     pub indices: Arc<[u32]>,
     /// pictures of a batch; an epoch's last may have fewer
     pub batch: usize,
-    /// leave out a last batch of fewer
+    /// leaves out the last batch if it has fewer
     pub drop_last: bool,
     /// rows and columns of the network's input
     pub size: Size,
     /// how pictures are normalised, for how many channels, and without augmentation resized and cropped
     pub preprocessing: Preprocessing,
-    /// random changes, and the order by chance; none for evaluation
+    /// changes pictures and their order by chance; `None` for evaluation
     pub training: Option<Training>,
     /// threads that prepare batches
     pub threads: usize,
 }
 
-/// What chance does.
+/// What happens by chance to the pictures of an epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct Training {
-    /// to every picture
+    /// the changes of every picture
     pub augmentation: Augmentation,
     /// the run's seed
     pub seed: u64,
@@ -47,23 +49,23 @@ pub struct Training {
 /// Pictures and their classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// NHWC
+    /// normalised pixels, NHWC
     pub images: Vec<f32>,
-    /// classes
+    /// the number of each picture's class
     pub labels: Vec<u32>,
 }
 
-/// Batches a thread may be ahead.
+/// How many batches a thread prepares ahead.
 const AHEAD: usize = 2;
 
 impl Loader {
-    /// Batches of an epoch.
+    /// How many batches an epoch has.
     pub fn batches(&self) -> usize {
         let (pictures, batch) = (self.indices.len(), self.batch.max(1));
         if self.drop_last { pictures / batch } else { pictures.div_ceil(batch) }
     }
 
-    /// Pictures of batch `i`.
+    /// How many pictures batch `i` has.
     pub fn size(&self, i: usize) -> usize {
         self.range(i).len()
     }

@@ -1,4 +1,4 @@
-//! Pictures on their way into training: augmentation, batches made ready ahead, a generated data set.
+//! Pictures for training: [`Augmentation`] changes them, a [`Loader`] makes batches of them, [`Synthetic`] generates them.
 //!
 //! What is read from files is described in [`residual_io`], whose [`dataset`](residual_io::dataset) and
 //! [`image`](residual_io::image) are reached from here, too.

@@ -1,4 +1,4 @@
-//! Generated pictures, so that everything can be tried with nothing downloaded.
+//! Generated pictures, for trying everything without a download.
 
 use super::{DataError, Dataset, Image, Size, Split};
 use crate::random::{Purpose, Stream};

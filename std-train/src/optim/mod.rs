@@ -1,4 +1,4 @@
-//! How parameters follow their gradients: [`Sgd`], and the learning rate over time: [`Schedule`].
+//! [`Sgd`] changes parameters by their gradients; [`Pace`] says by how much at each step, as a [`Schedule`] asks.
 
 mod schedule;
 mod sgd;

@@ -7,7 +7,7 @@
 
 use crate::parameters::{Entry, Parameters};
 
-/// Strength of weight decay, by kind of parameter. The paper decays all alike.
+/// How strong weight decay is, for each kind of parameter. The paper decays all of them alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decay {
     /// of the weights of convolutions and of the classifier
@@ -19,7 +19,7 @@ pub struct Decay {
 }
 
 impl Decay {
-    /// The same for all.
+    /// The same strength for all.
     pub fn all(strength: f32) -> Self {
         Decay { weight: strength, norm: strength, bias: strength }
     }
@@ -33,12 +33,28 @@ impl Decay {
     }
 }
 
-/// The optimiser and its memory.
+/// The optimiser, with a velocity for every parameter.
+///
+/// ```
+/// use residual_train::{
+///     optim::{Decay, Sgd},
+///     parameters::Parameters,
+/// };
+///
+/// let mut parameters = Parameters::zeros("resnet8-cifar".parse()?);
+/// let gradients = vec![1.0; parameters.values().len()];
+/// let mut sgd = Sgd::new(&parameters, 0.5, false, Decay::all(0.0));
+/// sgd.step(&mut parameters, &gradients, 0.1);
+/// sgd.step(&mut parameters, &gradients, 0.1);
+/// // One gradient, then one and a half: 0.1 * (1 + 1.5) in all.
+/// assert!((parameters.values()[0] + 0.25).abs() < 1e-6);
+/// # Ok::<(), residual_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sgd {
-    /// what remains of the velocity
+    /// the part of the velocity that a step keeps
     pub momentum: f32,
-    /// step along the velocity to come (Nesterov)
+    /// Nesterov's form: the step goes along the velocity that the next step would have
     pub nesterov: bool,
     /// weight decay
     pub decay: Decay,
@@ -46,7 +62,7 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// At rest.
+    /// Begins with no velocity.
     pub fn new(parameters: &Parameters, momentum: f32, nesterov: bool, decay: Decay) -> Self {
         Sgd { momentum, nesterov, decay, velocity: vec![0.0; parameters.values().len()] }
     }
@@ -61,7 +77,8 @@ impl Sgd {
         &mut self.velocity
     }
 
-    /// One step of all learned parameters.
+    /// Changes every learned parameter by one step; running statistics stay as they are. `gradients` has an element for
+    /// each of `parameters`.
     ///
     /// # Panics
     /// When `gradients` is not as long as the parameters.

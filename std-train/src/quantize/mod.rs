@@ -1,8 +1,8 @@
 //! From a trained network to int8: calibration, choice of encodings, bias correction, and a report.
 //!
-//! [`quantize`] observes a folded network on calibration pictures, chooses for every value the range that int8
-//! covers, and rounds the weights (symmetric per output channel, TensorFlow Lite's specification). [`report()`]
-//! says what that costs, layer by layer.
+//! [`quantize()`] runs a folded network on calibration pictures and observes its values. It chooses for every value the
+//! range that int8 covers, and rounds the weights (symmetric per output channel, as TensorFlow Lite specifies).
+//! [`report()`] says what that costs, layer by layer.
 
 mod build;
 mod equalize;
@@ -63,10 +63,10 @@ pub enum QuantizeError {
 /// How to quantize.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// one method for all values; `None` tries every method for every value and keeps what disturbs the
+    /// the method for all values; `None` tries every method for every value and keeps the one that disturbs the
     /// network's output least
     pub method: Option<Method>,
-    /// take back in the biases what rounding the weights adds on average
+    /// rounding the weights adds something to every output on average: the biases take it back
     pub bias_correction: bool,
     /// try dividing channels between convolutions so that all have the same size, and keep it where it disturbs the
     /// network's output less: see [`Equalized`]
@@ -107,10 +107,32 @@ const COMPARED: usize = 256;
 /// Multiply-adds all comparisons of single values may take; above it, one method serves for all values.
 const MOST_MACS: f64 = 5e12;
 
-/// Quantizes `net` with calibration pictures `inputs` (normalised, NHWC, one each).
+/// Quantizes `net`. The calibration pictures `inputs` show which values occur: one normalised picture each, NHWC, of the
+/// network's input shape.
+///
+/// ```
+/// use residual_core::{
+///     resnet::{ResNet, fold_batch_norm},
+///     rsd::View,
+///     testing::Generated,
+/// };
+/// use residual_train::quantize::{Method, Options, quantize};
+///
+/// // Generated weights and pictures stand in for trained and real ones.
+/// let spec = "resnet8-cifar-w4".parse::<ResNet>()?.with_input(8, 8)?;
+/// let weights = Generated::new(spec);
+/// let net = fold_batch_norm(&spec, &weights)?;
+/// let picture = |value: f32| vec![value; spec.input().elements()];
+///
+/// let options = Options { method: Some(Method::MinMax), ..Options::default() };
+/// let quantized = quantize(&net, &[picture(-1.0), picture(1.0)], &options)?;
+/// let model = quantized.network.to_model()?;
+/// assert_eq!(View::new_checked(&model)?.input().map(|input| input.shape), Some(spec.input()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// [`QuantizeError`]: no pictures, values that are not finite, or a network int8 cannot express.
+/// [`QuantizeError`]: no pictures, values that are not finite, or a network that int8 cannot express.
 pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result<Quantized, QuantizeError> {
     if inputs.is_empty() {
         return Err(QuantizeError::NoPictures);

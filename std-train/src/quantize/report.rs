@@ -62,7 +62,8 @@ struct Tally {
     values: u64,
 }
 
-/// Compares a quantized network with the one it was made from, on pictures (normalised, NHWC) and their classes.
+/// Runs a quantized network and the one it was made from on the same pictures, and compares them. `inputs` are normalised
+/// pictures, NHWC; `labels` are their classes.
 ///
 /// # Errors
 /// As [`super::quantize`].
