@@ -33,7 +33,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "min_ms": stats.min(),
             "images_per_second": rate,
             "gflops": 6.0 * arch.macs() as f64 * rate / 1e9,
-            "peak_rss_mb": rss.map(|rss| rss as f64 / 1e6),
+            "peak_rss_bytes": rss,
         });
         writeln!(out, "{object:#}")?;
         return Ok(());
