@@ -177,6 +177,8 @@ fn fit_says_why_not() {
     assert_eq!(too_small["fits"].as_bool(), Some(false));
     let reasons = &too_small["modes"]["fast"]["why_not"];
     assert!(reasons[0].as_str().unwrap().starts_with("RAM: ") && reasons[1].as_str().unwrap().starts_with("flash: "));
+    let text = succeed(&["fit", &model, "--chip", "samd21"]);
+    assert!(text.contains("RAM): no: RAM: ") && !text.contains("RAM: RAM"), "{text}");
     for chip in [
         "stm32f411",
         "stm32f746",

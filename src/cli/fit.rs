@@ -168,9 +168,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let flash_kind = if chip.external { "external flash" } else { "flash" };
     writeln!(out, "{flash_kind}: {} of {} needed", bytes(need_flash as u64), bytes(flash as u64))?;
     for mode in &modes {
-        let answer = if mode.reasons.is_empty() { "fits".into() } else { mode.reasons.join("; ") };
+        let answer = if mode.reasons.is_empty() { "fits".into() } else { format!("no: {}", mode.reasons.join("; ")) };
         let need = bytes((mode.arena + STACK) as u64);
-        sentence(out, &format!("{} mode: {need} of {} RAM: {answer}", mode.name, bytes(ram as u64)))?;
+        sentence(out, &format!("{} mode ({need} of {} RAM): {answer}", mode.name, bytes(ram as u64)))?;
     }
     let text = format!(
         "{} multiply-adds; fast mode about {:.1} million instructions ({kernels} kernels), {milliseconds:.0} ms",
