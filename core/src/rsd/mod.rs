@@ -25,6 +25,7 @@
 //! [`View::new_checked`] proves every offset, size and parameter once, and that no op overwrites a
 //! value that is still needed; after that nothing can fail.
 
+mod check;
 mod error;
 mod layout;
 mod sound;
