@@ -5,7 +5,7 @@
 //! * Below a run lie its parts: [`data`] makes batches of pictures, [`engine`] computes the gradients of a batch, and
 //!   [`optim`] changes [`parameters`] by them.
 //! * [`topology`] says what a step passes through, [`layer`] has the formulas of each layer, [`random`] every random
-//!   number, and [`bench`] the time of a step.
+//!   number, and [`mod@bench`] the time of a step.
 //!
 //! A training loop of one's own:
 //!
