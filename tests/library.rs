@@ -52,7 +52,9 @@ fn a_runner_takes_pictures_and_prepared_inputs_alike_and_refuses_what_does_not_f
     let images = pictures(3);
     for model in [Model::open(fixture.weights("w.safetensors", ARCH)).unwrap(), int8()] {
         let want = Classifier::builder().threads(1).build(&model).unwrap().logits(&images).unwrap().concat();
-        let prepared = Arc::new(Prepared::new(&model, &Options { batch: 4, ..Options::default() }).unwrap());
+        let prepared = Arc::new(
+            Prepared::new(&model, &Options { batch: 4, isa: residual::isa().unwrap(), ..Options::default() }).unwrap(),
+        );
         let mut runner = Runner::new(Arc::clone(&prepared)).unwrap();
         images.iter().enumerate().for_each(|(slot, image)| runner.load(slot, image).unwrap());
         let mut seen = vec![0; prepared.plan().steps().len()];

@@ -168,7 +168,9 @@ fn results(picture: &[u8]) -> String {
     let scale = View::new_checked(&model).unwrap().output().unwrap().scale;
     let mut probabilities = [0; 10];
     Softmax::new(1.0, scale).unwrap().run(&logits, &mut probabilities);
-    let real = probabilities.map(|p| format!("{:.3}", (f64::from(p) + 128.0) / 256.0));
+    // To the nearest thousandth; a tie goes up.
+    let thousandths = probabilities.map(|p| ((i32::from(p) + 128) * 1000 + 128) / 256);
+    let real = thousandths.map(|n| format!("{}.{:03}", n / 1000, n % 1000));
     format!("m-results-[{}]", real.join(","))
 }
 
