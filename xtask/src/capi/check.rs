@@ -31,8 +31,8 @@ fn headers(report: &mut Report) {
     compilers(report);
 }
 
-/// Everything, a line for each part.
-pub fn run(report: &mut Report) {
+/// Everything, a line for each part; firmware on these cores.
+pub fn run(report: &mut Report, cores: &[&str]) {
     headers(report);
     let prefix = work().join("prefix");
     if cfg!(not(target_os = "linux")) {
@@ -49,7 +49,7 @@ pub fn run(report: &mut Report) {
         }
         Err(error) => report.fail("C library", &error),
     }
-    boards(report, &prefix);
+    boards(report, &prefix, cores);
 }
 
 fn install(prefix: &Path) -> Result<String> {
@@ -287,7 +287,7 @@ fn misuse(report: &mut Report, prefix: &Path, fixture: &Fixture) {
 }
 
 /// The engine in C firmware.
-fn boards(report: &mut Report, prefix: &Path) {
+fn boards(report: &mut Report, prefix: &Path, cores: &[&str]) {
     for (command, packages) in [
         ("arm-none-eabi-gcc", &["gcc-arm-none-eabi", "libnewlib-arm-none-eabi"][..]),
         ("qemu-system-arm", &["qemu-system-arm"]),
@@ -301,7 +301,7 @@ fn boards(report: &mut Report, prefix: &Path) {
         Ok(work) => work,
         Err(error) => return report.fail("C firmware", &error),
     };
-    for name in ["m4", "m7"] {
+    for name in cores {
         report.check(&format!("C firmware on an emulated Cortex-{}", name.to_uppercase()), || {
             let core = board::parse(name).map_err(anyhow::Error::msg)?;
             firmware::install(prefix, core, false)?;
