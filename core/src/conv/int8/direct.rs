@@ -22,6 +22,9 @@ pub struct Int8Direct(pub(super) DotIsa);
 
 /// Bytes of a strip: a part of L2.
 const STRIP: usize = 128 * 1024;
+/// Bytes of a strip and of its outputs where there are at most so many weights.
+const SMALL_STRIP: usize = 64 * 1024;
+const SMALL: usize = 128 * 1024;
 
 /// How a strip is laid out.
 #[derive(Clone, Copy)]
@@ -63,7 +66,13 @@ impl Int8Direct {
     /// Output rows computed from one strip.
     fn strip_rows(&self, g: &Window) -> usize {
         let Strip { stride, row, .. } = self.strip(g);
-        let rows = ((STRIP / row).saturating_sub(g.kernel) / stride + 1).min(g.output.h);
+        // Where weights stay in L2, so should the outputs of a strip: panel after panel adds to their lines.
+        let rows = if g.weight_len() <= SMALL {
+            SMALL_STRIP / (stride * row + g.output.w * g.output.c)
+        } else {
+            (STRIP / row).saturating_sub(g.kernel) / stride + 1
+        };
+        let rows = rows.clamp(1, g.output.h);
         // Strips of nearly equal height.
         g.output.h.div_ceil(g.output.h.div_ceil(rows))
     }

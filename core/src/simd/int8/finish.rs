@@ -222,6 +222,7 @@ struct Addition<L> {
     shortcut_zero: L,
     mult: L,
     right: L,
+    divided: bool,
     bounds: Bounds<L>,
 }
 
@@ -239,6 +240,7 @@ impl<L: Lanes> Addition<L> {
                 shortcut_zero: L::splat(add.map_or(0, |add| add.shortcut_zero.into())),
                 mult: L::splat(sum.mult),
                 right: L::splat(-i32::from(sum.shift)),
+                divided: sum.shift < 0,
                 bounds: Bounds::new(add.map_or(output, |add| add.output)),
             }
         }
@@ -250,7 +252,9 @@ impl<L: Lanes> Addition<L> {
         // SAFETY: the caller's.
         unsafe {
             let sum = self.conv.of(v).add(self.shortcut.of(shortcut.sub(self.shortcut_zero)));
-            sum.rescale(self.mult, self.right).clamp(self.bounds.low, self.bounds.high)
+            let high = sum.high(self.mult);
+            let sum = if self.divided { high.divide_more(self.right.sub(L::splat(1))) } else { high };
+            sum.clamp(self.bounds.low, self.bounds.high)
         }
     }
 }
