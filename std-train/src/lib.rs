@@ -26,7 +26,7 @@
 //!     indices: (0..64).collect(),
 //!     batch: 16,
 //!     drop_last: true,
-//!     side: 8,
+//!     size: 8.into(),
 //!     preprocessing: Preprocessing { resize: None, crop: None, ..Preprocessing::imagenet() },
 //!     training: None,
 //!     threads: 1,
