@@ -83,7 +83,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         "{}: a mean for every pixel is subtracted, and int8 files hold means of channels only",
         args.model.weights.display()
     );
-    if ![1, 3].contains(&p.channels()) {
+    if !residual::Image::serves(p.channels()) {
         return Err(residual::Error::NoPictures { network: model.spec().to_string(), channels: p.channels() }.into());
     }
     let ends = p.mean.iter().zip(&p.std).flat_map(|(mean, std)| [(0.0 - mean) / std, (1.0 - mean) / std]);

@@ -224,7 +224,7 @@ impl QuantizedModel {
         let file = || self.path.display().to_string();
         let (shape, encoding) = self.input()?;
         let channels = shape.c;
-        if ![1, 3].contains(&channels) {
+        if !residual_io::Image::serves(channels) {
             return Err(Error::NoPictures { network: self.name(), channels });
         }
         let stored = self.view()?.preprocessing().map(|p| Preprocessing::from_flat(&p, channels));

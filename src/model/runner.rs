@@ -36,7 +36,7 @@ impl Prepared {
     pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
         let preprocessing = model.preprocessing()?;
         let input = model.input()?;
-        if ![1, 3].contains(&input.shape.c) {
+        if !Image::serves(input.shape.c) {
             return Err(Error::NoPictures { network: model.name(), channels: input.shape.c });
         }
         let int8 = input.quantization.map(|encoding| Int8 { encoding, table: table(&preprocessing, encoding) });

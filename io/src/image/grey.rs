@@ -6,6 +6,11 @@ use super::Image;
 use crate::DataError;
 
 impl Image {
+    /// Whether a network of `channels` input channels can read pictures: grey or RGB. Others read numbers only.
+    pub const fn serves(channels: usize) -> bool {
+        matches!(channels, 1 | 3)
+    }
+
     /// The picture in grey, a byte a pixel: ITU-R 601's luma, with the integers of Pillow's `convert("L")`.
     pub fn to_grey(&self) -> Vec<u8> {
         // Fractions of 65536; they sum to it, so that what is grey already stays as it is.

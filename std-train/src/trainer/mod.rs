@@ -169,7 +169,7 @@ impl Trainer {
             let (need, got) = (config.batch_size, train.len());
             return Err(TrainError::Data { what: "training pictures for a batch", need, got });
         }
-        if ![1, 3].contains(&spec.input().c) {
+        if !crate::data::Image::serves(spec.input().c) {
             let reason = "pictures have 1 input channel (grey) or 3 (RGB), so there is nothing to train it on";
             return Err(TrainError::Setting { name: "arch", value: config.arch, reason });
         }
