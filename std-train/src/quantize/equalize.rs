@@ -64,17 +64,10 @@ impl Equalized {
 /// The convolution whose result only `op` reads, and nothing is added to.
 fn producer(net: &Net<'_>, op: &Op) -> Option<usize> {
     let value = op.input;
-    let readers = net.ops().iter().filter(|other| other.input == value || shortcut(other) == Some(value)).count();
+    let readers = net.ops().iter().filter(|other| other.input == value || other.shortcut() == Some(value)).count();
     let first = net.ops().iter().position(|other| other.output == value)?;
     let alone = matches!(net.ops()[first].kind, OpKind::Conv { shortcut: None, .. });
     (alone && readers == 1 && !net.outputs().contains(&value)).then_some(first)
-}
-
-fn shortcut(op: &Op) -> Option<residual_core::graph::ValueId> {
-    match op.kind {
-        OpKind::Conv { shortcut, .. } => shortcut,
-        _ => None,
-    }
 }
 
 /// What the outputs of each channel are divided by, from the weights that read them and their largest values.
