@@ -29,12 +29,11 @@ const SMALL: usize = 128 * 1024;
 /// How a strip is laid out.
 #[derive(Clone, Copy)]
 struct Strip {
-    /// pixels of a padded row, and input pixels from one to the next
+    /// pixels of a padded row, and input pixels (and rows) from one to the next
     columns: usize,
     apart: usize,
-    /// rows between those of neighbouring outputs, and input rows from one to the next
+    /// rows between those of neighbouring outputs
     stride: usize,
-    rows_apart: usize,
     /// bytes of an element and of a row
     size: usize,
     row: usize,
@@ -60,7 +59,7 @@ impl Int8Direct {
         let columns = (g.output.w - 1) * stride + g.kernel;
         let size = 4 / per_word;
         let line = (g.kernel * g.input.c).div_ceil(per_word);
-        Strip { columns, apart, stride, rows_apart: apart, size, row: columns * g.input.c * size, line }
+        Strip { columns, apart, stride, size, row: columns * g.input.c * size, line }
     }
 
     /// Output rows computed from one strip.
@@ -100,37 +99,38 @@ impl Int8Direct {
 
     /// Copies the input rows that output rows `rows` of one image read.
     fn fill(&self, g: &Window, image: &[i8], rows: &Range<usize>, zero: i32, scratch: &mut [i32]) {
-        let Strip { stride, rows_apart, size, row, .. } = self.strip(g);
+        let strip = &self.strip(g);
+        let Strip { stride, apart, size, row, .. } = *strip;
         let (line, count) = (g.input.w * g.input.c, (rows.len() - 1) * stride + g.kernel);
         let scratch: &mut [u8] = bytemuck::cast_slice_mut(scratch);
         for (i, to) in scratch.chunks_exact_mut(row).take(count).enumerate() {
-            let from = (rows.start * g.stride + i * rows_apart).checked_sub(g.pad_top).filter(|&y| y < g.input.h);
+            let from = (rows.start * g.stride + i * apart).checked_sub(g.pad_top).filter(|&y| y < g.input.h);
             let from = from.map(|y| &image[y * line..(y + 1) * line]);
             match size {
-                1 => self.fill_row(g, from, (zero + 128) as u8, to, |x| x as u8 ^ 0x80),
-                _ => self.fill_row(g, from, 0, bytemuck::cast_slice_mut(to), |x| i16::from(x) - zero as i16),
+                1 => fill_row(g, strip, from, (zero + 128) as u8, to, |x| x as u8 ^ 0x80),
+                _ => fill_row(g, strip, from, 0, bytemuck::cast_slice_mut(to), |x| i16::from(x) - zero as i16),
             }
         }
     }
+}
 
-    /// A padded row, `pad` where there is no pixel.
-    fn fill_row<T: Copy>(&self, g: &Window, row: Option<&[i8]>, pad: T, to: &mut [T], element: impl Fn(i8) -> T) {
-        let (c, Strip { columns, apart, .. }) = (g.input.c, self.strip(g));
-        let Some(row) = row else { return to.fill(pad) };
-        let copy = |to: &mut [T], from: &[i8]| to.iter_mut().zip(from).for_each(|(to, from)| *to = element(*from));
-        if apart > 1 {
-            // 1x1 windows have no padding.
-            let pixels = row.chunks_exact(c).step_by(apart);
-            return to.chunks_exact_mut(c).zip(pixels).for_each(|(to, from)| copy(to, from));
-        }
-        let left = min(g.pad_left, columns);
-        let shown = min(g.input.w, columns - left);
-        let (before, rest) = to.split_at_mut(left * c);
-        let (inside, behind) = rest.split_at_mut(shown * c);
-        before.fill(pad);
-        copy(inside, &row[..shown * c]);
-        behind.fill(pad);
+/// A padded row, `pad` where there is no pixel.
+fn fill_row<T: Copy>(g: &Window, strip: &Strip, row: Option<&[i8]>, pad: T, to: &mut [T], element: impl Fn(i8) -> T) {
+    let (c, Strip { columns, apart, .. }) = (g.input.c, *strip);
+    let Some(row) = row else { return to.fill(pad) };
+    let copy = |to: &mut [T], from: &[i8]| to.iter_mut().zip(from).for_each(|(to, from)| *to = element(*from));
+    if apart > 1 {
+        // 1x1 windows have no padding.
+        let pixels = row.chunks_exact(c).step_by(apart);
+        return to.chunks_exact_mut(c).zip(pixels).for_each(|(to, from)| copy(to, from));
     }
+    let left = min(g.pad_left, columns);
+    let shown = min(g.input.w, columns - left);
+    let (before, rest) = to.split_at_mut(left * c);
+    let (inside, behind) = rest.split_at_mut(shown * c);
+    before.fill(pad);
+    copy(inside, &row[..shown * c]);
+    behind.fill(pad);
 }
 
 impl ConvKernel<i8> for Int8Direct {

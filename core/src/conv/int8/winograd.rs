@@ -20,6 +20,7 @@ use crate::{
         Tile,
         int8::{self, DotIsa, PairLayout, winograd},
         points,
+        winograd::Filter,
     },
 };
 
@@ -65,7 +66,7 @@ impl Int8Winograd {
 
     /// Tiles that cover the output.
     pub fn tiles(&self, g: &Window) -> usize {
-        g.output.h.div_ceil(self.tile.outputs()) * g.output.w.div_ceil(self.tile.outputs())
+        Filter::Stride1(self.tile).tiles(g.output)
     }
 
     /// Pairs of input channels.
@@ -104,19 +105,18 @@ impl Int8Winograd {
     fn parts(&self, g: &Window, conv: &Conv<'_>) -> usize {
         // Of `s Y` 32 bits are known, and `s` has 6 (2) factors of two.
         let most = 1i64 << if self.tile == Tile::Four { 25 } else { 29 };
+        // Inputs less their zero point, from the least, which is not positive, to the largest, which is not negative.
         let (low, high) = (-128 - i64::from(conv.input_zero), 127 - i64::from(conv.input_zero));
         let fits = |parts: usize| {
-            (0..g.output.c).all(|o| {
+            conv.weights.chunks_exact(g.taps()).all(|weights| {
                 (0..parts).all(|part| {
                     let range = part_of(Int8Winograd::pairs(g), parts, part);
                     let channels = 2 * range.start..min(2 * range.end, g.input.c);
-                    let weights = &conv.weights[o * g.taps()..(o + 1) * g.taps()];
-                    let (mut least, mut largest) = (0, 0);
-                    for w in weights.chunks_exact(g.input.c).flat_map(|tap| &tap[channels.clone()]) {
-                        let w = i64::from(*w);
-                        least += (w * low).min(w * high);
-                        largest += (w * low).max(w * high);
-                    }
+                    let of_part = weights.chunks_exact(g.input.c).flat_map(|tap| &tap[channels.clone()]);
+                    let (positive, negative) = of_part.fold((0i64, 0i64), |(positive, negative), &w| {
+                        (positive + i64::from(w.max(0)), negative + i64::from(w.min(0)))
+                    });
+                    let (least, largest) = (positive * low + negative * high, positive * high + negative * low);
                     -most <= least && largest < most
                 })
             })

@@ -42,7 +42,7 @@ impl<'a, L: Lanes> Ready<'a, L> {
     #[inline(always)]
     pub unsafe fn new(finish: Finish<'a>) -> Self {
         let Epilogue { output, add, .. } = *finish.epilogue;
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe { Ready { finish, bounds: Bounds::new(output), addition: Addition::new(add, output) } }
     }
 }
@@ -164,7 +164,7 @@ impl<L: Lanes> Bounds<L> {
     #[inline(always)]
     unsafe fn new(e: Encoding) -> Self {
         let bound = |v: i8| i32::from(v) - i32::from(e.zero_point);
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             Bounds { low: L::splat(bound(e.min)), high: L::splat(bound(e.max)), zero: L::splat(e.zero_point.into()) }
         }
@@ -191,7 +191,7 @@ impl<L: Lanes> Term<L> {
     #[inline(always)]
     unsafe fn new(factor: Requant) -> Self {
         let right = -i32::from(factor.shift);
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             Term {
                 upper: L::splat(factor.mult >> Self::BITS),
@@ -206,7 +206,7 @@ impl<L: Lanes> Term<L> {
 
     #[inline(always)]
     unsafe fn of(self, d: L) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             let high = d.mul(self.upper).add(d.mul(self.lower).add(self.half).shr(self.eleven));
             if self.divided { high.divide_more(self.less) } else { high }
@@ -232,7 +232,7 @@ impl<L: Lanes> Addition<L> {
         let none = Requant { mult: 0, shift: 0 };
         let factors = add.map_or([none; 3], |add| [add.rescale_conv, add.rescale_shortcut, add.rescale_sum]);
         let [conv, shortcut, sum] = factors;
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             Addition {
                 conv: Term::new(conv),
@@ -249,7 +249,7 @@ impl<L: Lanes> Addition<L> {
     /// The sum less its zero point: of a convolution's result less its zero point, and a shortcut.
     #[inline(always)]
     unsafe fn of(&self, v: L, shortcut: L) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             let sum = self.conv.of(v).add(self.shortcut.of(shortcut.sub(self.shortcut_zero)));
             let high = sum.high(self.mult);

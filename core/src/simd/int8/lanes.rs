@@ -59,8 +59,8 @@ pub(super) trait Lanes: Copy {
     /// [`Lanes::divide`] by `2^(less + 1)`, for counts `less` up to 30.
     #[inline(always)]
     unsafe fn divide_more(self, less: Self) -> Self {
-        // SAFETY: the caller's. Ties away from zero: a negative number is brought down by one, then half a unit is added.
-        // No step overflows: `high` leaves at most `2^31 - 2`.
+        // SAFETY: registers only, and the caller vouches for the instruction set. Ties away from zero: a negative number
+        // is brought down by one, then half a unit is added. No step overflows: `high` leaves at most `2^31 - 2`.
         unsafe {
             let (one, sign) = (Self::splat(1), self.shr(Self::splat(31)));
             self.add(sign).shr(less).add(one).shr(one)
@@ -69,7 +69,7 @@ pub(super) trait Lanes: Copy {
     /// `Requant::rescale` for a factor without its left shift.
     #[inline(always)]
     unsafe fn rescale(self, mult: Self, right: Self) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe { self.high(mult).divide(right) }
     }
     /// `Requant::rescale_once`, lane by lane: only the last layer asks for it.

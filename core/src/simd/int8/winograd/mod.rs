@@ -43,13 +43,13 @@ struct F2;
 impl<L: Halves> Transform<L, 2, 4> for F2 {
     #[inline(always)]
     unsafe fn input([a, b, c, d]: [L; 4]) -> [L; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe { [a.sub_halves(c), b.add_halves(c), c.sub_halves(b), b.sub_halves(d)] }
     }
 
     #[inline(always)]
     unsafe fn weights([a, b, c]: [L; 3]) -> [L; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             let outer = a.add_halves(c);
             [a.shl_halves::<1>(), outer.add_halves(b), outer.sub_halves(b), c.shl_halves::<1>()]
@@ -58,13 +58,13 @@ impl<L: Halves> Transform<L, 2, 4> for F2 {
 
     #[inline(always)]
     unsafe fn output([a, b, c, d]: [L; 4]) -> [L; 2] {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe { [a.add(b).add(c), b.sub(c).sub(d)] }
     }
 
     #[inline(always)]
     unsafe fn unscale(y: L) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe { y.shr(L::splat(2)) }
     }
 }
@@ -74,7 +74,7 @@ struct F4;
 impl<L: Halves> Transform<L, 4, 6> for F4 {
     #[inline(always)]
     unsafe fn input([a, b, c, d, e, f]: [L; 6]) -> [L; 6] {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             let (even, odd) = (e.sub_halves(c.shl_halves::<2>()), d.sub_halves(b.shl_halves::<2>()));
             let (near, twice) = (e.sub_halves(c), d.sub_halves(b).shl_halves::<1>());
@@ -91,7 +91,7 @@ impl<L: Halves> Transform<L, 4, 6> for F4 {
 
     #[inline(always)]
     unsafe fn weights([a, b, c]: [L; 3]) -> [L; 6] {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             let (outer, four) = (a.add_halves(c), a.add_halves(c.shl_halves::<2>()));
             let (twice, last) = (b.shl_halves::<1>(), c.shl_halves::<2>());
@@ -108,7 +108,7 @@ impl<L: Halves> Transform<L, 4, 6> for F4 {
 
     #[inline(always)]
     unsafe fn output([a, b, c, d, e, f]: [L; 6]) -> [L; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
             let (sum, difference) = (b.add(c).shl_by::<2>(), b.sub(c).shl_by::<2>());
             let (far, twice) = (d.add(e), d.sub(e).shl_by::<1>());
@@ -125,7 +125,7 @@ impl<L: Halves> Transform<L, 4, 6> for F4 {
     unsafe fn unscale(y: L) -> L {
         /// 9 times it is 1 modulo `2^32`.
         const NINTH: i32 = 954_437_177;
-        // SAFETY: the caller's.
+        // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe { y.mul(L::splat(NINTH)).shr(L::splat(6)) }
     }
 }
