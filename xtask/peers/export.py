@@ -1,9 +1,10 @@
-"""export.py DIR NETWORK BATCH [--ncnn]: writes what the peers load, where it is missing.
+"""export.py DIR NETWORK BATCH [--ncnn] [--mnn]: writes what the peers load, where it is missing.
 
 NETWORK.pt              state dict
 NETWORK-bN.x.bin        input, f32 NCHW, and NETWORK-bN.y.bin, PyTorch's logits for it
 NETWORK-bN.onnx         the network for batches of N
-NETWORK.ncnn.{param,bin}"""
+NETWORK.ncnn.{param,bin}
+NETWORK-bN.mnn          by MNN's converter"""
 
 import os
 import shutil
@@ -55,6 +56,15 @@ def ncnn(network, name, folder):
     shutil.rmtree(work)
 
 
+def mnn(source, target):
+    # The programs of its package would install others and report what they do; this is what they call.
+    import MNN  # noqa: F401
+    import _tools
+
+    arguments = ["-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "peers"]
+    _tools.mnnconvert(["mnnconvert", *map(str, arguments)])
+
+
 def main():
     folder, name, batch = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +81,8 @@ def main():
     finished(folder / f"{prefix}.onnx")(lambda path: onnx(network, x, str(path)))
     if "--ncnn" in sys.argv and not (folder / f"{name}.ncnn.param").exists():
         ncnn(network, name, folder)
+    if "--mnn" in sys.argv:
+        finished(folder / f"{prefix}.mnn")(lambda path: mnn(folder / f"{prefix}.onnx", path))
 
 
 main()

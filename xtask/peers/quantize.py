@@ -2,7 +2,7 @@
 
 NETWORK.calibration.bin   pictures that ranges are taken from, f32 NCHW: for everyone the same
 NETWORK-bN.int8.onnx      static quantization by ONNX Runtime: 8 bits, weights per channel
-NETWORK-bN.mnn            f32, and NETWORK-bN.int8.mnn, by MNN's converter and quantizer"""
+NETWORK-bN.int8.mnn       the same of export.py's NETWORK-bN.mnn, by MNN's quantizer"""
 
 import json
 import os
@@ -46,15 +46,6 @@ def onnx(source, target, pictures, batch):
     prepared.unlink()
 
 
-def mnn(source, target):
-    # The programs of its package would install others and report what they do; this is what they call.
-    import MNN  # noqa: F401
-    import _tools
-
-    arguments = ["-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "peers"]
-    _tools.mnnconvert(["mnnconvert", *map(str, arguments)])
-
-
 def mnn_int8(source, target, pictures):
     # Its quantizer reads pictures: the same ones as bytes, three deviations wide.
     from PIL import Image
@@ -81,7 +72,6 @@ def main():
     prefix = folder / f"{name}-b{batch}"
     steps = [
         (".int8.onnx", lambda target: onnx(Path(f"{prefix}.onnx"), target, pictures, batch)),
-        (".mnn", lambda target: mnn(Path(f"{prefix}.onnx"), target)),
         (".int8.mnn", lambda target: mnn_int8(Path(f"{prefix}.mnn"), target, pictures)),
     ]
     for suffix, make in steps:

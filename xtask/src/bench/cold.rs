@@ -62,10 +62,8 @@ pub fn run(args: &Args) -> Result<()> {
     let programs = programs(&setup, &args.peers, Dtype::F32, false)?;
     let mut rows = Vec::new();
     for spec in networks {
-        setup.export(&spec.to_string(), 1, programs.iter().any(|(name, _)| name == "ncnn"))?;
-        if programs.iter().any(|(name, _)| name == "mnn") {
-            setup.quantize(&spec.to_string(), 1)?;
-        }
+        let has = |peer| programs.iter().any(|(name, _)| name == peer);
+        setup.export(&spec.to_string(), 1, has("ncnn"), has("mnn"))?;
         for &threads in threads {
             eprintln!("{spec}, {threads} threads");
             for (peer, starts) in starts(&Case::new(&setup, spec, 1, threads), &programs, rounds)? {

@@ -98,8 +98,8 @@ pub fn run(args: &Args) -> Result<()> {
     for spec in networks {
         for &batch in batches {
             let has = |peer| programs.iter().any(|(name, _)| name == peer);
-            setup.export(&spec.to_string(), batch, has("ncnn"))?;
-            if args.dtype == Dtype::Int8 || has("mnn") {
+            setup.export(&spec.to_string(), batch, has("ncnn"), has("mnn"))?;
+            if args.dtype == Dtype::Int8 {
                 setup.quantize(&spec.to_string(), batch)?;
             }
             for &threads in threads {

@@ -51,22 +51,30 @@ impl Setup {
     }
 
     /// Exports a network for one batch, where that is missing.
-    pub fn export(&self, network: &str, batch: usize, ncnn: bool) -> Result<()> {
+    ///
+    /// For ncnn and for MNN only where they are asked for.
+    pub fn export(&self, network: &str, batch: usize, ncnn: bool, mnn: bool) -> Result<()> {
         let models = self.models();
         let missing = |file: String| !models.join(file).exists();
-        if missing(format!("{network}-b{batch}.onnx")) || (ncnn && missing(format!("{network}.ncnn.param"))) {
+        let kinds = [
+            (true, format!("{network}-b{batch}.onnx")),
+            (ncnn, format!("{network}.ncnn.param")),
+            (mnn, format!("{network}-b{batch}.mnn")),
+        ];
+        if kinds.into_iter().any(|(asked, file)| asked && missing(file)) {
             eprintln!("exporting {network}, batch {batch}");
             let mut command = Command::new(&self.python);
             command.arg(self.root.join("xtask/peers/export.py")).arg(&models).arg(network).arg(batch.to_string());
-            quietly(command.args(ncnn.then_some("--ncnn")), &self.log("export"))?;
+            command.args(ncnn.then_some("--ncnn")).args(mnn.then_some("--mnn"));
+            quietly(&mut command, &self.log("export"))?;
         }
         ours::convert(&models, network)
     }
 
-    /// Quantizes an exported network for everyone, where that is missing.
+    /// Quantizes a network that was exported for MNN, too, for everyone, where that is missing.
     pub fn quantize(&self, network: &str, batch: usize) -> Result<()> {
         let models = self.models();
-        let kinds = ["int8.onnx", "mnn", "int8.mnn"];
+        let kinds = ["int8.onnx", "int8.mnn"];
         if kinds.iter().any(|kind| !models.join(format!("{network}-b{batch}.{kind}")).exists()) {
             eprintln!("quantizing {network}, batch {batch}");
             let mut command = Command::new(&self.python);
