@@ -92,24 +92,25 @@ fn cycles(kernel: &Kernel, g: &ConvGeom, isa: Isa) -> f64 {
 fn int8_cycles(kernel: &Int8, g: &Window, isa: Isa) -> f64 {
     let (direct, pairs) = DotIsa::of(isa).products_per_cycle();
     let channels = (g.input.c.next_multiple_of(2) * g.output.c.next_multiple_of(8)) as f64;
-    let (computing, bytes) = match kernel {
-        // A byte a weight is read, or a few more: the packed length is room for masks of all.
+    let computing = match kernel {
         Int8::Direct(_) => {
             let taps = g.kernel * (g.kernel * g.input.c).next_multiple_of(4);
             let pixels = g.output.h * g.output.w;
-            ((pixels * taps * g.output.c.next_multiple_of(8)) as f64 / direct, g.weight_len() as f64)
+            (pixels * taps * g.output.c.next_multiple_of(8)) as f64 / direct
         }
         Int8::Winograd(winograd) => {
-            // Of 16 input and of 8 output channels.
-            let (input, output) = match winograd.tile() {
-                Tile::Two => (30.0, 15.0),
-                Tile::Four => (90.0, 70.0),
+            // Of 16 inputs, of 8 outputs, and of the weights between 2 and 8 of them.
+            let (input, output, weights) = match winograd.tile() {
+                Tile::Two => (30.0, 15.0, 20.0),
+                Tile::Four => (90.0, 70.0, 45.0),
             };
             let tiles = winograd.tiles(g) as f64;
             let vectors = g.input.c.div_ceil(16) as f64 * input + g.output.c.div_ceil(8) as f64 * output;
-            (tiles * (winograd.tile().points() as f64 * channels / pairs + vectors), 4.0 * kernel.packed_len(g) as f64)
+            tiles * (winograd.tile().points() as f64 * channels / pairs + vectors)
+                + winograd.strips(g) as f64 * channels / 16.0 * weights
         }
     };
+    let bytes = g.weight_len() as f64;
     computing.max(if bytes > L2_SHARE { bytes / STREAM } else { 0.0 })
 }
 

@@ -94,7 +94,7 @@ impl Int8Direct {
     fn panels_len(&self, g: &Window) -> usize {
         let (depth, channels, Layout { panel, masked, .. }) = (self.depth(g), self.channels(g), self.layout());
         let panels = g.output.c.div_ceil(panel);
-        if masked { panels * (2 + depth) + 2 * depth * channels } else { depth * channels }
+        if masked { panels * Tile::head(depth) + depth * channels } else { depth * channels }
     }
 
     /// Copies the input rows that output rows `rows` of one image read.
@@ -162,22 +162,17 @@ impl ConvKernel<i8> for Int8Direct {
     fn prepack(&self, g: &Window, conv: Conv<'_>, packed: &mut [i32]) -> Result<(), Error> {
         check_prepack(self, g, &conv, packed.len())?;
         let Layout { panel, masked, per_word, .. } = self.layout();
-        let (channels, count) = (self.channels(g), g.output.c.div_ceil(panel));
-        let (bias, rest) = Numbers::write(&conv, 1, channels, packed);
+        let channels = self.channels(g);
+        let (bias, mut rest) = Numbers::write(&conv, 1, channels, packed);
         let line = g.kernel * g.input.c;
-        let panels = bias.chunks_mut(panel).zip(conv.weights.chunks(panel * g.taps())).enumerate();
-        let mut at = if masked { count } else { 0 };
-        for (i, (bias, weights)) in panels {
+        for (bias, weights) in bias.chunks_mut(panel).zip(conv.weights.chunks(panel * g.taps())) {
             let panel = Panel { weights, taps: g.taps(), line, width: bias.len(), zero: conv.input_zero.into() };
-            if masked {
-                rest[i] = at as i32;
-            }
-            let to = &mut rest[at..];
-            at += match (masked, per_word) {
-                (true, _) => panel.pack_masked(bias, to),
-                (false, 4) => panel.pack_bytes(bias, to),
-                _ => panel.pack_halves(to),
+            let used = match (masked, per_word) {
+                (true, _) => panel.pack_masked(bias, rest),
+                (false, 4) => panel.pack_bytes(bias, rest),
+                _ => panel.pack_halves(rest),
             };
+            rest = &mut rest[used..];
         }
         Ok(())
     }

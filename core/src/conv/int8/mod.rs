@@ -18,7 +18,10 @@ use crate::{
     Error, Isa,
     geom::Window,
     quant::{self, Conv},
-    simd::{Tile, int8::Finish},
+    simd::{
+        Tile,
+        int8::{Affine, Finish, factor},
+    },
 };
 
 /// An int8 kernel for one instruction set.
@@ -58,26 +61,29 @@ struct Numbers<'p> {
     plain: bool,
     /// parts into which the input channels are divided
     parts: usize,
-    /// bias, multiplier, left shift, right shift
-    lanes: [&'p [i32]; 4],
+    affine: Option<Affine>,
+    /// see [`Finish`]
+    lanes: [&'p [i32]; 6],
 }
 
 impl<'p> Numbers<'p> {
-    /// Words before the rows.
-    const HEAD: usize = 3;
+    /// Words before the rows: what follows stays aligned.
+    const HEAD: usize = 16;
+    const ROWS: usize = 6;
 
     /// Words for `channels` channels, whole vectors.
     const fn len(channels: usize) -> usize {
-        Numbers::HEAD + 4 * channels
+        Numbers::HEAD + Numbers::ROWS * channels
     }
 
     /// Of packed weights, and what lies behind them.
     fn read(packed: &'p [i32], channels: usize) -> (Self, &'p [i32]) {
         let (numbers, rest) = packed.split_at(Numbers::len(channels));
         let (head, lanes) = numbers.split_at(Numbers::HEAD);
-        let lane = |i: usize| &lanes[i * channels..(i + 1) * channels];
-        let lanes = [lane(0), lane(1), lane(2), lane(3)];
-        (Numbers { zero: head[0], plain: head[1] != 0, parts: head[2] as usize, lanes }, rest)
+        let ([zero, plain, parts, is_affine], affine) = (head.first_chunk().copied().unwrap_or_default(), &head[4..]);
+        let affine = affine.first_chunk().filter(|_| is_affine != 0).copied().map(Affine::from_words);
+        let lanes = core::array::from_fn(|i| &lanes[i * channels..(i + 1) * channels]);
+        (Numbers { zero, plain: plain != 0, parts: parts as usize, affine, lanes }, rest)
     }
 
     /// Writes those of `conv`: the biases, and what lies behind the numbers.
@@ -91,17 +97,20 @@ impl<'p> Numbers<'p> {
         numbers.fill(0);
         let (head, lanes) = numbers.split_at_mut(Numbers::HEAD);
         let plain = Finish::is_plain(conv.rounding, conv.shift);
-        head.copy_from_slice(&[conv.input_zero.into(), plain.into(), parts as i32]);
+        let affine = conv.add.filter(|_| plain).and_then(|add| Affine::of(conv.output, &add));
+        head[..4].copy_from_slice(&[conv.input_zero.into(), plain.into(), parts as i32, affine.is_some().into()]);
+        head[4..4 + Affine::WORDS].copy_from_slice(&affine.unwrap_or_default().words());
         for o in 0..conv.window.output.c {
-            let shift = i32::from(conv.shift[o]);
-            let numbers = [conv.bias[o], conv.mult[o], shift.max(0), (-shift).max(0)];
+            let (mult, shift) = (conv.mult[o], i32::from(conv.shift[o]));
+            let [scale, half] = if plain { factor(mult, -shift) } else { [0; 2] };
+            let numbers: [i32; Numbers::ROWS] = [conv.bias[o], mult, shift.max(0), (-shift).max(0), scale, half];
             numbers.into_iter().enumerate().for_each(|(i, n)| lanes[i * channels + o] = n);
         }
         (&mut lanes[..channels], rest)
     }
 
     fn finish(&self, epilogue: &'p quant::Epilogue) -> Finish<'p> {
-        Finish { lanes: self.lanes, epilogue, plain: self.plain }
+        Finish { lanes: self.lanes, epilogue, plain: self.plain, affine: self.affine }
     }
 }
 

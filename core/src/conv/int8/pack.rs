@@ -2,6 +2,8 @@
 
 use alloc::{vec, vec::Vec};
 
+use crate::simd::int8::Tile;
+
 /// The weights of one panel's output channels.
 pub(super) struct Panel<'w> {
     /// OHWI; fewer channels than `width` where some do not exist
@@ -60,8 +62,9 @@ impl Panel<'_> {
         used
     }
 
-    /// As bytes, or as magnitudes and masks where a pair of products may leave 16 bits in one of the channels. Inputs are 128
-    /// too large, or `-x - 1` for negative weights; the bias takes that back. Returns the words written.
+    /// As bytes: first the steps in which no pair of products can leave 16 bits in any channel, then the others, which are
+    /// multiplied with masks. Inputs are 128 too large, or with masks `-x - 1` for negative weights; the bias takes that back.
+    /// Returns the words written.
     pub(super) fn pack_masked(&self, bias: &mut [i32], to: &mut [i32]) -> usize {
         let (depth, width) = (self.depth::<4>(), self.width);
         let mut masked = vec![false; depth];
@@ -69,34 +72,31 @@ impl Panel<'_> {
             masked.iter_mut().zip(self.words(o)).for_each(|(masked, word)| *masked |= saturates(word));
         }
         let clean = masked.iter().filter(|masked| !**masked).count();
-        to[0] = clean as i32;
-        let (order, rows) = to[1..].split_at_mut(depth);
-        let used = (2 * depth - clean) * width;
+        let (head, rows) = to.split_at_mut(Tile::head(depth));
+        head[0] = clean as i32;
+        let order = &mut head[1..];
+        let used = depth * width;
         rows[..used].fill(0);
-        // Where the row of every step lies: those without masks come first.
-        let (mut turn, mut place) = ([0, clean], [0, clean * width]);
+        // The place of every step among the rows: those without masks come first.
+        let mut turn = [0, clean];
         let mut places = Vec::with_capacity(depth);
         for (step, masked) in masked.iter().map(|masked| usize::from(*masked)).enumerate() {
             order[turn[masked]] = step as i32;
-            places.push(place[masked]);
+            places.push(turn[masked]);
             turn[masked] += 1;
-            place[masked] += (1 + masked) * width;
         }
         for (o, bias) in bias.iter_mut().enumerate().take(self.channels()) {
             for ((&masked, &place), word) in masked.iter().zip(&places).zip(self.words(o)) {
-                let at = place + o;
+                rows[place * width + o] = bytemuck::cast(word);
                 let back = if masked {
-                    rows[at] = bytemuck::cast(word.map(i8::unsigned_abs));
-                    rows[at + width] = bytemuck::cast(word.map(|w| if w < 0 { 0x7Fu8 } else { 0x80 }));
                     self.zero.wrapping_mul(sum(word)) + sum(word.map(|w| w.min(0)))
                 } else {
-                    rows[at] = bytemuck::cast(word);
                     (self.zero + 128).wrapping_mul(sum(word))
                 };
                 *bias = bias.wrapping_sub(back);
             }
         }
-        1 + depth + used
+        Tile::head(depth) + used
     }
 }
 

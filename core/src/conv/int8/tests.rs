@@ -2,7 +2,7 @@
 
 use std::{vec, vec::Vec};
 
-use super::Int8;
+use super::{Affine, Int8};
 use crate::{
     Isa,
     conv::Band,
@@ -156,4 +156,90 @@ fn every_kernel_equals_the_definition_on_every_isa() {
         println!("{isa}: {ran} combinations of kernel, shape and weights");
         assert!(ran > 100);
     }
+}
+
+/// A 1x1 convolution whose weights are zero, so that its sums are the biases.
+fn sums<'a>(
+    side: usize,
+    zeros: &'a [i8],
+    bias: &'a [i32],
+    factor: (&'a [i32], &'a [i8]),
+    add: Option<Add>,
+) -> Conv<'a> {
+    let (input, output) = (Shape::new(side, side, 1), Shape::new(side, side, bias.len()));
+    Conv {
+        window: Window { input, output, kernel: 1, stride: 1, pad_top: 0, pad_left: 0 },
+        input_zero: 5,
+        weights: zeros,
+        bias,
+        mult: factor.0,
+        shift: factor.1,
+        rounding: Rounding::Twice,
+        output: Encoding { zero_point: -11, min: -128, max: 127 },
+        add,
+    }
+}
+
+fn compare(conv: &Conv<'_>, shortcut: &[i8]) {
+    let x = vec![1; conv.window.input.elements()];
+    let mut want = vec![0; conv.window.output.elements()];
+    reference::convolve(conv, &x, shortcut, &mut want).unwrap();
+    for isa in Isa::available() {
+        matches_the_definition(isa, conv, 1, &x, shortcut, &want);
+    }
+}
+
+#[test]
+fn sums_next_to_every_tie_are_rounded_as_the_definition_says() {
+    let mut random = Uniform::new(3);
+    let mut draw = |n: u64| (random.next().unwrap().abs() * n as f32) as i64;
+    for i in 0..200 {
+        // A factor of one bit has true ties.
+        let mult = if i % 4 == 0 { 1 << 30 } else { (1 << 30) + draw(1 << 30) };
+        let right = 1 + i % 16;
+        let mut bias: Vec<i32> = (-140..=140)
+            .flat_map(|k| {
+                let tie = (2 * k + 1) * (1i64 << (30 + right)) / mult;
+                (tie - 3..=tie + 3).filter_map(|v| i32::try_from(v).ok()).collect::<Vec<_>>()
+            })
+            .chain([i32::MIN, i32::MIN / 3, i32::MAX, i32::MAX / 3, 0, 1, -1])
+            .collect();
+        bias.resize(bias.len().next_multiple_of(16), 0);
+        let (mult, shift) = (vec![mult as i32; bias.len()], vec![-(right as i8); bias.len()]);
+        compare(&sums(1, &vec![0; bias.len()], &bias, (&mult, &shift), None), &[]);
+    }
+}
+
+#[test]
+fn shortcuts_are_added_as_the_definition_says_for_every_pair_of_bytes() {
+    let mut random = Uniform::new(4);
+    let mut scale = || f64::from(random.next().unwrap()).exp2() / 50.0;
+    let mut affine = 0;
+    for i in 0..24i32 {
+        // Scales of a simple ratio make true ties, which no affine function rounds away from zero on both sides.
+        let (conv, shortcut, output) = if i % 4 == 0 { (0.3, 0.2, 0.4) } else { (scale(), scale(), scale()) };
+        let [rescale_conv, rescale_shortcut, rescale_sum] = Add::factors(conv, shortcut, output).unwrap();
+        let add = Add {
+            shortcut: Shape::new(16, 16, 256),
+            stride: 1,
+            before: 0,
+            shortcut_zero: (7 * i - 80) as i8,
+            rescale_conv,
+            rescale_shortcut,
+            rescale_sum,
+            output: Encoding { zero_point: 3, min: -100, max: 127 },
+        };
+        // Half of the bias, so that channel by channel the convolution makes every byte.
+        let bias: Vec<i32> = (-128..128).map(|d| 2 * (d + 11)).collect();
+        let conv = sums(16, &[0; 256], &bias, (&[1 << 30; 256], &[0; 256]), Some(add));
+        // The same where sums are rescaled by a plain factor.
+        let quarter: Vec<i32> = bias.iter().map(|b| 2 * b).collect();
+        let plain = sums(16, &[0; 256], &quarter, (&[1 << 30; 256], &[-1; 256]), Some(add));
+        let shortcut: Vec<i8> = (-128..=127).flat_map(|x: i8| [x; 256]).collect();
+        compare(&conv, &shortcut);
+        compare(&plain, &shortcut);
+        affine += usize::from(Affine::of(plain.output, &add).is_some());
+    }
+    println!("{affine} of 24 additions are affine");
+    assert!((12..24).contains(&affine), "both ways must be tried: {affine} of 24 are affine");
 }

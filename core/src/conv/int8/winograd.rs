@@ -1,8 +1,8 @@
 //! 3x3 convolution of stride 1 by exact integer Winograd: a quarter of the multiplications of the direct form, or four
 //! ninths, of 16-bit integers.
 //!
-//! Rows of tiles are transformed; then for one panel of output channels after the other they are multiplied at all points
-//! and transformed back, so that products stay in the nearest caches.
+//! Rows of tiles are transformed; then for one panel of output channels after the other weights are transformed, inputs
+//! multiplied with them and products transformed back, so that all of it stays in the nearest caches.
 
 use core::{cmp::min, ops::Range};
 
@@ -13,7 +13,7 @@ use crate::{
         Band, ConvKernel, len_for,
         tiles::{TileRow, rows_at_once, strips},
     },
-    geom::{Window, reach},
+    geom::Window,
     memory::MatMut,
     quant::{self, Conv},
     simd::{
@@ -31,12 +31,8 @@ pub struct Int8Winograd {
     tile: Tile,
 }
 
-/// Words of transformed inputs a strip may fill: a part of L2.
-const STRIP: usize = 48 * 1024;
-/// The same where weights do not stay in L2 and should serve as many tiles as possible.
-const LARGE_STRIP: usize = 128 * 1024;
-/// Packed weights up to this many words share L2 with a strip.
-const SMALL: usize = 80 * 1024;
+/// Words of transformed inputs a strip may fill: of L2's size, as one row of points after the other is read.
+const STRIP: usize = 96 * 1024;
 
 /// How scratch is divided.
 #[derive(Clone, Copy)]
@@ -48,6 +44,8 @@ struct Layout {
     /// words between tiles of transformed inputs
     stride: usize,
     v_len: usize,
+    /// transformed weights of a panel at a row of points
+    u_len: usize,
     m_len: usize,
     /// sums of parts of the depth
     sums_len: usize,
@@ -62,6 +60,11 @@ impl Int8Winograd {
     /// Which of the two it is.
     pub const fn tile(&self) -> Tile {
         self.tile
+    }
+
+    /// How often all weights are transformed for one image.
+    pub fn strips(&self, g: &Window) -> usize {
+        g.output.h.div_ceil(self.tile.outputs()).div_ceil(self.layout(g).rows)
     }
 
     /// Tiles that cover the output.
@@ -88,14 +91,14 @@ impl Int8Winograd {
             (self.tile.outputs(), self.tile.points(), self.isa.pair_layout());
         let cols = g.output.w.div_ceil(m);
         let stride = Int8Winograd::pairs(g).next_multiple_of(lanes);
-        let budget = if self.packed_len(g) <= SMALL { STRIP } else { LARGE_STRIP };
-        let rows = rows_at_once(budget / (points * stride) / cols, g.output.h.div_ceil(m), cols);
+        let rows = rows_at_once(STRIP / (points * stride) / cols, g.output.h.div_ceil(m), cols);
         let (v, products) = self.apart(rows * cols, stride);
         Layout {
             rows,
             cols,
             stride,
             v_len: points * v,
+            u_len: self.tile.inputs() * Int8Winograd::pairs(g) * panel,
             m_len: points * products,
             sums_len: rows * cols * m * m * panel,
         }
@@ -184,14 +187,14 @@ impl ConvKernel<i8> for Int8Winograd {
     fn packed_len(&self, g: &Window) -> usize {
         len_for(self, g, || {
             let channels = self.channels(g);
-            reach([(Numbers::len(channels), 1), (self.tile.points() * channels, Int8Winograd::pairs(g))])
+            Numbers::len(channels).saturating_add(winograd::Weights::taps_len(channels, Int8Winograd::pairs(g)) / 4)
         })
     }
 
     fn scratch_len(&self, g: &Window) -> usize {
         len_for(self, g, || {
-            let Layout { v_len, m_len, sums_len, .. } = self.layout(g);
-            v_len + m_len + sums_len
+            let Layout { v_len, u_len, m_len, sums_len, .. } = self.layout(g);
+            v_len + u_len + m_len + sums_len
         })
     }
 
@@ -201,20 +204,21 @@ impl ConvKernel<i8> for Int8Winograd {
 
     fn prepack(&self, g: &Window, conv: Conv<'_>, packed: &mut [i32]) -> Result<(), Error> {
         check_prepack(self, g, &conv, packed.len())?;
-        let (pairs, channels, panel) = (Int8Winograd::pairs(g), self.channels(g), self.isa.pair_layout().panel);
-        let (_, u) = Numbers::write(&conv, self.parts(g, &conv), channels, packed);
-        if channels > g.output.c {
-            // Of the last panel's channels some do not exist.
-            let last = (channels - 1) / panel * panel;
-            u[last * pairs * self.tile.points()..].fill(0);
-        }
+        let (pairs, channels, PairLayout { lanes, panel, .. }) =
+            (Int8Winograd::pairs(g), self.channels(g), self.isa.pair_layout());
+        let (_, taps) = Numbers::write(&conv, self.parts(g, &conv), channels, packed);
+        let taps: &mut [i8] = bytemuck::cast_slice_mut(taps);
+        taps.fill(0);
         for (o, weights) in conv.weights.chunks_exact(g.taps()).enumerate() {
-            let first = o / panel * panel;
-            let width = min(panel, channels - first);
-            let u = &mut u[first * pairs * self.tile.points() + o - first..];
-            let point = pairs * width;
-            let weights = winograd::Weights { tile: self.tile, weights, channels: g.input.c, u, point, width };
-            int8::winograd_weights(self.isa, weights);
+            let (first, width) = (o / panel * panel, min(panel, channels - o / panel * panel));
+            let (vector, lane) = ((o - first) / lanes, o % lanes);
+            let panel = &mut taps[winograd::Weights::taps_len(first, pairs)..];
+            for (tap, weights) in weights.chunks_exact(g.input.c).enumerate() {
+                let at = (9 * vector + tap) * lanes + lane;
+                for (to, pair) in panel.chunks_exact_mut(18 * width).zip(weights.chunks(2)) {
+                    to[2 * at..][..pair.len()].copy_from_slice(pair);
+                }
+            }
         }
         Ok(())
     }
@@ -230,35 +234,23 @@ impl ConvKernel<i8> for Int8Winograd {
         scratch: &mut [i32],
     ) {
         assert!(self.supports(g), "{} cannot compute {g}", self.name());
-        let (numbers, u) = Numbers::read(packed, self.channels(g));
-        let (layout, depth, points) = (self.layout(g), Int8Winograd::pairs(g), self.tile.points());
+        let (numbers, taps) = Numbers::read(packed, self.channels(g));
+        let (layout, depth, panel) = (self.layout(g), Int8Winograd::pairs(g), self.isa.pair_layout().panel);
         let (v, rest) = scratch.split_at_mut(layout.v_len);
+        let (u, rest) = rest.split_at_mut(layout.u_len);
         let (m, sums) = rest.split_at_mut(layout.m_len);
-        let panel = self.isa.pair_layout().panel;
         for (strip, count) in strips(band, g.output.h, self.tile.outputs(), layout.rows) {
             let tiles = count * layout.cols;
             let (v_point, m_point) = self.apart(tiles, layout.stride);
             self.transform(g, x, numbers.zero, &layout, strip.clone(), v_point, v);
             for first in band.channels.clone().step_by(panel) {
                 let width = min(panel, self.channels(g) - first);
-                let u = &u[first * depth * points..][..width * depth * points];
+                let taps_len = |width| winograd::Weights::taps_len(width, depth);
+                let taps = &bytemuck::cast_slice(taps)[taps_len(first)..][..taps_len(width)];
                 for part in 0..numbers.parts {
                     let pairs = part_of(depth, numbers.parts, part);
-                    let products = winograd::Products {
-                        points,
-                        tiles,
-                        v,
-                        v_point,
-                        v_stride: layout.stride,
-                        begin: pairs.start,
-                        pairs: pairs.len(),
-                        u,
-                        depth,
-                        width,
-                        m,
-                        m_point,
-                    };
-                    int8::winograd_products(self.isa, products);
+                    let inputs = Inputs { v: &*v, point: v_point, stride: layout.stride, tiles };
+                    self.multiply(&inputs, &Taps { taps, width, depth, pairs }, u, m, m_point);
                     for (r, TileRow { image, oy, height }) in strip.clone().enumerate() {
                         let pixels = (image * g.output.h + oy - band.rows.start) * g.output.w;
                         let column = first - band.channels.start;
@@ -279,6 +271,52 @@ impl ConvKernel<i8> for Int8Winograd {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A strip's transformed inputs.
+struct Inputs<'v> {
+    v: &'v [i32],
+    /// words between points and between tiles
+    point: usize,
+    stride: usize,
+    tiles: usize,
+}
+
+/// A panel's weights.
+struct Taps<'p> {
+    taps: &'p [i8],
+    width: usize,
+    depth: usize,
+    /// the pairs of input channels that are summed
+    pairs: Range<usize>,
+}
+
+impl Int8Winograd {
+    /// Products at all points. Weights are transformed here, at a row of points after the other: transformed, they are two to
+    /// four times as many bytes, which would come from memory.
+    fn multiply(&self, inputs: &Inputs<'_>, panel: &Taps<'_>, u: &mut [i32], m: &mut [i32], m_point: usize) {
+        let (points, Taps { taps, width, depth, pairs }) = (self.tile.inputs(), panel);
+        let (width, depth) = (*width, *depth);
+        for row in 0..points {
+            let weights = winograd::Weights { tile: self.tile, row, taps, width, depth, pairs: pairs.clone(), u };
+            int8::winograd_weights(self.isa, weights);
+            let products = winograd::Products {
+                points,
+                tiles: inputs.tiles,
+                v: &inputs.v[row * points * inputs.point..],
+                v_point: inputs.point,
+                v_stride: inputs.stride,
+                begin: pairs.start,
+                pairs: pairs.len(),
+                u,
+                depth,
+                width,
+                m: &mut m[row * points * m_point..],
+                m_point,
+            };
+            int8::winograd_products(self.isa, products);
         }
     }
 }

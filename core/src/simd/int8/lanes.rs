@@ -1,5 +1,6 @@
 //! What int8 kernels ask of an instruction set.
 
+use super::finish::Block;
 use crate::quant::Requant;
 
 /// A vector of 32-bit lanes.
@@ -34,10 +35,23 @@ pub(super) trait Lanes: Copy {
     unsafe fn store_bytes(self, p: *mut i8);
     /// This plus the sum of products of the words of `x` and `w`.
     unsafe fn dot(self, x: Self, w: Self) -> Self;
-    /// This plus the sum of products of the words of `x ^ mask` and `w`: `x` as for [`Lanes::dot`], `w` the weights'
-    /// magnitudes, the mask 0x80 for weights that are not negative and 0x7F for others.
+    /// A hint that these words will be read soon.
+    #[inline(always)]
+    fn prefetch(_word: &i32) {}
+    /// The bytes' magnitudes, and a mask for each: 0x7F for negative ones, 0x80 for others.
+    unsafe fn parts(self) -> (Self, Self) {
+        unreachable!("only where `MASKED`")
+    }
+    /// This plus the sum of products of the words of `x ^ mask` and `w`: `x` as for [`Lanes::dot`], `w` and `mask` the
+    /// [`Lanes::parts`] of the weights.
     unsafe fn dot_masked(self, _x: Self, _w: Self, _mask: Self) -> Self {
-        unreachable!("only where masks are packed")
+        unreachable!("only where `MASKED`")
+    }
+    /// Finishes vectors of a block two by two, where the instruction set has a way to do so ([`Quick`]). How many
+    /// vectors it has finished: the first of the block.
+    #[inline(always)]
+    unsafe fn finish_pairs(_block: &Block<'_, Self>) -> usize {
+        0
     }
     /// Wrapping sum.
     unsafe fn add(self, b: Self) -> Self;
@@ -113,6 +127,28 @@ pub(super) trait Halves: Lanes {
     unsafe fn dot_pairs(self, x: Self, w: Self) -> Self;
     /// Lanes shifted left.
     unsafe fn shl_by<const N: i32>(self) -> Self;
+}
+
+/// What [`quick`](super::finish::quick) finishes sums with: lanes as f32, and two vectors of lanes as one of halves.
+///
+/// # Safety
+/// As for [`Lanes`].
+pub(super) trait Quick: Halves {
+    /// The integer nearest to `self * scale + (half with the sign of self)`, computed in f32 and rounded once, and how far
+    /// it is from that. Lanes of `scale` and `half` are f32.
+    unsafe fn nearest(self, scale: Self, half: Self) -> (Self, Self);
+    /// Whether any lane of two vectors of f32 is greater than `limit`'s.
+    unsafe fn any_beyond(a: Self, b: Self, limit: Self) -> bool;
+    /// The lanes of two vectors as halves, in order, saturated.
+    unsafe fn narrow(a: Self, b: Self) -> Self;
+    /// Pairs of halves of `a` and `b`, in two vectors whose order [`Quick::narrow_pairs`] undoes.
+    unsafe fn pairs(a: Self, b: Self) -> (Self, Self);
+    /// The lanes of two vectors in the order of [`Quick::pairs`] as halves, saturated.
+    unsafe fn narrow_pairs(a: Self, b: Self) -> Self;
+    /// `max(low, min(high, self))` of halves.
+    unsafe fn clamp_halves(self, low: Self, high: Self) -> Self;
+    /// Stores halves, all in `-128..=127`, as bytes.
+    unsafe fn store_halves(self, p: *mut i8);
 }
 
 /// Code generic over an instruction set. `run` must be `#[inline(always)]`, so that it is compiled inside the function

@@ -7,7 +7,7 @@
 //! | kind | word | input | weights |
 //! |---|---|---|---|
 //! | `avx512-vnni` | 4 bytes | `x + 128`, unsigned; the bias takes back `128 + zero point` times the weights' sum | i8 |
-//! | `avx2` | 4 bytes | the same; where a pair of products may leave 16 bits, magnitudes multiply `x` or `-x - 1` | i8, or magnitudes and masks |
+//! | `avx2` | 4 bytes | the same; where a pair of products may leave 16 bits, magnitudes multiply `x` or `-x - 1` | i8 |
 //! | `portable` | 2 i16 | `x - zero point` | i16 |
 
 #[cfg(target_arch = "x86_64")]
@@ -20,7 +20,7 @@ mod tile;
 mod vnni;
 pub(crate) mod winograd;
 
-pub(crate) use finish::Finish;
+pub(crate) use finish::{Affine, Finish, quick::factor};
 pub(crate) use tile::Tile;
 
 use super::{Isa, isa::Kind};
@@ -142,17 +142,17 @@ fn has_vnni() -> bool {
 
 #[cfg(all(target_arch = "x86_64", not(feature = "std")))]
 fn has_vnni() -> bool {
-    cfg!(all(target_feature = "avx512vnni", target_feature = "avx512f", target_feature = "avx2"))
+    cfg!(all(target_feature = "avx512vnni", target_feature = "avx512f")) && has_avx2()
 }
 
 #[cfg(all(target_arch = "x86_64", feature = "std"))]
 fn has_avx2() -> bool {
-    std::is_x86_feature_detected!("avx2")
+    std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
 }
 
 #[cfg(all(target_arch = "x86_64", not(feature = "std")))]
 fn has_avx2() -> bool {
-    cfg!(target_feature = "avx2")
+    cfg!(all(target_feature = "avx2", target_feature = "fma"))
 }
 
 /// The layout of one instruction set.
@@ -199,12 +199,12 @@ pub(crate) fn run(isa: DotIsa, tile: Tile<'_>) {
     }
 }
 
-/// Transforms weights.
+/// Transforms the weights of a panel at one row of points.
 ///
 /// # Panics
 /// When a slice does not fit the others.
 pub(crate) fn winograd_weights(isa: DotIsa, pass: winograd::Weights<'_>) {
-    pass.check();
+    pass.check(isa.pair_layout().lanes);
     // SAFETY: `check` made sure of the lengths that the pass asks for.
     unsafe { on_halves!(isa, winograd::OfAnyTile(pass)) }
 }

@@ -13,13 +13,16 @@ use crate::memory::MatMut;
 /// Pixels whose sums are finished at once: a multiple of every tile's.
 const CHUNK: usize = 48;
 
+/// Words of a line of the caches.
+const LINE: usize = 16;
+
 /// Lanes of the widest panel.
 const MOST_LANES: usize = 64;
 
 /// Output rows of one image and some of its channels.
 ///
 /// `x` holds the padded input rows that these output rows read. `panels` holds the weights of all panels, `depth` rows of
-/// their own width each, `panel` channels in all panels but the last; with masks as [`Panel::masked`] says.
+/// their own width each, `panel` channels in all panels but the last; where some steps are masked, as [`Tile::masked`] says.
 pub(crate) struct Tile<'a> {
     /// kernel side
     pub kernel: usize,
@@ -52,11 +55,18 @@ struct Panel<'p> {
     places: &'p [i32],
     /// steps without masks
     clean: usize,
-    /// rows of weights: of the steps without masks, then of the others, each before a row of its masks
+    /// rows of weights: of the steps without masks, then of the others
     rows: &'p [i32],
+    /// the panels behind it
+    ahead: &'p [i32],
 }
 
 impl<'a> Tile<'a> {
+    /// Words before the rows of a panel of which some steps are masked: rows stay aligned.
+    pub(crate) const fn head(depth: usize) -> usize {
+        (1 + depth).next_multiple_of(LINE)
+    }
+
     fn depth(&self) -> usize {
         self.kernel * self.line
     }
@@ -79,21 +89,21 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// The panel that begins at channel `first`, of `width` channels, of which there are `before` panels before it.
+    /// The panel of `width` channels that `panels` begin with, and what lies behind it.
     ///
-    /// Masked panels follow a table of their places. Each has the number of its steps without masks, the numbers of all
-    /// steps in the order in which their rows lie, and the rows.
+    /// It has the number of its steps without masks, the numbers of all steps in the order in which their rows lie, and
+    /// the rows.
     ///
     /// # Panics
     /// When the packed weights are not what packing makes.
-    fn masked<'p>(panels: &'p [i32], before: usize, width: usize, places: &'p mut [i32]) -> Panel<'p> {
+    fn masked<'p>(panels: &'p [i32], width: usize, places: &'p mut [i32]) -> Panel<'p> {
         let (steps, places) = places.split_at_mut(places.len() / 2);
-        let panel = &panels[panels[before] as usize..];
-        let clean = panel[0] as usize;
-        let (order, rows) = panel[1..].split_at(steps.len());
-        assert!(clean <= steps.len() && rows.len() >= (2 * steps.len() - clean) * width);
+        let (head, rows) = panels.split_at(Tile::head(steps.len()));
+        let (clean, order) = (head[0] as usize, &head[1..]);
+        let (rows, ahead) = rows.split_at(steps.len() * width);
+        assert!(clean <= steps.len());
         places.iter_mut().zip(order).for_each(|(place, step)| *place = steps[*step as usize]);
-        Panel { places, clean, rows }
+        Panel { places, clean, rows, ahead }
     }
 
     /// The place in `x` of every step, in bytes.
@@ -120,9 +130,11 @@ impl<L: Lanes> Pass<L> for Tile<'_> {
         for first in (self.first..end).step_by(self.panel) {
             let width = min(self.panel, c_out - first);
             let panel = if L::MASKED {
-                Tile::masked(self.panels, first / self.panel, width, places)
+                let before = first * depth + first / self.panel * Tile::head(depth);
+                Tile::masked(&self.panels[before..], width, places)
             } else {
-                Panel { places: &[], clean: depth, rows: &self.panels[first * depth..][..width * depth] }
+                let (rows, ahead) = self.panels[first * depth..].split_at(width * depth);
+                Panel { places: &[], clean: depth, rows, ahead }
             };
             // SAFETY: the panel has `depth` rows of its width, masks included.
             unsafe {
@@ -148,12 +160,18 @@ impl Tile<'_> {
         let mut sums = MaybeUninit::<[i32; CHUNK * MOST_LANES]>::uninit();
         let sums = sums.as_mut_ptr().cast::<i32>();
         let mut place = Place { row: self.x.as_ptr(), column: 0 };
+        // While this panel is computed, the next one's weights are fetched, a share of them with every tile.
+        let ahead = &panel.ahead[..min(panel.ahead.len(), panel.rows.len())];
+        let mut shares = ahead.chunks(ahead.len().div_ceil(pixels.div_ceil(L::MAX_ROWS[NV - 1])).max(1));
         for from in (0..pixels).step_by(CHUNK) {
             let size = min(pixels - from, CHUNK);
             let mut at = 0;
             while at < size {
                 let n = min(size - at, L::MAX_ROWS[NV - 1]);
                 let to = sums.wrapping_add(at * L::LANES);
+                for line in shares.next().unwrap_or_default().iter().step_by(LINE) {
+                    L::prefetch(line);
+                }
                 // SAFETY: pixels from `from + at` on exist, and `sums` has room for a chunk of them.
                 at += unsafe {
                     match n {
@@ -227,11 +245,8 @@ impl Tile<'_> {
                 }
                 for &place in masked {
                     let (mut weights, mut masks) = ([L::splat(0); NV], [L::splat(0); NV]);
-                    unroll!(J < NV => {
-                        weights[J] = L::load(w.add(J * L::LANES));
-                        masks[J] = L::load(w.add((NV + J) * L::LANES));
-                    });
-                    w = w.add(2 * NV * L::LANES);
+                    unroll!(J < NV => { (weights[J], masks[J]) = L::load(w.add(J * L::LANES)).parts(); });
+                    w = w.add(NV * L::LANES);
                     unroll!(I < MR => {
                         let input = L::splat(x[I].add(place as usize).cast::<i32>().read_unaligned());
                         unroll!(J < NV => { acc[I][J] = acc[I][J].dot_masked(input, weights[J], masks[J]); });

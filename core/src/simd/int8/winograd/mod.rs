@@ -20,6 +20,8 @@ mod products;
 pub(crate) use output::{Output, Part};
 pub(crate) use products::Products;
 
+use core::ops::Range;
+
 use super::{
     super::{vector::unroll, winograd::Tile},
     lanes::{Halves, Pass},
@@ -154,29 +156,37 @@ impl<L: Halves, P: OfTile> Pass<L> for OfAnyTile<P> {
     }
 }
 
-/// Most points of a tile.
-const POINTS: usize = 36;
-
 /// Most halves of a vector.
 const HALVES: usize = 32;
 
-/// Transforms the weights of one output channel: `G g G'` of each input channel, in pairs.
+/// Transforms the weights of one panel at one row of points: row `i` of `G g G'`.
 pub(crate) struct Weights<'a> {
     pub tile: Tile,
-    /// nine rows of `channels` weights
-    pub weights: &'a [i8],
-    pub channels: usize,
-    /// pair `w` of point `p` at `p * point + w * width`
-    pub u: &'a mut [i32],
-    pub point: usize,
+    /// the row of points
+    pub row: usize,
+    /// for each pair of input channels and each vector of output channels the nine taps, row by row, each a pair of bytes
+    /// for every lane
+    pub taps: &'a [i8],
+    /// lanes of the panel
     pub width: usize,
+    /// pairs of input channels, and those that are transformed
+    pub depth: usize,
+    pub pairs: Range<usize>,
+    /// pair `w` of the row's point `p` at `(p * depth + w) * width`
+    pub u: &'a mut [i32],
 }
 
 impl Weights<'_> {
-    pub(super) fn check(&self) {
-        let pairs = self.channels.div_ceil(2);
-        assert!(self.channels > 0 && self.weights.len() == 9 * self.channels);
-        assert!(self.u.len() >= reach([(self.tile.points() - 1, self.point), (pairs - 1, self.width), (1, 1)]));
+    /// Bytes of the taps of a panel of `width` lanes.
+    pub(crate) const fn taps_len(width: usize, depth: usize) -> usize {
+        depth.saturating_mul(18 * width)
+    }
+
+    pub(super) fn check(&self, lanes: usize) {
+        let Weights { tile, width, depth, .. } = *self;
+        assert!(self.row < tile.inputs() && width.is_multiple_of(lanes));
+        assert!(self.pairs.start <= self.pairs.end && self.pairs.end <= depth);
+        assert!(self.taps.len() == Weights::taps_len(width, depth) && self.u.len() >= tile.inputs() * depth * width);
     }
 }
 
@@ -187,27 +197,41 @@ impl OfTile for Weights<'_> {
 
     #[inline(always)]
     unsafe fn each<L: Halves, F: Transform<L, M, N>, const M: usize, const N: usize>(self) {
-        let mut points = [0; POINTS * HALVES / 2];
-        for first in (0..self.channels).step_by(2 * L::LANES) {
-            let valid = (self.channels - first).min(2 * L::LANES);
-            // SAFETY: each of the nine rows is read as far as it goes; `points` holds a vector for each point.
-            unsafe {
-                let mut columns = [[L::splat(0); N]; 3];
-                for (x, column) in columns.iter_mut().enumerate() {
-                    let mut g = [L::splat(0); 3];
-                    for (y, g) in g.iter_mut().enumerate() {
-                        *g = halves(self.weights.as_ptr().add((3 * y + x) * self.channels + first), valid);
-                    }
-                    *column = F::weights(g);
-                }
-                unroll!(y < N => {
-                    let row = F::weights([columns[0][y], columns[1][y], columns[2][y]]);
-                    unroll!(x < N => { row[x].store(points.as_mut_ptr().add((y * N + x) * L::LANES)); });
-                });
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.row {
+                0 => self.points::<L, F, M, N, 0>(),
+                1 => self.points::<L, F, M, N, 1>(),
+                2 => self.points::<L, F, M, N, 2>(),
+                3 => self.points::<L, F, M, N, 3>(),
+                4 => self.points::<L, F, M, N, 4>(),
+                _ => self.points::<L, F, M, N, 5>(),
             }
-            for (p, pairs) in points.chunks_exact(L::LANES).take(N * N).enumerate() {
-                let to = self.u[p * self.point + first / 2 * self.width..].iter_mut().step_by(self.width);
-                to.zip(&pairs[..valid.div_ceil(2)]).for_each(|(to, pair)| *to = *pair);
+        }
+    }
+}
+
+impl Weights<'_> {
+    /// Row `ROW`, known to the compiler, so that it leaves out what other rows need.
+    #[inline(always)]
+    unsafe fn points<L: Halves, F: Transform<L, M, N>, const M: usize, const N: usize, const ROW: usize>(self) {
+        if ROW >= N {
+            return; // no such row exists
+        }
+        let vectors = self.width / L::LANES;
+        for w in self.pairs {
+            for j in 0..vectors {
+                // SAFETY: taps and points of each pair and vector lie in their slices: see `check`.
+                unsafe {
+                    let taps = self.taps.as_ptr().add((w * vectors + j) * 18 * L::LANES);
+                    let to = self.u.as_mut_ptr().add(w * self.width + j * L::LANES);
+                    let column = |x: usize| {
+                        let tap = |y: usize| L::load_halves(taps.add((3 * y + x) * 2 * L::LANES));
+                        F::weights([tap(0), tap(1), tap(2)])[ROW]
+                    };
+                    let points = F::weights([column(0), column(1), column(2)]);
+                    unroll!(P < N => { points[P].store(to.add(P * self.depth * self.width)); });
+                }
             }
         }
     }

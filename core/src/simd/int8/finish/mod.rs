@@ -1,6 +1,11 @@
 //! From sums to bytes: rescaling, the shortcut's addition, clamping and storing.
 
+mod affine;
+pub(super) mod quick;
+
 use core::cmp::min;
+
+pub(crate) use affine::Affine;
 
 use super::lanes::{Lanes, Pass};
 use crate::quant::{Add, Encoding, Epilogue, Requant, Rounding};
@@ -8,12 +13,15 @@ use crate::quant::{Add, Encoding, Epilogue, Requant, Rounding};
 /// What becomes of the sums of a convolution.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a> {
-    /// bias, multiplier, left and right shift of every channel, rounded up to whole vectors
-    pub lanes: [&'a [i32]; 4],
+    /// bias, multiplier, left and right shift of every channel, rounded up to whole vectors; where all are plain, also
+    /// [`quick::factor`]
+    pub lanes: [&'a [i32]; 6],
     /// what happens to all of them
     pub epilogue: &'a Epilogue,
     /// whether sums are rescaled twice, nothing is shifted left, and everything right by one at least
     pub plain: bool,
+    /// the addition of a shortcut, where it is one
+    pub affine: Option<Affine>,
 }
 
 impl Finish<'_> {
@@ -33,7 +41,7 @@ impl Finish<'_> {
 
 /// A [`Finish`] in registers of an instruction set.
 pub(super) struct Ready<'a, L> {
-    pub finish: Finish<'a>,
+    finish: Finish<'a>,
     bounds: Bounds<L>,
     addition: Addition<L>,
 }
@@ -92,7 +100,7 @@ impl<L: Lanes> Block<'_, L> {
         let rounding = finish.epilogue.rounding;
         // SAFETY: the caller vouches for sums and pixels; lanes hold whole vectors.
         unsafe {
-            for j in 0..self.vectors {
+            for j in L::finish_pairs(&self)..self.vectors {
                 // A panel's last vectors may hold no channel at all.
                 let valid = min(self.valid.saturating_sub(j * L::LANES), L::LANES);
                 if valid == 0 {
