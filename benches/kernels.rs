@@ -11,13 +11,14 @@ use residual::{
     Isa,
     geom::{ConvGeom, Window},
     graph::OpKind,
-    peak::{fma_burst, read_burst},
+    peak::{Arithmetic, burst, read_burst},
     resnet::{self, ResNet},
     testing::Uniform,
 };
 use residual_core::{
-    conv::{Band, ConvWeights, Epilogue, Kernel},
+    conv::{Band, ConvWeights, Epilogue, Int8, Kernel},
     memory::{Buffer, MatMut},
+    quant::{Conv, Encoding, Rounding},
     simd::{average_pool, max_pool},
 };
 
@@ -33,8 +34,11 @@ fn limits(c: &mut Criterion) {
     let mut group = group(c, "limits");
     let rounds = 10_000;
     for isa in Isa::available() {
-        group.throughput(Throughput::Elements(fma_burst(isa, rounds)));
-        group.bench_function(format!("fma-peak-{isa}"), |b| b.iter(|| fma_burst(isa, rounds)));
+        for arithmetic in [Arithmetic::F32, Arithmetic::Int8, Arithmetic::Int16] {
+            group.throughput(Throughput::Elements(2 * burst(isa, arithmetic, rounds)));
+            let name = format!("{}-peak-{isa}", arithmetic.name());
+            group.bench_function(name, |b| b.iter(|| burst(isa, arithmetic, rounds)));
+        }
     }
     let data = vec![1.0f32; 64 << 20];
     group.throughput(Throughput::Bytes(size_of_val(&data[..]) as u64));
@@ -59,6 +63,9 @@ fn layers(c: &mut Criterion) {
                     let mut group = group(c, &format!("{algorithm}/{network}-{}", op.name));
                     for kernel in Kernel::all(isa).iter().filter(|kernel| kernel.supports(geom)) {
                         convolution(&mut group, kernel, geom, *relu);
+                    }
+                    for kernel in Int8::all(isa).iter().filter(|kernel| kernel.supports(&(*geom).into())) {
+                        int8_convolution(&mut group, kernel, (*geom).into());
                     }
                     if geom.kernel == 1 && geom.stride == 1 {
                         product(&mut group, geom);
@@ -99,6 +106,33 @@ fn convolution(group: &mut BenchmarkGroup<'_, WallTime>, kernel: &Kernel, g: &Co
             let epilogue = Epilogue { add: false, relu };
             kernel.run(g, x.as_slice(), packed.as_slice(), epilogue, &band, y, scratch.as_mut_slice());
         });
+    });
+}
+
+/// The same in int8, with weights distributed as trained ones are: a bell.
+fn int8_convolution(group: &mut BenchmarkGroup<'_, WallTime>, kernel: &Int8, g: Window) {
+    let (mut random, c) = (Uniform::new(1), g.output.c);
+    let mut bell = |n: usize| -> Vec<i8> { (0..n).map(|_| (random.vec(4).iter().sum::<f32>() * 32.0) as i8).collect() };
+    let (x, weights) = (bell(g.input.elements()), bell(g.weight_len()));
+    let (bias, mult, shift) = (vec![0; c], vec![0x5555_5555; c], vec![-9; c]);
+    let conv = Conv {
+        window: g,
+        input_zero: 0,
+        weights: &weights,
+        bias: &bias,
+        mult: &mult,
+        shift: &shift,
+        rounding: Rounding::Twice,
+        output: Encoding { zero_point: -128, min: -128, max: 127 },
+        add: None,
+    };
+    let mut packed = vec![0; kernel.packed_len(&g)];
+    kernel.prepack(&g, conv, &mut packed).expect("buffers of the lengths asked for");
+    let (mut y, mut scratch) = (vec![0; g.output.elements()], vec![0; kernel.scratch_len(&g)]);
+    let band = Band { rows: 0..g.output.h, channels: 0..c };
+    group.throughput(Throughput::Elements(2 * g.macs()));
+    group.bench_function(kernel.name().as_str(), |b| {
+        b.iter(|| kernel.run(&g, &x, &packed, conv.epilogue(), &band, MatMut::new(&mut y, c), &mut scratch));
     });
 }
 

@@ -7,15 +7,20 @@ use std::{
 };
 
 use residual_core::Isa;
-pub use residual_core::simd::{fma_burst, read_burst};
+pub use residual_core::simd::{Arithmetic, burst, read_burst};
 
 /// Memory to read: beyond every cache.
 const READ_BYTES: usize = 512 << 20;
 
-/// GFLOP/s of multiply-adds on registers, all threads together, two operations each; looks for `look` long.
-pub fn fma_gflops(isa: Isa, threads: usize, look: Duration) -> f64 {
+/// GMAC/s, 10^9 multiply-adds a second, on registers, all threads together; looks for `look` long.
+pub fn gmacs(isa: Isa, arithmetic: Arithmetic, threads: usize, look: Duration) -> f64 {
     // A tenth of a millisecond or so: short enough to fall between interruptions.
-    best(threads, look, &|| fma_burst(isa, 10_000) as f64 / 1e9)
+    best(threads, look, &|| burst(isa, arithmetic, 10_000) as f64 / 1e9)
+}
+
+/// GFLOP/s of f32 multiply-adds on registers, two operations each; as [`gmacs`].
+pub fn fma_gflops(isa: Isa, threads: usize, look: Duration) -> f64 {
+    2.0 * gmacs(isa, Arithmetic::F32, threads, look)
 }
 
 /// GB/s read from memory, all threads together; looks for `look` long. Takes 512 MiB of memory.

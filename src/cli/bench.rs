@@ -10,8 +10,8 @@ use residual::{
     Dtype, Elem,
     geom::Shape,
     graph::Net,
-    peak::{fma_gflops, read_gbs},
-    plan::{Options, Step},
+    peak::{Arithmetic, gmacs, read_gbs},
+    plan::{Options, Plan, Step},
     resnet::fold_batch_norm,
     session::Session,
     testing::Uniform,
@@ -109,10 +109,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             measure(args, &mut session, &input, &mut layers)?
         }
     };
-    let peak = if args.profile { fma_gflops(options.isa, options.threads, peak::LOOK) } else { 0.0 };
+    let peaks = if args.profile { Peaks::of(session.plan()) } else { Peaks(Vec::new()) };
     let from_memory = args.profile && 4 * session.plan().packed_len() > CACHED;
     let read = from_memory.then(|| read_gbs(options.isa, options.threads, peak::LOOK));
-    let report = Report { name, session: &session, prepare_ms, times: Stats::new(times), peak, read };
+    let report = Report { name, session: &session, prepare_ms, times: Stats::new(times), peaks, read };
     let layers: Vec<Stats> = layers.into_iter().map(Stats::new).collect();
     if args.json {
         writeln!(out, "{:#}", report.json(args.profile.then_some(&layers)))?;
@@ -192,14 +192,38 @@ fn gflops(macs: u64, ms: f64) -> f64 {
     2.0 * macs as f64 / (ms.max(1e-9) * 1e6)
 }
 
+/// GFLOP/s on registers, all threads, of what the kernels of a plan multiply.
+struct Peaks(Vec<(Arithmetic, f64)>);
+
+impl Peaks {
+    fn of(plan: &Plan) -> Self {
+        let (mut peaks, options): (Vec<(Arithmetic, f64)>, _) = (Vec::new(), plan.options());
+        for arithmetic in plan.steps().iter().filter_map(Step::arithmetic) {
+            if peaks.iter().all(|(known, _)| *known != arithmetic) {
+                peaks.push((arithmetic, 2.0 * gmacs(options.isa, arithmetic, options.threads, peak::LOOK)));
+            }
+        }
+        Peaks(peaks)
+    }
+
+    fn find(&self, arithmetic: Arithmetic) -> Option<f64> {
+        self.0.iter().find_map(|(known, peak)| (*known == arithmetic).then_some(*peak))
+    }
+
+    /// Of convolutions that multiply every weight with every input.
+    fn direct(&self) -> f64 {
+        self.find(Arithmetic::F32).or(self.find(Arithmetic::Int8)).unwrap_or(f64::NAN)
+    }
+}
+
 /// What was measured.
 struct Report<'s> {
     name: String,
     session: &'s Session,
     prepare_ms: f64,
     times: Stats,
-    /// GFLOP/s of multiply-adds on registers, all threads; measured for a profile only
-    peak: f64,
+    /// measured for a profile only
+    peaks: Peaks,
     /// GB/s from memory, all threads; measured for a profile of a network whose weights do not stay in caches
     read: Option<f64>,
 }
@@ -211,10 +235,10 @@ impl Report<'_> {
 
     /// Milliseconds a convolution's multiply-adds and weights take at least.
     fn limit(&self, step: &Step) -> Option<f64> {
-        step.conv()?;
+        let peak = self.peaks.find(step.arithmetic()?)?;
         let products = step.products() * self.session.plan().options().batch as u64;
         let reading = self.read.map_or(0.0, |read| 4.0 * step.packed_len() as f64 / (read * 1e6));
-        Some((2.0 * products as f64 / (self.peak * 1e6)).max(reading))
+        Some((2.0 * products as f64 / (peak * 1e6)).max(reading))
     }
 
     fn json(&self, layers: Option<&Vec<Stats>>) -> Value {
@@ -248,12 +272,12 @@ impl Report<'_> {
                     "ms": times.median(),
                     "gflops": gflops,
                     "share_of_time": times.median() / self.times.median().max(1e-9),
-                    "share_of_peak": gflops / self.peak,
+                    "share_of_peak": gflops / self.peaks.direct(),
                     "limit_ms": self.limit(step),
                 })
             });
             object["layers"] = rows.collect();
-            object["peak_gflops"] = json!(self.peak);
+            object["peak_gflops"] = json!(self.peaks.direct());
             object["read_gbs"] = json!(self.read);
         }
         object
@@ -270,7 +294,7 @@ impl Report<'_> {
                 0 => ("-".to_owned(), "-".to_owned()),
                 macs => {
                     let gflops = gflops(macs, ms);
-                    (format!("{gflops:.1}"), format!("{:.0}", 100.0 * gflops / self.peak))
+                    (format!("{gflops:.1}"), format!("{:.0}", 100.0 * gflops / self.peaks.direct()))
                 }
             };
             let of_time = format!("{:.1}", 100.0 * ms / self.times.median().max(1e-9));
@@ -286,9 +310,14 @@ impl Report<'_> {
 
     /// What the profile's last columns mean.
     fn write_limits(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        let (plan, peak) = (self.session.plan(), self.peak);
-        let threads = plan.options().threads;
-        writeln!(out, "\npeak {peak:.1} GFLOP/s: multiply-adds on registers, {threads} threads")?;
+        let plan = self.session.plan();
+        let peaks = self.peaks.0.iter().map(|(arithmetic, peak)| {
+            let unit = if *arithmetic == Arithmetic::F32 { "GFLOP/s" } else { "GOP/s" };
+            format!("{peak:.1} {unit} of {}", arithmetic.name())
+        });
+        let (peaks, threads) = (peaks.collect::<Vec<_>>().join(", "), plan.options().threads);
+        writeln!(out)?;
+        sentence(out, &format!("peak {peaks}: multiply-adds on registers, {threads} threads"))?;
         let or_weights = match self.read {
             Some(read) => format!(", or its weights from memory at {read:.1} GB/s, if that takes longer"),
             None => String::new(),

@@ -105,7 +105,9 @@ fn int8_cycles(kernel: &Int8, g: &Window, isa: Isa) -> f64 {
                 Tile::Four => (90.0, 70.0, 45.0),
             };
             let tiles = winograd.tiles(g) as f64;
-            let vectors = g.input.c.div_ceil(16) as f64 * input + g.output.c.div_ceil(8) as f64 * output;
+            // Inputs that do not fill a vector are copied one by one.
+            let part = if g.input.c.is_multiple_of(16) { 0.0 } else { 7.0 * input };
+            let vectors = g.input.c.div_ceil(16) as f64 * input + part + g.output.c.div_ceil(8) as f64 * output;
             tiles * (winograd.tile().points() as f64 * channels / pairs + vectors)
                 + winograd.strips(g) as f64 * channels / 16.0 * weights
         }

@@ -11,6 +11,7 @@ use crate::{
     graph::Value,
     memory::Rect,
     quant,
+    simd::Arithmetic,
 };
 
 /// A layer of a plan.
@@ -150,6 +151,16 @@ impl Step {
             StepKind::Conv { kernel, geom, .. } => kernel.products(geom),
             StepKind::Int8Conv { kernel, window, .. } => kernel.products(window),
             _ => 0,
+        }
+    }
+
+    /// What its kernel multiplies; `None` for a pass without multiply-adds.
+    pub fn arithmetic(&self) -> Option<Arithmetic> {
+        match &self.kind {
+            StepKind::Conv { .. } => Some(Arithmetic::F32),
+            StepKind::Int8Conv { kernel: Int8::Direct(_), .. } => Some(Arithmetic::Int8),
+            StepKind::Int8Conv { kernel: Int8::Winograd(_), .. } => Some(Arithmetic::Int16),
+            _ => None,
         }
     }
 

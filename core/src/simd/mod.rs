@@ -49,7 +49,7 @@ pub(crate) use gemm::{Gemm, Panels, RowMap, gemm};
 #[cfg(feature = "alloc")]
 pub use int8::DotIsa;
 pub use isa::Isa;
-pub use peak::{fma_burst, read_burst};
+pub use peak::{Arithmetic, burst, read_burst};
 pub use pool::{average_pool, max_pool};
 
 pub(crate) use vector::tile_of;

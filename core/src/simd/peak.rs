@@ -1,6 +1,7 @@
 //! The limits a benchmark prints beside its results: multiply-adds from registers, and reads.
 
 use super::{
+    int8,
     isa::Isa,
     vector::{Op, Vector, dispatch},
 };
@@ -8,18 +9,47 @@ use super::{
 /// Independent accumulators: more than latency times ports on any CPU we know.
 const CHAINS: usize = 12;
 
-/// Runs `rounds` rounds of fused multiply-adds on registers alone; returns the floating-point
-/// operations done (two a lane). Time it for the peak.
-pub fn fma_burst(isa: Isa, rounds: u64) -> u64 {
-    let mut flops = 0;
-    // SAFETY: the op touches registers only.
-    unsafe { dispatch(isa, Fma { rounds, flops: &mut flops }) };
-    flops
+/// What a kernel multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Arithmetic {
+    /// f32: fused multiply-adds
+    F32,
+    /// bytes, as direct int8 convolutions multiply them
+    Int8,
+    /// 16-bit integers, as exact integer Winograd multiplies them
+    Int16,
+}
+
+impl Arithmetic {
+    /// `f32`, `int8` or `int16`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arithmetic::F32 => "f32",
+            Arithmetic::Int8 => "int8",
+            Arithmetic::Int16 => "int16",
+        }
+    }
+}
+
+/// Runs `rounds` rounds of multiply-adds on registers alone. Returns how many multiply-adds that were: time it for the peak.
+pub fn burst(isa: Isa, arithmetic: Arithmetic, rounds: u64) -> u64 {
+    let pairs = match arithmetic {
+        Arithmetic::F32 => {
+            let mut count = 0;
+            // SAFETY: the op touches registers only.
+            unsafe { dispatch(isa, Fma { rounds, count: &mut count }) };
+            return count;
+        }
+        Arithmetic::Int8 => false,
+        Arithmetic::Int16 => true,
+    };
+    int8::burst(int8::DotIsa::of(isa), pairs, rounds)
 }
 
 struct Fma<'a> {
     rounds: u64,
-    flops: &'a mut u64,
+    count: &'a mut u64,
 }
 
 impl Op for Fma<'_> {
@@ -40,7 +70,7 @@ impl Op for Fma<'_> {
                 core::hint::black_box(&sink);
             }
         }
-        *self.flops = self.rounds * (CHAINS * V::LANES * 2) as u64;
+        *self.count = self.rounds * (CHAINS * V::LANES) as u64;
     }
 }
 

@@ -12,6 +12,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod burst;
 mod finish;
 mod lanes;
 mod portable;
@@ -237,4 +238,22 @@ pub(crate) fn winograd_output(isa: DotIsa, pass: winograd::Output<'_, '_, '_>) {
     pass.check(isa.pair_layout().lanes);
     // SAFETY: `check` made sure of the lengths that the pass asks for.
     unsafe { on_halves!(isa, winograd::OfAnyTile(pass)) }
+}
+
+/// Runs `rounds` rounds of multiply-adds on registers alone, of bytes as direct convolutions multiply them or of 16-bit
+/// pairs as integer Winograd does. Returns how many multiply-adds that were.
+pub(crate) fn burst(isa: DotIsa, pairs: bool, rounds: u64) -> u64 {
+    let mut count = 0;
+    // SAFETY: a `DotIsa` exists only for what the CPU has, and these passes touch registers only.
+    unsafe {
+        match isa.0 {
+            _ if pairs => on_halves!(isa, burst::Pairs { rounds, count: &mut count }),
+            Dot::Portable => portable::Words::invoke(burst::Words { rounds, count: &mut count }),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Avx2 => avx2::Words::invoke(burst::Words { rounds, count: &mut count }),
+            #[cfg(target_arch = "x86_64")]
+            Dot::Vnni => vnni::Words::invoke(burst::Words { rounds, count: &mut count }),
+        }
+    }
+    count
 }
