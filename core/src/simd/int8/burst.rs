@@ -16,7 +16,7 @@ impl<L: Lanes> Pass<L> for Words<'_> {
     #[inline(always)]
     unsafe fn run(self) {
         // SAFETY: the caller vouches for the instruction set.
-        unsafe { rounds(self.rounds, |acc: L, x, w| acc.dot(x, w)) }
+        unsafe { rounds::<L, Word>(self.rounds) }
         *self.count = self.rounds * (CHAINS * L::LANES * L::PER_WORD) as u64;
     }
 }
@@ -32,13 +32,37 @@ impl<L: Halves> Pass<L> for Pairs<'_> {
     #[inline(always)]
     unsafe fn run(self) {
         // SAFETY: the caller vouches for the instruction set.
-        unsafe { rounds(self.rounds, |acc: L, x, w| acc.dot_pairs(x, w)) }
+        unsafe { rounds::<L, Pair>(self.rounds) }
         *self.count = self.rounds * (CHAINS * L::LANES * 2) as u64;
     }
 }
 
+trait Step<L> {
+    unsafe fn step(sum: L, x: L, w: L) -> L;
+}
+
+struct Word;
+
+impl<L: Lanes> Step<L> for Word {
+    #[inline(always)]
+    unsafe fn step(sum: L, x: L, w: L) -> L {
+        // SAFETY: registers only, and the caller vouches for the instruction set.
+        unsafe { sum.dot(x, w) }
+    }
+}
+
+struct Pair;
+
+impl<L: Halves> Step<L> for Pair {
+    #[inline(always)]
+    unsafe fn step(sum: L, x: L, w: L) -> L {
+        // SAFETY: registers only, and the caller vouches for the instruction set.
+        unsafe { sum.dot_pairs(x, w) }
+    }
+}
+
 #[inline(always)]
-unsafe fn rounds<L: Lanes>(rounds: u64, step: impl Fn(L, L, L) -> L) {
+unsafe fn rounds<L: Lanes, S: Step<L>>(rounds: u64) {
     // SAFETY: the caller vouches for the instruction set; `sink` holds a vector of every one.
     unsafe {
         // Small weights: no pair of products leaves 16 bits.
@@ -48,7 +72,7 @@ unsafe fn rounds<L: Lanes>(rounds: u64, step: impl Fn(L, L, L) -> L) {
             // Inputs differ from round to round, or the products would be computed once.
             let x = x.add(L::splat(round as i32 & 0x0F0F));
             for v in &mut acc {
-                *v = step(*v, x, w);
+                *v = S::step(*v, x, w);
             }
         }
         let mut sink = [0; 16];

@@ -41,8 +41,16 @@ pub(in crate::simd::int8) unsafe fn finish<L: Quick>(block: &Block<'_, L>) -> us
     unsafe {
         match (finish.epilogue.add, finish.affine) {
             _ if !finish.plain => return 0,
-            (None, _) => (0..pairs).for_each(|pair| store::<L, false>(block, 2 * pair, Affine::default())),
-            (Some(_), Some(affine)) => (0..pairs).for_each(|pair| store::<L, true>(block, 2 * pair, affine)),
+            (None, _) => {
+                for pair in 0..pairs {
+                    store::<L, false>(block, 2 * pair, Affine::default());
+                }
+            }
+            (Some(_), Some(affine)) => {
+                for pair in 0..pairs {
+                    store::<L, true>(block, 2 * pair, affine);
+                }
+            }
             (Some(_), None) => return 0,
         }
     }
@@ -55,19 +63,21 @@ unsafe fn store<L: Quick, const ADD: bool>(block: &Block<'_, L>, j: usize, affin
     let Ready { finish, .. } = block.ready;
     // SAFETY: the caller vouches for sums and pixels; lanes hold whole vectors.
     unsafe {
-        let load = |lanes: &[i32], j: usize| L::load(lanes.as_ptr().add(block.channel + j * L::LANES));
-        let factors = [j, j + 1].map(|j| (load(finish.lanes[4], j), load(finish.lanes[5], j)));
+        let first = block.channel + j * L::LANES;
+        let (scales, halves) = (finish.lanes[4].as_ptr().add(first), finish.lanes[5].as_ptr().add(first));
+        let scale = [L::load(scales), L::load(scales.add(L::LANES))];
+        let half = [L::load(halves), L::load(halves.add(L::LANES))];
         let limit = L::splat((0.5 - DOUBT).to_bits() as i32);
         let Encoding { zero_point, min, max } = finish.epilogue.output;
-        let bound = |v: i8| L::splat_halves(i16::from(v) - i16::from(zero_point));
-        let (low, high, zero) = (bound(min), bound(max), L::splat_halves(zero_point.into()));
+        let [zero, min, max] = [zero_point, min, max].map(i16::from);
+        let (low, high, zero) = (L::splat_halves(min - zero), L::splat_halves(max - zero), L::splat_halves(zero));
         let shortcut = Shortcut::new(affine, finish.epilogue.add.map_or(finish.epilogue.output, |add| add.output));
         for y in 0..block.rows {
             for x in 0..block.width {
-                let at = |j: usize| L::load(block.sums.add((j * block.size + y * block.columns + x) * L::LANES));
-                let sums = [at(j), at(j + 1)];
-                let (a, a_apart) = sums[0].nearest(factors[0].0, factors[0].1);
-                let (b, b_apart) = sums[1].nearest(factors[1].0, factors[1].1);
+                let at = block.sums.add((j * block.size + y * block.columns + x) * L::LANES);
+                let sums = [L::load(at), L::load(at.add(block.size * L::LANES))];
+                let (a, a_apart) = sums[0].nearest(scale[0], half[0]);
+                let (b, b_apart) = sums[1].nearest(scale[1], half[1]);
                 let mut scaled = [a, b];
                 if L::any_beyond(a_apart, b_apart, limit) {
                     L::invoke(Exactly { block, j, sums, scaled: &mut scaled });
@@ -142,12 +152,18 @@ impl<L: Quick> Shortcut<L> {
     unsafe fn add(&self, v: L, shortcut: L) -> L {
         // SAFETY: registers only, and the caller vouches for the instruction set.
         unsafe {
-            let of = |pairs: L| {
-                let carry = self.carry.dot_pairs(pairs, self.lower).shr(self.fourteen);
-                self.base.dot_pairs(pairs, self.upper).add(carry).shr(self.shift)
-            };
             let (a, b) = L::pairs(v, shortcut);
-            L::narrow_pairs(of(a), of(b)).clamp_halves(self.min, self.max)
+            L::narrow_pairs(self.of(a), self.of(b)).clamp_halves(self.min, self.max)
+        }
+    }
+
+    /// The affine function of pairs, one a lane.
+    #[inline(always)]
+    unsafe fn of(&self, pairs: L) -> L {
+        // SAFETY: registers only, and the caller vouches for the instruction set.
+        unsafe {
+            let carry = self.carry.dot_pairs(pairs, self.lower).shr(self.fourteen);
+            self.base.dot_pairs(pairs, self.upper).add(carry).shr(self.shift)
         }
     }
 }

@@ -225,15 +225,29 @@ impl Weights<'_> {
                 unsafe {
                     let taps = self.taps.as_ptr().add((w * vectors + j) * 18 * L::LANES);
                     let to = self.u.as_mut_ptr().add(w * self.width + j * L::LANES);
-                    let column = |x: usize| {
-                        let tap = |y: usize| L::load_halves(taps.add((3 * y + x) * 2 * L::LANES));
-                        F::weights([tap(0), tap(1), tap(2)])[ROW]
-                    };
-                    let points = F::weights([column(0), column(1), column(2)]);
+                    let points = F::weights([
+                        F::weights(column(taps, 0))[ROW],
+                        F::weights(column(taps, 1))[ROW],
+                        F::weights(column(taps, 2))[ROW],
+                    ]);
                     unroll!(P < N => { points[P].store(to.add(P * self.depth * self.width)); });
                 }
             }
         }
+    }
+}
+
+/// Column `x` of nine taps. A function and no closure, here as in all passes: closures are not always inlined, and outside
+/// the function that enables the instruction set they are many times slower.
+#[inline(always)]
+unsafe fn column<L: Halves>(taps: *const i8, x: usize) -> [L; 3] {
+    // SAFETY: the caller vouches for the taps.
+    unsafe {
+        [
+            L::load_halves(taps.add(x * 2 * L::LANES)),
+            L::load_halves(taps.add((3 + x) * 2 * L::LANES)),
+            L::load_halves(taps.add((6 + x) * 2 * L::LANES)),
+        ]
     }
 }
 
