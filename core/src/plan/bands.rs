@@ -13,7 +13,7 @@ use crate::{
 pub(super) struct Work {
     /// multiply-adds of one image
     pub macs: u64,
-    /// elements of the packed weights
+    /// elements of the weights as the kernel multiplies them
     pub weight_len: usize,
     /// one image's output
     pub output: Shape,

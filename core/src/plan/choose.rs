@@ -33,6 +33,14 @@ impl ConvKernelOf {
         }
     }
 
+    /// Words of weights that every band reads or makes: integer Winograd transforms its own in each.
+    fn weights_per_band(&self, op: &Op) -> usize {
+        match (self, &op.kind) {
+            (ConvKernelOf::Int8(Int8::Winograd(kernel)), OpKind::Int8Conv { window, .. }) => kernel.transformed_len(window),
+            _ => self.packed_len(op),
+        }
+    }
+
     pub(super) fn scratch_len(&self, op: &Op) -> usize {
         match (self, &op.kind) {
             (ConvKernelOf::F32(kernel), OpKind::Conv { geom, .. }) => kernel.scratch_len(geom),
@@ -93,7 +101,7 @@ impl Chosen {
             _ => None,
         };
         if let Some(kernel) = &kernel {
-            (work.weight_len, work.granularity) = (kernel.packed_len(op), kernel.granularity(op));
+            (work.weight_len, work.granularity) = (kernel.weights_per_band(op), kernel.granularity(op));
         }
         Ok(Chosen { kernel, bands: bands::split(&work, part, options.threads) })
     }

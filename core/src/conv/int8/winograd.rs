@@ -13,7 +13,7 @@ use crate::{
         Band, ConvKernel, len_for,
         tiles::{TileRow, rows_at_once, strips},
     },
-    geom::Window,
+    geom::{Window, reach},
     memory::MatMut,
     quant::{self, Conv},
     simd::{
@@ -70,6 +70,11 @@ impl Int8Winograd {
     /// Tiles that cover the output.
     pub fn tiles(&self, g: &Window) -> usize {
         Filter::Stride1(self.tile).tiles(g.output)
+    }
+
+    /// Words of all weights when they are transformed.
+    pub(crate) fn transformed_len(&self, g: &Window) -> usize {
+        reach([(self.tile.points() * self.channels(g), Int8Winograd::pairs(g))])
     }
 
     /// Pairs of input channels.
