@@ -36,7 +36,9 @@ impl ConvKernelOf {
     /// Words of weights that every band reads or makes: integer Winograd transforms its own in each.
     fn weights_per_band(&self, op: &Op) -> usize {
         match (self, &op.kind) {
-            (ConvKernelOf::Int8(Int8::Winograd(kernel)), OpKind::Int8Conv { window, .. }) => kernel.transformed_len(window),
+            (ConvKernelOf::Int8(Int8::Winograd(kernel)), OpKind::Int8Conv { window, .. }) => {
+                kernel.transformed_len(window)
+            }
             _ => self.packed_len(op),
         }
     }

@@ -7,9 +7,9 @@
 //! = floor(v m / 2^(31 + r) + 1/2 + (1 - 2 s) 2^(-r - 1))
 //! ```
 //!
-//! so it is the integer nearest to `t = v scale + (half with the sign of v)`, and never a tie's. In f32, `v`, `scale` and
-//! `t` are rounded by 2^-24 each: as long as `t` is below 2^8, by less than [`DOUBT`] together. Where `t` is nearer to a
-//! tie than that, integers decide; where it is larger, the result is clamped either way.
+//! so it is the integer nearest to `t = v scale + (half with the sign of v)`, and the larger of two. In f32, `v`, `scale` and
+//! `t` are rounded by a part of 2^-24 each: as long as `t` is below 2^8, by less than [`DOUBT`] together. Where `t` is nearer
+//! to a tie than that, integers decide; where it is larger, the result is clamped either way.
 
 use core::cmp::min;
 
