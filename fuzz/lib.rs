@@ -22,8 +22,11 @@ static ALLOCATOR: cap::Cap<System> = cap::Cap::new(System, 64 << 20);
 pub fn import(bytes: &[u8]) {
     let Ok(file) = WeightFile::from_bytes("fuzz", bytes.to_vec()) else { return };
     assert_eq!(file.tensors().count(), file.names().len());
+    let mut room = Vec::new();
     for (name, tensor) in file.tensors() {
         assert_eq!(tensor.shape.iter().product::<usize>(), tensor.data.len(), "{name}");
+        // The file is in memory, whose tensors can always be read.
+        assert_eq!(tensor.data.read(&mut room).unwrap().len(), tensor.data.len(), "{name}");
         assert_eq!(file.shape(name), Some(tensor.shape));
     }
     if let Err(error) = file.class_names() {

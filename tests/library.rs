@@ -106,6 +106,37 @@ fn pictures_come_back_in_order_whoever_ran_them() {
 }
 
 #[test]
+fn weights_that_are_cut_short_while_they_are_open_are_an_error_that_says_so() {
+    let fixture = Fixture::new();
+    let weights = fixture.weights("w.safetensors", ARCH);
+    let model = Model::open(&weights).unwrap();
+    let net = model.net().unwrap();
+    let had = std::fs::metadata(&weights).unwrap().len();
+    std::fs::File::options().write(true).open(&weights).unwrap().set_len(had / 2).unwrap();
+    let says = |error: Error| {
+        let text = error.to_string();
+        let end = format!(
+            " cannot be read: the file was cut short while it was open (it had {had} bytes, now {}); \
+             write a new file and rename it over the old one",
+            had / 2
+        );
+        assert!(text.starts_with(&format!("{weights}: tensor ")) && text.ends_with(&end), "{text}");
+    };
+    for threads in [1, 2] {
+        says(Classifier::builder().threads(threads).build(&model).err().unwrap());
+    }
+    // A net that was made before.
+    let error = residual::session::Session::new(&net, &Options::default()).err().unwrap();
+    assert!(matches!(error, CoreError::Unreadable(_)), "{error}");
+    says(model.weights().unwrap().explain(error));
+    // A network that is packed needs its file no longer.
+    let weights = fixture.weights("other.safetensors", ARCH);
+    let mut classifier = Classifier::open(&weights).unwrap();
+    std::fs::File::options().write(true).open(&weights).unwrap().set_len(0).unwrap();
+    assert_eq!(classifier.classify(&pictures(1)[0], 10).unwrap().len(), 10);
+}
+
+#[test]
 fn evaluation_counts_what_a_classifier_answers() {
     let fixture = Fixture::new();
     let weights = fixture.weights("w.safetensors", ARCH);

@@ -55,6 +55,8 @@ pub enum Error {
         /// elements found
         got: usize,
     },
+    /// A tensor can no longer be read from where it lies; whoever holds it knows why.
+    Unreadable(Name),
     /// A tensor holds a NaN or an infinity, or a batch norm a negative variance.
     NotFinite(Name),
     /// An output was asked for before anything was run.
@@ -91,6 +93,7 @@ impl fmt::Display for Error {
             Error::TensorLength { name, need, got } => {
                 write!(f, "tensor `{name}` has {got} elements, {need} needed")
             }
+            Error::Unreadable(name) => write!(f, "tensor `{name}` cannot be read from where it lies"),
             Error::NotFinite(name) => {
                 write!(f, "tensor `{name}` holds a value that is not usable (NaN, infinity or a negative variance)")
             }

@@ -32,6 +32,7 @@ pub mod simd;
 pub mod testing;
 #[cfg(feature = "alloc")]
 pub mod threads;
+#[cfg(feature = "alloc")]
 pub mod weights;
 
 pub use elem::Dtype;

@@ -96,7 +96,7 @@ mod generated {
 
     impl Weights for Generated {
         fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
-            self.tensors.get(name).map(|(shape, data)| Tensor { shape, data })
+            self.tensors.get(name).map(|(shape, data)| Tensor::new(shape, data))
         }
     }
 

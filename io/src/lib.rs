@@ -2,7 +2,7 @@
 //!
 //! [`image`] decodes, resizes and crops pictures; [`preprocessing`] makes a network's input of them; [`dataset`] finds
 //! labelled pictures in folders. [`weights`] reads trained weights, [`tflite`] int8 networks of TensorFlow Lite.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod atomic;
 pub mod dataset;

@@ -88,6 +88,12 @@ impl Network {
     }
 }
 
+/// An error of a network made from `weights`, with the file and the cause where they could not be read.
+pub fn explain(weights: &WeightFile, error: anyhow::Error) -> anyhow::Error {
+    let explained = error.downcast_ref().and_then(|of_network| weights.explain(of_network));
+    explained.map_or(error, Into::into)
+}
+
 /// Weights to measure with: a file's, or generated ones, which take the same time.
 pub enum Source {
     File(WeightFile),
@@ -98,6 +104,14 @@ impl Source {
     pub fn new(spec: ResNet, file: Option<WeightFile>) -> Self {
         file.map_or_else(|| Source::Generated(Generated::new(spec)), Source::File)
     }
+
+    /// An error of a network made from them, with the file and the cause where they could not be read.
+    pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        match self {
+            Source::File(file) => explain(file, error),
+            Source::Generated(_) => error,
+        }
+    }
 }
 
 impl Weights for Source {
@@ -105,12 +119,6 @@ impl Weights for Source {
         match self {
             Source::File(file) => file.tensor(name),
             Source::Generated(generated) => generated.tensor(name),
-        }
-    }
-
-    fn release(&self, elements: &[f32]) {
-        if let Source::File(file) = self {
-            file.release(elements);
         }
     }
 }

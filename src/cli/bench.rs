@@ -141,7 +141,8 @@ fn prepare(args: &Args, options: &Options) -> anyhow::Result<(String, Session, f
     let (spec, weights) = args.network.open()?;
     let weights = args::Source::new(spec, weights);
     let begin = Instant::now();
-    let (session, prepare_ms) = finish(fold_batch_norm(&spec, &weights)?, begin)?;
+    let session = fold_batch_norm(&spec, &weights).map_err(anyhow::Error::from).and_then(|net| finish(net, begin));
+    let (session, prepare_ms) = session.map_err(|error| weights.explain(error))?;
     Ok((spec.to_string(), session, prepare_ms))
 }
 

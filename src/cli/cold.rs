@@ -75,7 +75,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(out, "{spec}: batch {}, {} threads", args.batch, args.threads.get())?;
     let (median, min) = (times.median(), times.min());
     writeln!(out, "cold start    {median:.0} ms (min {min:.0}, {STARTS} starts), process start to first result")?;
-    writeln!(out, "peak memory   {}, with the mapped weights file of {}", field_or(rss), bytes(file))?;
+    writeln!(out, "peak memory   {}, with a weights file of {}", field_or(rss), bytes(file))?;
     writeln!(out, "arena         {}", field("arena_bytes"))?;
     writeln!(out, "packed        {}", field("packed_bytes"))?;
     writeln!(out, "binary        {}", bytes(binary))?;
@@ -119,7 +119,8 @@ pub fn first_result(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (spec, weights) = args.network.open()?;
     let weights = weights.ok_or_else(|| anyhow!("--first-result needs --weights"))?;
     let options = args::options(args.batch, args.threads.get(), !args.no_winograd)?;
-    let mut session = Session::new(&fold_batch_norm(&spec, &weights)?, &options)?;
+    let session = fold_batch_norm(&spec, &weights).and_then(|net| Session::new(&net, &options));
+    let mut session = session.map_err(|error| args::explain(&weights, error.into()))?;
     drop(weights);
     session.run(&vec![0.5; session.plan().input_len()])?;
     let plan = session.plan();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io::Write, path::PathBuf};
 
 use residual::{
-    QuantizedModel,
+    CoreError, QuantizedModel,
     graph::{Net, OpKind},
     printable,
     weights::Tensor,
@@ -56,8 +56,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 
     if args.fold {
         metadata.insert(keys::FOLDED.into(), "true".into());
-        let tensors = folded(&model.net()?);
-        let tensors = tensors.iter().map(|(name, (shape, data))| (name.as_str(), Tensor { shape, data }));
+        let tensors = folded(&model.net()?).map_err(|error| model.explain(error))?;
+        let tensors = tensors.iter().map(|(name, (shape, data))| (name.as_str(), Tensor::new(shape, data)));
         save(&args.output, tensors, &metadata)?;
     } else {
         save(&args.output, model.weights().tensors(), &metadata)?;
@@ -82,8 +82,11 @@ fn int8(args: &Args, model: &QuantizedModel, out: &mut dyn Write) -> anyhow::Res
     Ok(())
 }
 
+/// Extents and elements.
+type Owned = (Vec<usize>, Vec<f32>);
+
 /// Every convolution and the classifier as a weight and a bias.
-fn folded(net: &Net<'_>) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+fn folded(net: &Net<'_>) -> Result<BTreeMap<String, Owned>, CoreError> {
     let mut tensors = BTreeMap::new();
     for (index, op) in net.ops().iter().enumerate() {
         let (OpKind::Conv { geom, .. }, Some(weights)) = (op.kind, net.conv(index)) else { continue };
@@ -92,8 +95,8 @@ fn folded(net: &Net<'_>) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
         if op.output == net.outputs()[0] {
             shape.truncate(2);
         }
-        tensors.insert(op.name.dot("weight").to_string(), (shape, weights.scaled()));
+        tensors.insert(op.name.dot("weight").to_string(), (shape, weights.scaled()?));
         tensors.insert(op.name.dot("bias").to_string(), (vec![geom.c_out], weights.bias.clone()));
     }
-    tensors
+    Ok(tensors)
 }

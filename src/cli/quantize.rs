@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use residual::{
     DataError, Error, Pretrained,
     data::{self, Dataset, Split},
-    quantize::{Method, Options, Quantized, Report, html, quantize, report},
+    quantize::{Method, Options, QuantizeError, Quantized, Report, html, quantize, report},
     tflite,
 };
 use serde_json::{Value, json};
@@ -106,7 +106,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let unreadable = args.skip_unreadable.then_some(&mut skipped);
     let (inputs, _) = pictures(&model, data.as_ref(), args.calibration_images, unreadable)?;
 
-    let mut quantized = quantize(&net, &inputs, &options)?;
+    let explain = |error| match error {
+        QuantizeError::Network(error) => model.explain(error).into(),
+        other => anyhow::Error::from(other),
+    };
+    let mut quantized = quantize(&net, &inputs, &options).map_err(explain)?;
     quantized.network.preprocessing = Some(p.to_flat());
     quantized.network.classes = match model.class_names() {
         Some(names) => names.to_vec(),
@@ -125,7 +129,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             data.remarks().iter().for_each(|remark| note(remark));
             let unreadable = args.skip_unreadable.then_some(&mut skipped);
             let (inputs, labels) = pictures(&model, data.as_ref(), args.report_images, unreadable)?;
-            let report = report(&net, &quantized, &inputs, &labels, &options)?;
+            let report = report(&net, &quantized, &inputs, &labels, &options).map_err(explain)?;
             fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
             write_file(&dir.join("report.json"), format!("{:#}\n", object(&report)).as_bytes())?;
             write_file(&dir.join("report.html"), html(&report).as_bytes())?;

@@ -6,7 +6,7 @@ use residual::{
     geom::Window,
     graph::Net,
     plan::{Options, Plan},
-    resnet::fold_batch_norm,
+    resnet::{ResNet, fold_batch_norm},
     session::Session,
     testing::Uniform,
 };
@@ -71,9 +71,13 @@ struct Group {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (spec, weights) = args.network.open()?;
-    let options = args::options(args.batch, args.threads.get(), !args.no_winograd)?;
     let weights = args::Source::new(spec, weights);
-    let net = fold_batch_norm(&spec, &weights)?;
+    tune(args, &spec, &weights, out).map_err(|error| weights.explain(error))
+}
+
+fn tune(args: &Args, spec: &ResNet, weights: &args::Source, out: &mut dyn Write) -> anyhow::Result<()> {
+    let options = args::options(args.batch, args.threads.get(), !args.no_winograd)?;
+    let net = fold_batch_norm(spec, weights)?;
     let plan = Plan::new(&net, &options)?;
     let input = Uniform::new(1).vec(plan.input_len());
     let names: Vec<String> = plan.steps().iter().map(|step| step.name.to_string()).collect();

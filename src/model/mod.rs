@@ -175,7 +175,7 @@ impl Model {
     /// The network, borrowing its weights.
     ///
     /// # Errors
-    /// [`Error::Network`] when folding gives a value that is not finite, or for an op that is not known here.
+    /// As [`Pretrained::net`]; [`Error::Network`] for an op that is not known here.
     pub fn net(&self) -> Result<Net<'_>, Error> {
         match &self.source {
             Source::Weights(weights) => weights.net(),
@@ -186,7 +186,7 @@ impl Model {
     /// The network planned for `options`, on packed weights that all of this model's plans for one instruction set share.
     ///
     /// # Errors
-    /// As [`PackedNet::new`].
+    /// As [`Pretrained::net`] and [`PackedNet::new`].
     pub fn packed(&self, options: &Options) -> Result<Arc<PackedNet>, Error> {
         let mut shared = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(packed) = shared.as_ref() {
@@ -195,7 +195,11 @@ impl Model {
                 return Ok(Arc::new(packed.replanned(packed.plan().graph(), options)?));
             }
         }
-        let packed = Arc::new(PackedNet::new(&self.net()?, options)?);
+        let packed = PackedNet::new(&self.net()?, options);
+        let packed = Arc::new(packed.map_err(|error| match &self.source {
+            Source::Weights(weights) => weights.explain(error),
+            Source::Flat(_) => error.into(),
+        })?);
         *shared = Some(Arc::clone(&packed));
         Ok(packed)
     }

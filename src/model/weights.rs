@@ -131,16 +131,22 @@ impl Pretrained {
         self.kernels = kernels;
     }
 
-    /// The network with batch norm folded in, borrowing the weights.
+    /// The network with batch norm folded in. The weights of its convolutions stay in the file until they are packed.
     ///
     /// # Errors
-    /// [`Error::Network`] when folding gives a value that is not finite.
+    /// [`Error::Network`] when folding gives a value that is not finite; [`Error::Import`] when the file can no longer be
+    /// read.
     pub fn net(&self) -> Result<Net<'_>, Error> {
-        let mut net = fold_batch_norm(&self.spec, &self.weights)?;
+        let mut net = fold_batch_norm(&self.spec, &self.weights).map_err(|error| self.explain(error))?;
         for (layer, kernel) in &self.kernels {
             net.prefer(layer, kernel);
         }
         Ok(net)
+    }
+
+    /// An error of the network, with the file and the cause where its weights could not be read.
+    pub fn explain(&self, error: residual_core::Error) -> Error {
+        self.weights.explain(&error).map_or(Error::Network(error), Error::Import)
     }
 }
 

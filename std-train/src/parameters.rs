@@ -120,9 +120,11 @@ impl Parameters {
 
     /// Every tensor with its name, for writing a file.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, Tensor<'_>)> {
-        self.entries
-            .iter()
-            .map(|e| (e.tensor.name.as_str(), Tensor { shape: e.tensor.shape(), data: &self.values[e.range.clone()] }))
+        self.entries.iter().map(|entry| (entry.tensor.name.as_str(), self.view(entry)))
+    }
+
+    fn view<'p>(&'p self, entry: &'p Entry) -> Tensor<'p> {
+        Tensor::new(entry.tensor.shape(), &self.values[entry.range.clone()])
     }
 
     /// The tensor that holds element `i`.
@@ -133,8 +135,9 @@ impl Parameters {
     /// Takes every tensor from `weights`.
     ///
     /// # Errors
-    /// The first tensor that is missing or has another length.
+    /// The first tensor that is missing, has another length or cannot be read.
     pub fn copy_from(&mut self, weights: &impl Weights) -> Result<(), residual_core::Error> {
+        let mut room = Vec::new();
         for entry in &self.entries {
             let name = entry.tensor.name;
             let tensor = weights.tensor(&name).ok_or(residual_core::Error::MissingTensor(name))?;
@@ -142,7 +145,7 @@ impl Parameters {
             if need != got {
                 return Err(residual_core::Error::TensorLength { name, need, got });
             }
-            self.values[entry.range.clone()].copy_from_slice(tensor.data);
+            self.values[entry.range.clone()].copy_from_slice(tensor.data.read(&mut room)?);
         }
         Ok(())
     }
@@ -150,8 +153,7 @@ impl Parameters {
 
 impl Weights for Parameters {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
-        let entry = self.entry(name)?;
-        Some(Tensor { shape: entry.tensor.shape(), data: &self.values[entry.range.clone()] })
+        self.entry(name).map(|entry| self.view(entry))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What runs: a flat list of ops on numbered values.
 //!
 //! A [`Graph`] says what is computed and holds no weights, so that plans are made from it alone. A [`Net`] is a graph
-//! with the tensors of its convolutions, borrowed where that is possible. A [`Builder`] makes nets of any ops, with
+//! with the tensors of its convolutions, which stay where they are. A [`Builder`] makes nets of any ops, with
 //! several outputs if need be:
 //!
 //! ```
@@ -13,7 +13,7 @@
 //! };
 //!
 //! let geom = ConvGeom { input: Shape::new(5, 7, 1), c_out: 2, kernel: 3, stride: 1, pad: 1 };
-//! let tensors = || FoldedConv { oihw: &[0.1; 18], scale: Vec::new(), bias: vec![0.0, 1.0] };
+//! let tensors = || FoldedConv::new(&[0.1; 18], vec![0.0, 1.0]);
 //! let mut net = Builder::new(geom.input);
 //! let first = net.conv("first", ValueId::INPUT, geom, tensors(), None, true)?;
 //! let pooled = net.average_pool("pooled", first)?;

@@ -1,36 +1,42 @@
 //! A graph with its tensors.
 
 use alloc::vec::Vec;
-use core::{
-    fmt,
-    ops::{Deref, DerefMut},
-};
+use core::ops::{Deref, DerefMut};
 
 use super::{Builder, Graph, Op, OpKind, ValueId};
-use crate::{Error, quant, weights::Weights};
+use crate::{Error, quant, weights::Elements};
 
 /// A convolution's tensors with batch norm folded in: `w[o] = scale[o] * oihw[o]`.
 ///
-/// The scale stays apart so that weights can be borrowed from a mapped file; packing applies it.
+/// The scale stays apart so that weights can stay where they are, in memory or in a file; packing reads them and applies
+/// it.
 #[derive(Clone, Debug)]
 pub struct FoldedConv<'w> {
     /// OIHW
-    pub oihw: &'w [f32],
+    pub oihw: Elements<'w>,
     /// per output channel; empty means 1
     pub scale: Vec<f32>,
     /// per output channel
     pub bias: Vec<f32>,
 }
 
-impl FoldedConv<'_> {
+impl<'w> FoldedConv<'w> {
+    /// Weights in memory, OIHW, with nothing to fold in, and the bias of every output channel.
+    pub fn new(oihw: &'w [f32], bias: Vec<f32>) -> Self {
+        FoldedConv { oihw: oihw.into(), scale: Vec::new(), bias }
+    }
+
     /// The weights with their scale applied, OIHW.
-    pub fn scaled(&self) -> Vec<f32> {
-        if self.scale.is_empty() {
-            return self.oihw.to_vec();
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`], [`Error::OutOfMemory`].
+    pub fn scaled(&self) -> Result<Vec<f32>, Error> {
+        let mut oihw = self.oihw.to_vec()?;
+        let per_channel = (oihw.len() / self.scale.len().max(1)).max(1);
+        for (weights, scale) in oihw.chunks_mut(per_channel).zip(&self.scale) {
+            weights.iter_mut().for_each(|w| *w *= scale);
         }
-        let per_channel = self.oihw.len() / self.scale.len();
-        let scaled = self.oihw.chunks(per_channel).zip(&self.scale).flat_map(|(w, s)| w.iter().map(move |w| w * s));
-        scaled.collect()
+        Ok(oihw)
     }
 }
 
@@ -42,40 +48,20 @@ pub(crate) enum Tensors<'w> {
     Int8(quant::Conv<'w>),
 }
 
-/// Where a network's weights come from, which is told when they were packed.
-#[derive(Clone, Copy)]
-struct Source<'w>(Option<&'w dyn Weights>);
-
-impl fmt::Debug for Source<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("weights")
-    }
-}
-
 /// A network ready for planning and packing: a [`Graph`] (to which it dereferences) and the tensors of its convolutions.
 #[derive(Clone, Debug)]
 pub struct Net<'w> {
     graph: Graph,
     tensors: Vec<Tensors<'w>>,
-    source: Source<'w>,
 }
 
 impl<'w> Net<'w> {
     pub(super) fn new(graph: Graph, tensors: Vec<Tensors<'w>>) -> Self {
-        Net { graph, tensors, source: Source(None) }
-    }
-
-    /// Says where the tensors are borrowed from.
-    pub(crate) fn with_source(self, weights: &'w dyn Weights) -> Self {
-        Net { source: Source(Some(weights)), ..self }
+        Net { graph, tensors }
     }
 
     pub(crate) fn into_graph(self) -> Graph {
         self.graph
-    }
-
-    pub(crate) fn source(&self) -> Option<&'w dyn Weights> {
-        self.source.0
     }
 
     pub(crate) fn tensors(&self) -> &[Tensors<'w>] {
@@ -117,7 +103,7 @@ impl<'w> Net<'w> {
             values[output.0] = net.push(*name, input, kind, self.graph.values[output.0].quantization, tensors.clone());
         }
         let outputs: Vec<ValueId> = self.graph.outputs.iter().map(|output| values[output.0]).collect();
-        Ok(Net { source: self.source, ..net.finish(&outputs)? })
+        net.finish(&outputs)
     }
 }
 

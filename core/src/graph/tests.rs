@@ -7,7 +7,7 @@ use crate::{
 const GEOM: ConvGeom = ConvGeom { input: Shape::new(4, 6, 2), c_out: 3, kernel: 3, stride: 2, pad: 1 };
 
 fn tensors(oihw: &[f32], channels: usize) -> FoldedConv<'_> {
-    FoldedConv { oihw, scale: Vec::new(), bias: vec![0.0; channels] }
+    FoldedConv::new(oihw, vec![0.0; channels])
 }
 
 #[test]

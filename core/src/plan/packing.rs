@@ -10,7 +10,6 @@ use crate::{
     geom::Window,
     graph::{FoldedConv, Net, Op, OpKind, Tensors},
     memory::Buffer,
-    weights::Weights,
 };
 
 /// What a convolution's weights were packed for, and where they lie. The map's size is no part of it: the same weights
@@ -62,18 +61,14 @@ struct Packing<'p> {
     kernel: ConvKernelOf,
     tensors: &'p Tensors<'p>,
     packed: &'p mut [f32],
-    source: Option<&'p dyn Weights>,
 }
 
 impl Packing<'_> {
-    fn run(self) -> Result<(), Error> {
+    /// What is not in memory is read into `room`, which the next one may use again.
+    fn run(self, room: &mut Vec<f32>) -> Result<(), Error> {
         match (self.kernel, self.tensors, &self.op.kind) {
             (ConvKernelOf::F32(kernel), Tensors::F32(FoldedConv { oihw, scale, bias }), OpKind::Conv { geom, .. }) => {
-                kernel.prepack(geom, ConvWeights { oihw, scale, bias }, self.packed)?;
-                if let Some(source) = self.source {
-                    source.release(oihw);
-                }
-                Ok(())
+                kernel.prepack(geom, ConvWeights { oihw: oihw.read(room)?, scale, bias }, self.packed)
             }
             (ConvKernelOf::Int8(kernel), Tensors::Int8(conv), OpKind::Int8Conv { window, .. }) => {
                 kernel.prepack(window, *conv, bytemuck::cast_slice_mut(self.packed))
@@ -88,10 +83,11 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::BufferLength`] when a tensor has another length, [`Error::PackedForOtherKernel`] when `net` is another
-    /// network, [`Error::OutOfMemory`].
+    /// network, [`Error::Unreadable`], [`Error::OutOfMemory`].
     pub fn prepack(&self, net: &Net<'_>) -> Result<Packed, Error> {
         let mut buffer = Buffer::try_new(self.packed_len)?;
-        self.packings(net, buffer.as_mut_slice())?.into_iter().try_for_each(Packing::run)?;
+        let mut room = Vec::new();
+        self.packings(net, buffer.as_mut_slice())?.into_iter().try_for_each(|packing| packing.run(&mut room))?;
         Ok(Packed { buffer, layers: self.layers.clone() })
     }
 
@@ -107,7 +103,7 @@ impl Plan {
             let (part, rest) = take(&mut packed)[layer.range.start - at..].split_at_mut(layer.range.len());
             (packed, at) = (rest, layer.range.end);
             let (op, tensors) = (&ours[step.index], &net.tensors()[step.index]);
-            packings.push(Packing { op, kernel, tensors, packed: part, source: net.source() });
+            packings.push(Packing { op, kernel, tensors, packed: part });
         }
         Ok(packings)
     }
@@ -130,7 +126,10 @@ impl Plan {
         let mut buffer = Buffer::try_new(self.packed_len)?;
         let packings = Mutex::new(self.packings(net, buffer.as_mut_slice())?.into_iter());
         let next = || packings.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let work = || core::iter::from_fn(next).try_for_each(Packing::run);
+        let work = || {
+            let mut room = Vec::new();
+            core::iter::from_fn(next).try_for_each(|packing| packing.run(&mut room))
+        };
         thread::scope(|scope| {
             // A thread that cannot be had is not missed: the others do its work.
             let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();

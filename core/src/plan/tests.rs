@@ -31,7 +31,7 @@ fn shortcuts_lie_in_place_unless_they_are_read_again() {
     let shortcuts = [None, None, Some(1), Some(1), Some(0)];
     for (k, shortcut) in shortcuts.into_iter().enumerate() {
         let (oihw, bias) = &tensors[k];
-        let weights = FoldedConv { oihw, scale: Vec::new(), bias: bias.clone() };
+        let weights = FoldedConv::new(oihw, bias.clone());
         let shortcut = shortcut.map(|v: usize| values[v]);
         values.push(net.conv(format_args!("conv{k}"), values[k], geom, weights, shortcut, k % 2 == 1).unwrap());
     }
@@ -81,7 +81,7 @@ fn threads_change_no_bit() {
     let mut value = ValueId::INPUT;
     for (k, geom) in [first, second, third].into_iter().enumerate() {
         let (oihw, bias) = &tensors[k];
-        let weights = FoldedConv { oihw, scale: Vec::new(), bias: bias.clone() };
+        let weights = FoldedConv::new(oihw, bias.clone());
         // The last one adds its own input.
         let shortcut = (k == 2).then_some(value);
         value = net.conv(format_args!("conv{k}"), value, geom, weights, shortcut, true).unwrap();
@@ -116,34 +116,97 @@ fn threads_change_no_bit() {
     }
 }
 
+/// Weights that are not in memory: every tensor is read when it is asked for, and one of them may be unreadable.
 #[cfg(feature = "std")]
-#[test]
-fn packing_on_several_threads_gives_the_same_bits_and_releases_every_tensor() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+mod stored {
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
-    use crate::weights::Weights;
+    use super::*;
+    use crate::{
+        Name,
+        weights::{Elements, Stored, Tensor, Weights},
+    };
 
-    struct Watched(Generated, AtomicUsize);
-    impl Weights for Watched {
-        fn tensor(&self, name: &str) -> Option<crate::weights::Tensor<'_>> {
-            self.0.tensor(name)
+    #[derive(Debug)]
+    struct Entry {
+        name: Name,
+        shape: Vec<usize>,
+        data: Result<Vec<f32>, Error>,
+        reads: AtomicUsize,
+    }
+
+    impl Stored for Entry {
+        fn name(&self) -> Name {
+            self.name
         }
-        fn release(&self, elements: &[f32]) {
-            self.1.fetch_add(elements.len(), Ordering::Relaxed);
+
+        fn elements(&self) -> usize {
+            self.shape.iter().product()
+        }
+
+        fn read(&self, into: &mut [f32]) -> Result<(), Box<dyn core::error::Error + Send + Sync>> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            into.copy_from_slice(self.data.as_ref().map_err(|error| error.to_string())?);
+            Ok(())
         }
     }
 
-    let weights = Watched(Generated::new("resnet18".parse().unwrap()), AtomicUsize::new(0));
-    let net = fold_batch_norm(weights.0.spec(), &weights).unwrap();
-    let plan = Plan::new(&net, &Options { threads: 2, ..Options::default() }).unwrap();
-    let pack = |parallel| {
-        let packing = if parallel { Plan::prepack_in_parallel } else { Plan::prepack };
-        let packed = packing(&plan, &net).unwrap();
-        (weights.1.swap(0, Ordering::Relaxed), packed.words().iter().map(|v| v.to_bits()).collect::<Vec<_>>())
-    };
-    let (alone, together) = (pack(false), pack(true));
-    let elements: usize = net.ops().iter().filter_map(|op| op.conv()).map(|window| window.weight_len()).sum();
-    assert!(alone.0 == elements && alone == together);
+    struct File(BTreeMap<String, Entry>);
+
+    impl File {
+        fn new(weights: &Generated) -> Self {
+            let entry = |name: &str| {
+                let Tensor { shape, data } = weights.tensor(name).unwrap();
+                let data = Ok(data.to_vec().unwrap());
+                (name.into(), Entry { name: Name::new(name), shape: shape.into(), data, reads: AtomicUsize::new(0) })
+            };
+            File(weights.names().map(entry).collect())
+        }
+
+        fn reads(&self) -> Vec<usize> {
+            self.0.values().map(|entry| entry.reads.swap(0, Ordering::Relaxed)).collect()
+        }
+    }
+
+    impl Weights for File {
+        fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+            self.0.get(name).map(|entry| Tensor { shape: &entry.shape, data: Elements::Stored(entry) })
+        }
+    }
+
+    #[test]
+    fn they_pack_to_the_same_bits_on_any_number_of_threads_and_are_read_once() {
+        let memory = Generated::new("resnet18".parse().unwrap());
+        let mut file = File::new(&memory);
+        let spec = memory.spec();
+        let plan = Plan::new(&fold_batch_norm(spec, &memory).unwrap(), &Options { threads: 2, ..Options::default() });
+        let plan = plan.unwrap();
+        let bits = |packed: super::super::Packed| packed.words().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let want = bits(plan.prepack(&fold_batch_norm(spec, &memory).unwrap()).unwrap());
+
+        let net = fold_batch_norm(spec, &file).unwrap();
+        let is_weight = |entry: &Entry| entry.shape.len() > 1;
+        let (weights, vectors): (Vec<usize>, Vec<usize>) =
+            file.0.values().map(|entry| (usize::from(is_weight(entry)), usize::from(!is_weight(entry)))).unzip();
+        assert_eq!(file.reads(), vectors, "folding reads what is small");
+        for packing in [Plan::prepack, Plan::prepack_in_parallel] {
+            assert!(bits(packing(&plan, &net).unwrap()) == want);
+            assert_eq!(file.reads(), weights, "packing reads every weight once");
+        }
+        assert_eq!(net.conv(0).unwrap().scaled().unwrap().len(), 64 * 3 * 49);
+
+        let name = "layer3.0.conv2.weight";
+        file.0.get_mut(name).unwrap().data = Err(Error::NotRun);
+        let net = fold_batch_norm(spec, &file).unwrap();
+        for packing in [Plan::prepack, Plan::prepack_in_parallel] {
+            assert_eq!(packing(&plan, &net).unwrap_err(), Error::Unreadable(Name::new(name)));
+        }
+        file.0.get_mut("bn1.bias").unwrap().data = Err(Error::NotRun);
+        assert_eq!(fold_batch_norm(spec, &file).unwrap_err(), Error::Unreadable(Name::new("bn1.bias")));
+    }
 }
 
 fn run(plan: &Plan, packed: &super::Packed, input: &[f32]) -> Result<Buffer, Error> {

@@ -14,7 +14,7 @@ use crate::{
     Error, Name,
     geom::{ConvGeom, Shape},
     graph::{Builder, FoldedConv, Graph, Net, OpKind, Tensors, Value, ValueId},
-    weights::Weights,
+    weights::{Elements, Weights},
 };
 
 /// Batch norm's epsilon, PyTorch's default.
@@ -56,11 +56,11 @@ pub fn graph(spec: &ResNet) -> Result<Graph, Error> {
 
 /// Builds the list of ops of `spec` with `weights`, batch norm folded into the convolutions.
 ///
-/// Weights that were folded before (a convolution with a bias and no batch norm) are taken as they
+/// The weights of convolutions stay where they are and are read when they are packed. Weights that were folded before (a convolution with a bias and no batch norm) are taken as they
 /// are.
 ///
 /// # Errors
-/// [`Error::MissingTensor`], [`Error::TensorLength`], [`Error::NotFinite`], naming the first tensor
+/// [`Error::MissingTensor`], [`Error::TensorLength`], [`Error::Unreadable`], [`Error::NotFinite`], naming the first tensor
 /// that does not fit.
 pub fn fold_batch_norm<'w>(spec: &ResNet, weights: &'w impl Weights) -> Result<Net<'w>, Error> {
     fold_part(spec, weights, Part::WHOLE)
@@ -78,12 +78,12 @@ pub fn fold_part<'w>(spec: &ResNet, weights: &'w impl Weights, part: Part) -> Re
             Layer::Classifier(head) => {
                 let [weight, bias] = head.tensors();
                 let oihw = tensor(weights, weight.name, weight.elements())?;
-                let bias = tensor(weights, bias.name, bias.elements())?.to_vec();
+                let bias = vector(weights, bias.name, bias.elements())?;
                 FoldedConv { oihw, scale: Vec::new(), bias }
             }
         }))
     };
-    Ok(walk(spec, part, tensors)?.with_source(weights))
+    walk(spec, part, tensors)
 }
 
 /// A layer that has tensors.
@@ -162,10 +162,10 @@ fn fold_conv<'w>(conv: &ConvSpec, weights: &'w impl Weights) -> Result<FoldedCon
     let oihw = tensor(weights, weight.name, weight.elements())?;
     let bias = conv.name.dot("bias");
     if weights.tensor(&gamma.name).is_none() && weights.tensor(&bias).is_some() {
-        let bias = tensor(weights, bias, conv.geom.c_out)?.to_vec();
+        let bias = vector(weights, bias, conv.geom.c_out)?;
         return Ok(FoldedConv { oihw, scale: Vec::new(), bias });
     }
-    let get = |t: super::TensorSpec| tensor(weights, t.name, t.elements());
+    let get = |t: super::TensorSpec| vector(weights, t.name, t.elements());
     let (gamma, beta, mean, var_name, var) = (get(gamma)?, get(beta)?, get(mean)?, var.name, get(var)?);
     let (mut scale, mut bias) = (Vec::with_capacity(var.len()), Vec::with_capacity(var.len()));
     for i in 0..var.len() {
@@ -181,12 +181,17 @@ fn fold_conv<'w>(conv: &ConvSpec, weights: &'w impl Weights) -> Result<FoldedCon
     Ok(FoldedConv { oihw, scale, bias })
 }
 
-fn tensor(weights: &impl Weights, name: Name, need: usize) -> Result<&[f32], Error> {
+fn tensor(weights: &impl Weights, name: Name, need: usize) -> Result<Elements<'_>, Error> {
     let tensor = weights.tensor(&name).ok_or(Error::MissingTensor(name))?;
     if tensor.data.len() != need {
         return Err(Error::TensorLength { name, need, got: tensor.data.len() });
     }
     Ok(tensor.data)
+}
+
+/// A tensor of batch norm or a bias, read at once.
+fn vector(weights: &impl Weights, name: Name, need: usize) -> Result<Vec<f32>, Error> {
+    Ok(tensor(weights, name, need)?.to_vec()?)
 }
 
 /// Square root without the standard library: Newton's iteration from an estimate by the exponent.

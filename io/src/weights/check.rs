@@ -92,7 +92,7 @@ fn is_folded(file: &WeightFile) -> bool {
 /// Batch norms may be folded into the convolutions, which then have a `bias`, but only all of them.
 ///
 /// # Errors
-/// [`ImportError::Mismatch`], which lists everything that disagrees.
+/// [`ImportError::Mismatch`], which lists everything that disagrees; [`ImportError::Tensor`] for one that cannot be read.
 pub fn check(spec: &ResNet, file: &WeightFile) -> Result<(), ImportError> {
     let mut found = Mismatch {
         file: file.file(),
@@ -114,14 +114,13 @@ pub fn check(spec: &ResNet, file: &WeightFile) -> Result<(), ImportError> {
             }
         }
     }
-    for (name, tensor) in file.tensors() {
+    let mut room = Vec::new();
+    for (name, entry) in &file.tensors {
         if !known.contains(name) {
-            found.unexpected.push((name.into(), tensor.shape.to_vec()));
+            found.unexpected.push((name.clone(), entry.shape().to_vec()));
         }
-        let variance = name.ends_with("running_var");
-        let unusable = |v: &f32| !v.is_finite() || (variance && *v < 0.0);
-        if let Some(index) = tensor.data.iter().position(unusable) {
-            found.unusable.push((name.into(), index, tensor.data[index]));
+        if let Some((index, value)) = entry.first_unusable(&mut room)? {
+            found.unusable.push((name.clone(), index, value));
         }
     }
     let agrees = found.missing.is_empty()

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, io};
 
-use residual_core::resnet::ResNet;
+use residual_core::{resnet::ResNet, weights::ReadError};
 
 use super::{Format, check::Mismatch};
 use crate::text::push_printable;
@@ -12,7 +12,7 @@ use crate::text::push_printable;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// The file could not be opened, mapped or written.
+    /// The file could not be opened, read or written.
     #[error("{file}: {source}")]
     Io {
         /// the file
@@ -48,7 +48,7 @@ pub enum ImportError {
         /// `module.name`
         global: String,
     },
-    /// One tensor is unusable.
+    /// One tensor is unusable, or cannot be read.
     #[error("{file}: tensor {tensor} {reason}")]
     Tensor {
         /// the file
@@ -101,6 +101,13 @@ pub enum ImportError {
     },
 }
 
+impl From<ReadError> for ImportError {
+    fn from(ReadError { tensor, cause }: ReadError) -> Self {
+        let elsewhere = |cause| ImportError::Io { file: format!("tensor {tensor}"), source: io::Error::other(cause) };
+        cause.downcast().map_or_else(elsewhere, |own| *own)
+    }
+}
+
 fn suggest(fits: &[ResNet]) -> String {
     let mut text = String::new();
     for (i, net) in fits.iter().enumerate() {
@@ -124,6 +131,13 @@ pub(super) enum Fault {
     Format(String),
     Global(String),
     Tensor { tensor: String, reason: String },
+    Io(io::Error),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Fault::Io(error)
+    }
 }
 
 impl Fault {
@@ -140,6 +154,7 @@ impl Fault {
             Fault::Format(reason) => ImportError::Malformed { file, format, reason },
             Fault::Global(global) => ImportError::Global { file, global },
             Fault::Tensor { tensor, reason } => ImportError::Tensor { file, tensor, reason },
+            Fault::Io(source) => ImportError::Io { file, source },
         }
     }
 }

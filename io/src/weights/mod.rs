@@ -7,11 +7,13 @@
 //! what rebuilding tensors needs and refuses every other object by name.
 
 mod check;
+mod entry;
 mod error;
 mod header;
 pub mod keys;
-mod map;
+mod place;
 mod safetensors;
+mod source;
 mod store;
 mod torch;
 
@@ -22,8 +24,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use residual_core::Error;
 pub use residual_core::weights::{Tensor, Weights};
 
 pub(crate) use self::error::clean;
@@ -33,8 +37,9 @@ pub use self::{
     safetensors::save,
 };
 use self::{
-    map::Bytes,
-    store::{Collector, Data, Entry},
+    entry::{Entry, Open},
+    source::Source,
+    store::Collector,
 };
 
 /// The format of a weights file.
@@ -60,9 +65,9 @@ impl fmt::Display for Format {
 
 /// Named f32 tensors from a file.
 ///
-/// Aligned little-endian f32 tensors in C order are borrowed from the file (mapped, if it was opened by
-/// path); half, bfloat16 and double precision, views with strides and unaligned tensors are converted when
-/// the file is opened. Conversions take at most 4 times the length of the file.
+/// Opening a file reads what says where its tensors lie, and where the file holds checksums, all of it once. The values
+/// stay in the file: they are read, and half, bfloat16 and double precision and views with strides are converted, when they
+/// are needed. Converted tensors together take at most 4 times the length of the file.
 ///
 /// Names are torchvision's: the prefixes `module.` (`DataParallel`) and `_orig_mod.` (`torch.compile`) are
 /// dropped, and so is any prefix that the whole network has, such as `model.` or `backbone.`; `linear.*` is called
@@ -74,9 +79,8 @@ impl fmt::Display for Format {
 /// is in the file is stepped over, and none of it is run. [`WeightFile::notes`] says what was taken.
 #[derive(Debug)]
 pub struct WeightFile {
-    path: PathBuf,
+    open: Arc<Open>,
     format: Format,
-    bytes: Bytes,
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
     state_dict_key: Option<String>,
@@ -87,47 +91,48 @@ pub struct WeightFile {
 impl WeightFile {
     /// Opens a safetensors or PyTorch file; its content tells which, not its extension.
     ///
-    /// The file is mapped: it must not be changed or cut short while it is open (replacing it by renaming,
-    /// as [`save`] does, is fine). Where that cannot be promised, use [`WeightFile::from_bytes`].
+    /// The file stays open. It may be replaced by renaming another over it, as [`save`] does. Cutting it short makes an error
+    /// of whatever is read afterwards; values that are written into it are read as they are then.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ImportError> {
         let path = path.as_ref();
-        match Bytes::map(path) {
-            Ok(bytes) => Self::read(path.into(), bytes),
+        match Source::open(path) {
+            Ok(source) => Self::read(path.into(), source),
             Err(source) => Err(ImportError::Io { file: path.display().to_string(), source }),
         }
     }
 
     /// Reads a file that is in memory; `name` is what errors call it.
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, ImportError> {
-        Self::read(name.into(), Bytes::Memory(bytes))
+        Self::read(name.into(), Source::Memory(bytes))
     }
 
-    fn read(path: PathBuf, mut bytes: Bytes) -> Result<Self, ImportError> {
+    fn read(path: PathBuf, source: Source) -> Result<Self, ImportError> {
         let file = path.display().to_string();
-        let format = match detect(&bytes) {
-            Ok(format) => format,
-            Err(reason) => return Err(ImportError::UnknownFormat { file, reason }),
+        let format = match source.part(0..source.len().min(BEGINNING)).map(|start| detect(&start)) {
+            Ok(Ok(format)) => format,
+            Ok(Err(reason)) => return Err(ImportError::UnknownFormat { file, reason }),
+            Err(source) => return Err(ImportError::Io { file, source }),
         };
-        let mut out = Collector::new(&bytes);
+        let mut out = Collector::new(&source);
         let (mut metadata, mut state_dict_key, mut notes, mut verified) = Default::default();
         let result = match format {
-            Format::SafeTensors => safetensors::read(&bytes, &mut out).map(|found| (metadata, verified) = found),
-            Format::TorchZip => torch::read_zip(&bytes, &mut out, &mut notes).map(|key| state_dict_key = key),
-            Format::TorchLegacy => torch::read_legacy(&bytes, &mut out, &mut notes).map(|key| state_dict_key = key),
+            Format::SafeTensors => safetensors::read(&source, &mut out).map(|found| (metadata, verified) = found),
+            Format::TorchZip => torch::read_zip(&source, &mut out, &mut notes).map(|key| state_dict_key = key),
+            Format::TorchLegacy => torch::read_legacy(&source, &mut out, &mut notes).map(|key| state_dict_key = key),
         };
         let tensors = match result.and_then(|()| out.finish(&mut notes)) {
             Ok(tensors) => tensors,
             Err(fault) => return Err(fault.at(file, format)),
         };
-        if tensors.values().all(|t| matches!(t.data, Data::Owned(_))) {
-            bytes = Bytes::Memory(Vec::new());
-        }
-        Ok(WeightFile { path, format, bytes, tensors, metadata, state_dict_key, notes, verified })
+        let open = Arc::new(Open { path, source });
+        let entry = |(name, place)| (String::clone(&name), Entry::new(name, place, Arc::clone(&open)));
+        let tensors = tensors.into_iter().map(entry).collect();
+        Ok(WeightFile { open, format, tensors, metadata, state_dict_key, notes, verified })
     }
 
     /// The path it was opened by, or the name it was given.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.open.path
     }
 
     /// Its format.
@@ -162,12 +167,25 @@ impl WeightFile {
 
     /// Extents of the tensor called `name`, outermost first.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|t| t.shape.as_slice())
+        self.tensors.get(name).map(Entry::shape)
     }
 
     /// Names and tensors, sorted by name, as [`save`] takes them.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, Tensor<'_>)> {
-        self.tensors.iter().filter_map(|(name, entry)| Some((name.as_str(), self.view(entry)?)))
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.tensor()))
+    }
+
+    /// What a network made from this file could not read, with the file and the cause: of that, [`Error::Unreadable`] only
+    /// knows the tensor. `None` for other errors.
+    pub fn explain(&self, error: &Error) -> Option<ImportError> {
+        let Error::Unreadable(tensor) = error else { return None };
+        let again = self.tensors.get(tensor.as_str()).map(Entry::trial);
+        let changed = || ImportError::Tensor {
+            file: self.file(),
+            tensor: clean(tensor),
+            reason: "could not be read a moment ago: is the file being written to?".into(),
+        };
+        Some(again.and_then(Result::err).unwrap_or_else(changed))
     }
 
     /// The class names in its metadata, if there are any.
@@ -196,31 +214,22 @@ impl WeightFile {
     }
 
     fn file(&self) -> String {
-        self.path.display().to_string()
+        self.open.name()
     }
 
     fn bad_metadata(&self, key: &'static str, value: &str, reason: String) -> ImportError {
         ImportError::Metadata { file: self.file(), key, value: clean(value), reason }
     }
-
-    fn view<'w>(&'w self, entry: &'w Entry) -> Option<Tensor<'w>> {
-        let data = match &entry.data {
-            Data::Owned(data) => data,
-            Data::Mapped(range) => bytemuck::try_cast_slice(self.bytes.get(range.clone())?).ok()?,
-        };
-        Some(Tensor { shape: &entry.shape, data })
-    }
 }
 
 impl Weights for WeightFile {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
-        self.view(self.tensors.get(name)?)
-    }
-
-    fn release(&self, elements: &[f32]) {
-        self.bytes.release(bytemuck::cast_slice(elements));
+        self.tensors.get(name).map(Entry::tensor)
     }
 }
+
+/// Bytes that tell the format.
+const BEGINNING: usize = 32;
 
 /// The format, or how the file begins instead.
 fn detect(bytes: &[u8]) -> Result<Format, String> {

@@ -12,8 +12,10 @@ use serde_json::{Map, Value, json};
 use super::{
     ImportError,
     error::{Fault, clean},
-    header::Header,
+    header::{Header, Stored},
     keys,
+    place::all_finite,
+    source::Source,
     store::{Collector, View},
 };
 
@@ -23,27 +25,34 @@ const MAX_HEADER: usize = 8 << 20;
 
 /// Reads the header and checks it against the length of the file, and the file against its checksum if it has one;
 /// returns the metadata, and whether there was a checksum.
-pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<(BTreeMap<String, String>, bool), Fault> {
-    let header = header(bytes).ok_or_else(|| Fault::format("its header is longer than the file"))?;
-    if header.len() > MAX_HEADER {
-        let len = header.len();
+pub(super) fn read(source: &Source, out: &mut Collector<'_>) -> Result<(BTreeMap<String, String>, bool), Fault> {
+    let long = || Fault::format("its header is longer than the file");
+    let mut length = [0; 8];
+    source.read(0, &mut length)?;
+    let len = usize::try_from(u64::from_le_bytes(length)).map_err(|_| long())?;
+    let start = len.checked_add(8).filter(|start| *start <= source.len()).ok_or_else(long)?;
+    if len > MAX_HEADER {
         return Err(Fault::format(format!("its header takes {len} bytes, a network's at most {MAX_HEADER}")));
     }
-    let start = 8 + header.len();
-    let content = &bytes[start..];
-    let Header { mut metadata, tensors } = Header::parse(header)?;
+    let Header { mut metadata, tensors } = Header::parse(&source.part(8..start)?)?;
+    let content = source.len() - start;
     let taken = tensors.values().map(|stored| stored.bytes.end).max().unwrap_or(0);
-    if taken != content.len() {
-        return Err(Fault::format(format!("its tensors take {taken} bytes, the file holds {}", content.len())));
+    if taken != content {
+        return Err(Fault::format(format!("its tensors take {taken} bytes, the file holds {content}")));
     }
+    let storage = |stored: &Stored| start + stored.bytes.start..start + stored.bytes.end;
+    let mut finite = vec![false; tensors.len()];
     let stated = metadata.remove(keys::CHECKSUM);
     let verified = stated.is_some();
     if let Some(stated) = stated {
         let mut sum = Checksum::new(&metadata);
-        for (name, stored) in &tensors {
-            // All of them end within the file.
-            let data = content.get(stored.bytes.clone()).unwrap_or_default();
-            sum.add(name, &stored.shape, [data]);
+        for ((name, stored), finite) in tensors.iter().zip(&mut finite) {
+            sum.add(name, &stored.shape);
+            *finite = true;
+            source.scan(storage(stored), |block| {
+                sum.0.update(block);
+                *finite &= all_finite(stored.dtype, block);
+            })?;
         }
         let found = sum.finish();
         // A fuzzer cannot guess checksums.
@@ -55,10 +64,10 @@ pub(super) fn read(bytes: &[u8], out: &mut Collector<'_>) -> Result<(BTreeMap<St
         }
         out.keep_names();
     }
-    for (name, stored) in tensors {
-        let storage = start + stored.bytes.start..start + stored.bytes.end;
-        let view = View { dtype: stored.dtype, storage, offset: 0, shape: &stored.shape, strides: None };
-        out.add(&name, &view)?;
+    for ((name, stored), finite) in tensors.iter().zip(finite) {
+        let (dtype, shape) = (stored.dtype, &stored.shape);
+        let view = View { dtype, storage: storage(stored), offset: 0, shape, strides: None, finite };
+        out.add(name, &view)?;
     }
     Ok((metadata, verified))
 }
@@ -76,11 +85,10 @@ impl Checksum {
         sum
     }
 
-    /// A tensor; `data` are the bytes of its elements in order, in pieces.
-    fn add<'d>(&mut self, name: &str, shape: &[usize], data: impl IntoIterator<Item = &'d [u8]>) {
+    /// A tensor; the bytes of its elements in order are to follow.
+    fn add(&mut self, name: &str, shape: &[usize]) {
         self.text(name);
         self.text(&format!("{shape:?}"));
-        data.into_iter().for_each(|part| self.0.update(part));
     }
 
     /// Its length keeps it apart from the text after it.
@@ -94,20 +102,15 @@ impl Checksum {
     }
 }
 
-/// The JSON text, if the file begins like a safetensors file.
-pub(super) fn header(bytes: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    header.starts_with(b"{").then_some(header)
-}
-
 /// Writes tensors as a safetensors file, atomically.
 ///
 /// The bytes depend only on the tensors and the metadata: both are sorted by name. The header is padded so
-/// that every tensor is aligned to 8 bytes in the file, hence borrowed when mapped.
+/// that every tensor is aligned to 8 bytes in the file, hence lent by a reader that has the file in memory.
+///
+/// Tensors that are not in memory are read when they are needed, twice, one at a time.
 ///
 /// # Errors
-/// A shape that disagrees with its data, a name given twice or reserved, or a failure to write.
+/// A shape that disagrees with its data, a name given twice or reserved, or a failure to read or to write.
 pub fn save<'t>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (&'t str, Tensor<'t>)>,
@@ -115,6 +118,7 @@ pub fn save<'t>(
 ) -> Result<(), ImportError> {
     let path = path.as_ref();
     let file = || path.display().to_string();
+    let failed = |source: io::Error| ImportError::Io { file: file(), source };
     let refuse = |tensor: &str, reason: String| ImportError::Tensor { file: file(), tensor: clean(tensor), reason };
     let mut sorted = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -132,14 +136,15 @@ pub fn save<'t>(
     }
 
     let mut metadata = metadata.clone();
-    let mut sum = Checksum::new(&metadata);
+    let (mut sum, mut room) = (Checksum::new(&metadata), Vec::new());
     for (name, tensor) in &sorted {
-        sum.add(name, tensor.shape, []);
-        blocks(tensor.data, |block| {
+        sum.add(name, tensor.shape);
+        let data = tensor.data.read(&mut room)?;
+        blocks(data, |block| {
             sum.0.update(block);
             Ok(())
         })
-        .map_err(|source| ImportError::Io { file: file(), source })?;
+        .map_err(failed)?;
     }
     metadata.insert(keys::CHECKSUM.into(), sum.finish());
 
@@ -148,7 +153,7 @@ pub fn save<'t>(
     let mut end = 0;
     for (&name, tensor) in &sorted {
         let start = end;
-        end += size_of_val(tensor.data);
+        end += tensor.data.len() * size_of::<f32>();
         header.insert(name.into(), json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end] }));
     }
     let mut header = Value::Object(header).to_string();
@@ -156,15 +161,18 @@ pub fn save<'t>(
 
     if header.len() > MAX_HEADER {
         let reason = format!("names and metadata take {} bytes, more than {MAX_HEADER}", header.len());
-        return Err(ImportError::Io { file: file(), source: io::Error::other(reason) });
+        return Err(failed(io::Error::other(reason)));
     }
 
     crate::write_atomic(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
-        sorted.values().try_for_each(|tensor| blocks(tensor.data, |block| out.write_all(block)))
+        sorted.values().try_for_each(|tensor| {
+            let data = tensor.data.read(&mut room).map_err(io::Error::other)?;
+            blocks(data, |block| out.write_all(block))
+        })
     })
-    .map_err(|source| ImportError::Io { file: file(), source })
+    .map_err(failed)
 }
 
 /// Calls `each` with the little-endian bytes of `data`, piece by piece.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use residual_core::{
+    Error,
     geom::ConvGeom,
     graph::{FoldedConv, Net, OpKind},
     quant::Window,
@@ -100,7 +101,7 @@ pub(super) fn build(
                 let (_, from) = network.value(*source.as_ref().unwrap_or(&0)).ok_or_else(|| unknown(name))?;
                 let means = correct.then_some(means[op.input.index()].as_slice());
                 let folded = net.conv(index).ok_or_else(|| unknown(name))?;
-                Kind::Conv(conv(geom, folded, from, output, shortcut, means))
+                Kind::Conv(conv(geom, folded, from, output, shortcut, means)?)
             }
             _ => return Err(QuantizeError::Unsupported { layer: name.into() }),
         };
@@ -119,13 +120,13 @@ fn conv(
     output: Stored,
     shortcut: Option<Shortcut>,
     means: Option<&[f64]>,
-) -> QuantizedConv {
+) -> Result<QuantizedConv, Error> {
     let window = Window::from(geom);
     let (taps, area) = (window.taps(), geom.kernel * geom.kernel);
     let inside = inside(&window);
     let mut weights = Vec::with_capacity(geom.weight_len());
     let (mut scales, mut bias) = (Vec::new(), Vec::new());
-    for (channel, oihw) in folded.scaled().chunks_exact(taps).enumerate() {
+    for (channel, oihw) in folded.scaled()?.chunks_exact(taps).enumerate() {
         let largest = oihw.iter().fold(0.0f32, |m, w| m.max(w.abs()));
         let real = f64::from(folded.bias[channel]);
         // The bias must stay far below 2^30 steps; a channel of zeros gets its scale from that alone.
@@ -148,7 +149,7 @@ fn conv(
         bias.push(steps.round().clamp(-f64::from(1 << 29), f64::from(1 << 29)) as i32);
         scales.push(scale);
     }
-    QuantizedConv { window, weights, scales, bias, output, shortcut, fully_connected: false }
+    Ok(QuantizedConv { window, weights, scales, bias, output, shortcut, fully_connected: false })
 }
 
 /// The part of all outputs for which each tap lies on the map.

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use residual_core::{
+    Error,
     geom::ConvGeom,
     graph::{FoldedConv, Net, Op, OpKind},
 };
@@ -29,24 +30,27 @@ struct Tensors {
 
 impl Equalized {
     /// Equalizes what can be in `net`, whose ops' results were `observed`.
-    pub(super) fn new(net: &Net<'_>, observed: &BTreeMap<String, Observed>) -> Self {
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub(super) fn new(net: &Net<'_>, observed: &BTreeMap<String, Observed>) -> Result<Self, Error> {
         let mut all = Equalized::default();
         for (second, op) in net.ops().iter().enumerate() {
             let (Some(first), OpKind::Conv { geom, .. }) = (producer(net, op), op.kind) else { continue };
             let Some(seen) = observed.get(net.ops()[first].name.as_str()) else { continue };
-            let (Some(before), Some(after)) = (all.tensors(net, first), all.tensors(net, second)) else { continue };
+            let (Some(before), Some(after)) = (all.tensors(net, first)?, all.tensors(net, second)?) else { continue };
             let factors = factors(&geom, &after.oihw, &seen.largest);
             let (before, after) = scaled(before, after, &factors, &geom);
             all.0.insert(first, before);
             all.0.insert(second, after);
         }
-        all
+        Ok(all)
     }
 
     /// `net` with its convolutions equalized.
     pub fn apply<'n>(&'n self, net: &Net<'n>) -> Net<'n> {
         self.0.iter().fold(net.clone(), |net, (index, Tensors { oihw, bias })| {
-            net.with_conv(*index, FoldedConv { oihw, scale: Vec::new(), bias: bias.clone() })
+            net.with_conv(*index, FoldedConv::new(oihw, bias.clone()))
         })
     }
 
@@ -55,9 +59,12 @@ impl Equalized {
         self.0.is_empty()
     }
 
-    fn tensors(&self, net: &Net<'_>, index: usize) -> Option<Tensors> {
-        let own = || net.conv(index).map(|conv| Tensors { oihw: conv.scaled(), bias: conv.bias.clone() });
-        self.0.get(&index).cloned().or_else(own)
+    fn tensors(&self, net: &Net<'_>, index: usize) -> Result<Option<Tensors>, Error> {
+        if let Some(changed) = self.0.get(&index) {
+            return Ok(Some(changed.clone()));
+        }
+        let own = net.conv(index).map(|conv| Ok(Tensors { oihw: conv.scaled()?, bias: conv.bias.clone() }));
+        own.transpose()
     }
 }
 
@@ -127,7 +134,8 @@ mod tests {
             let (Some(first), OpKind::Conv { geom, .. }) = (producer(net, op), op.kind) else { continue };
             let power = |v: f32| 0.5f32.powi((3.5 * (v + 1.0)) as i32);
             let factors: Vec<f32> = random.by_ref().take(geom.input.c).map(power).collect();
-            let (before, after) = (changed.tensors(net, first).unwrap(), changed.tensors(net, second).unwrap());
+            let (before, after) =
+                (changed.tensors(net, first).unwrap().unwrap(), changed.tensors(net, second).unwrap().unwrap());
             let (before, after) = scaled(before, after, &factors, &geom);
             changed.0.insert(first, before);
             changed.0.insert(second, after);
@@ -151,7 +159,7 @@ mod tests {
                 quantize(net, &inputs, &options).unwrap()
             };
             let equalized = |net: &Net<'_>| {
-                let equalized = Equalized::new(net, &observe(net, &inputs, 1, Isa::best()).unwrap());
+                let equalized = Equalized::new(net, &observe(net, &inputs, 1, Isa::best()).unwrap()).unwrap();
                 quantized(&equalized.apply(net), false).network
             };
             let (network, wanted) = (equalized(&other), equalized(&net));

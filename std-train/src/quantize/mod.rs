@@ -139,7 +139,7 @@ pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result
     }
     let task = Task::new(net, inputs, options)?;
     let plain = task.uniform(net)?;
-    let equalized = if options.equalize { Equalized::new(net, &plain.observed) } else { Equalized::default() };
+    let equalized = if options.equalize { Equalized::new(net, &plain.observed)? } else { Equalized::default() };
     let other = equalized.apply(net);
     let mut best = plain;
     let mut equal = false;

@@ -156,7 +156,7 @@ fn alone(
         let (o, tap, channel) = (i / (area * c), i / c % area, i % c);
         oihw[(o * c + channel) * area + tap] = f32::from(*w) * conv.scale(o);
     }
-    let tensors = FoldedConv { oihw: &oihw, scale: Vec::new(), bias: weights.bias.clone() };
+    let tensors = FoldedConv::new(&oihw, weights.bias.clone());
     let net = net.clone().with_conv(index, tensors);
     let right = in_chunks(&net, inputs, options.threads, options.isa, |session, first, pictures| {
         let mut right = 0;

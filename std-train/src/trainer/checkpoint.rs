@@ -9,7 +9,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use residual_io::weights::{self, Tensor, WeightFile, Weights};
+use residual_io::{
+    ImportError,
+    weights::{self, Tensor, WeightFile, Weights},
+};
 
 use super::{Config, Identity, TrainError};
 use crate::{
@@ -79,7 +82,7 @@ impl State<'_> {
             .iter()
             .flat_map(|(part, values)| {
                 entries.iter().map(move |e| {
-                    let tensor = Tensor { shape: e.tensor.shape(), data: &values[e.range.clone()] };
+                    let tensor = Tensor::new(e.tensor.shape(), &values[e.range.clone()]);
                     (format!("{part}.{}", e.tensor.name), tensor)
                 })
             })
@@ -128,6 +131,7 @@ impl State<'_> {
         let entries = self.parameters.entries().to_vec();
         let mut targets = vec![("model", self.parameters.values_mut()), ("velocity", self.optimiser.velocity_mut())];
         targets.extend(self.average.as_mut().map(|average| ("average", &mut average[..])));
+        let mut room = Vec::new();
         for (part, values) in targets {
             for entry in &entries {
                 let (name, need) = (format!("{part}.{}", entry.tensor.name), entry.tensor.shape());
@@ -137,10 +141,11 @@ impl State<'_> {
                     let reason = format!("tensor `{name}` has shape {:?}, {need:?} needed", tensor.shape);
                     return Err(file.wrong(reason));
                 }
-                if let Some(value) = tensor.data.iter().find(|v| !v.is_finite()) {
+                let data = tensor.data.read(&mut room).map_err(ImportError::from)?;
+                if let Some(value) = data.iter().find(|v| !v.is_finite()) {
                     return Err(file.wrong(format!("is damaged: tensor `{name}` holds {value}; {MEND}")));
                 }
-                values[entry.range.clone()].copy_from_slice(tensor.data);
+                values[entry.range.clone()].copy_from_slice(data);
             }
         }
         Ok(at)

@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     let spec: ResNet = case.network.parse()?;
     let weights = WeightFile::open(case.weights())?;
     let net = fold_batch_norm(&spec, &weights)?;
-    let convs: Vec<_> = (0..net.ops().len()).map(|index| conv(&net, index, &device)).collect();
+    let convs = (0..net.ops().len()).map(|index| conv(&net, index, &device)).collect::<Result<Vec<_>>>()?;
     let (batch, side) = (case.batch, case.side());
     let input = Tensor::<4>::from_data(TensorData::new(case.input()?, [batch, 3, side, side]), &device);
     serve(&case, "0.22.1", || {
@@ -37,11 +37,13 @@ fn main() -> Result<()> {
     })
 }
 
-fn conv(net: &Net<'_>, index: usize, device: &Device) -> Option<Conv> {
-    let (OpKind::Conv { geom: g, .. }, Some(weights)) = (net.ops()[index].kind, net.conv(index)) else { return None };
-    let oihw = TensorData::new(weights.scaled(), [g.c_out, g.input.c, g.kernel, g.kernel]);
+fn conv(net: &Net<'_>, index: usize, device: &Device) -> Result<Option<Conv>> {
+    let (OpKind::Conv { geom: g, .. }, Some(weights)) = (net.ops()[index].kind, net.conv(index)) else {
+        return Ok(None);
+    };
+    let oihw = TensorData::new(weights.scaled()?, [g.c_out, g.input.c, g.kernel, g.kernel]);
     let bias = TensorData::new(weights.bias.clone(), [g.c_out]);
-    Some(Conv { weights: Tensor::from_data(oihw, device), bias: Tensor::from_data(bias, device) })
+    Ok(Some(Conv { weights: Tensor::from_data(oihw, device), bias: Tensor::from_data(bias, device) }))
 }
 
 fn run(net: &Net<'_>, convs: &[Option<Conv>], input: &Tensor<4>) -> Result<Tensor<4>> {

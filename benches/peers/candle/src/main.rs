@@ -34,7 +34,7 @@ fn conv(net: &Net<'_>, index: usize) -> Result<Option<Conv>> {
     let (OpKind::Conv { geom: g, .. }, Some(weights)) = (net.ops()[index].kind, net.conv(index)) else {
         return Ok(None);
     };
-    let oihw = Tensor::from_vec(weights.scaled(), (g.c_out, g.input.c, g.kernel, g.kernel), &Device::Cpu)?;
+    let oihw = Tensor::from_vec(weights.scaled()?, (g.c_out, g.input.c, g.kernel, g.kernel), &Device::Cpu)?;
     let bias = Tensor::from_vec(weights.bias.clone(), (1, g.c_out, 1, 1), &Device::Cpu)?;
     Ok(Some(Conv { weights: oihw, bias }))
 }

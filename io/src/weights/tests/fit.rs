@@ -20,7 +20,7 @@ fn file(tensors: &Owned, metadata: &[(&str, &str)]) -> WeightFile {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("w");
     let metadata = metadata.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    save(&path, tensors.iter().map(|(n, (shape, data))| (n.as_str(), Tensor { shape, data })), &metadata).unwrap();
+    save(&path, tensors.iter().map(|(n, (shape, data))| (n.as_str(), Tensor::new(shape, data))), &metadata).unwrap();
     WeightFile::from_bytes("w.bin", std::fs::read(&path).unwrap()).unwrap()
 }
 

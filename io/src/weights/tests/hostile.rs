@@ -10,6 +10,7 @@ fn exercise(bytes: &[u8]) {
         assert_eq!(file.tensors().count(), file.names().len());
         for (name, t) in file.tensors() {
             assert_eq!(t.shape.iter().product::<usize>(), t.data.len(), "{name}");
+            assert_eq!(t.data.to_vec().unwrap().len(), t.data.len(), "{name}");
         }
         let _ = file.class_names();
         if let Ok(spec) = spec_from(&file, None) {
@@ -283,7 +284,7 @@ fn strange_safetensors_headers_are_refused() {
 }
 
 #[test]
-fn files_that_cannot_be_mapped_are_errors() {
+fn files_that_cannot_be_opened_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let text = WeightFile::open(dir.path()).unwrap_err().to_string();
     assert!(text.ends_with("it is a folder, not a regular file"), "{text}");

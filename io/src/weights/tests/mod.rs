@@ -1,5 +1,6 @@
 //! Tests of the import, and the writers of small files they share.
 
+mod changing;
 mod fit;
 mod formats;
 mod hostile;
@@ -55,7 +56,7 @@ fn refusal(bytes: &[u8]) -> String {
 #[track_caller]
 fn tensor(file: &WeightFile, name: &str) -> (Vec<usize>, Vec<f32>) {
     let t = file.tensor(name).unwrap_or_else(|| panic!("no {name} among {:?}", file.names().collect::<Vec<_>>()));
-    (t.shape.to_vec(), t.data.to_vec())
+    (t.shape.to_vec(), t.data.to_vec().unwrap())
 }
 
 /// A safetensors file from its JSON header and data.

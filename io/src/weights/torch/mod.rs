@@ -16,7 +16,8 @@ use self::{
 };
 use super::{
     error::{Fault, clean},
-    store::{Collector, View},
+    source::Source,
+    store::{Collector, Dtype, View},
 };
 
 /// 0x1950a86a20f9469cfc6c, which the first pickle of a legacy file holds.
@@ -50,33 +51,39 @@ pub(super) fn is_legacy(bytes: &[u8]) -> bool {
 
 /// Reads a zip archive; returns the checkpoint's key of the state dict.
 pub(super) fn read_zip(
-    bytes: &[u8],
+    source: &Source,
     out: &mut Collector<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Option<String>, Fault> {
-    let mut archive = Archive::new(bytes)?;
-    if let Some(order) = archive.find("byteorder")? {
-        match &bytes[order] {
+    const BYTES: Dtype = Dtype::Other("bytes", 1);
+    let mut archive = Archive::new(source)?;
+    if let Some(order) = archive.find("byteorder", BYTES)? {
+        match &*source.part(order.range)? {
             b"little" => {}
             b"big" => return Err(Fault::format("it was written by a big-endian machine, which is not supported")),
             _ => return Err(Fault::format("its byte order is neither little nor big")),
         }
     }
-    let range = archive.find("data.pkl")?.ok_or_else(|| Fault::format("the archive has no data.pkl"))?;
-    let pickle = machine::run(&bytes[range])?;
+    let pickle = archive.find("data.pkl", BYTES)?.ok_or_else(|| Fault::format("the archive has no data.pkl"))?;
+    let pickle = source.part(pickle.range)?;
+    let pickle = machine::run(&pickle)?;
     collect(&pickle, out, notes, |storage| {
         let name = format!("data/{}", storage.key);
-        archive.find(&name)?.ok_or_else(|| Fault::format(format!("the archive has no entry {}", clean(&name))))
+        let found = archive.find(&name, storage.dtype)?;
+        let found = found.ok_or_else(|| Fault::format(format!("the archive has no entry {}", clean(&name))))?;
+        Ok((found.is_finite(storage.dtype), found.range))
     })
 }
 
 /// Reads the legacy format: the pickles of magic number, version, system, object and storage keys, then for
-/// each key its number of elements (8 bytes) and the elements.
+/// each key its number of elements (8 bytes) and the elements. Only reading it tells where a pickle ends, so the file is
+/// read as a whole; its elements are not kept.
 pub(super) fn read_legacy(
-    bytes: &[u8],
+    source: &Source,
     out: &mut Collector<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Option<String>, Fault> {
+    let bytes = &*source.part(0..source.len())?;
     let mut at = 0;
     let mut next = || {
         let pickle = machine::run(&bytes[at..])?;
@@ -140,16 +147,17 @@ pub(super) fn read_legacy(
     }
     collect(&object, out, notes, |storage| {
         let found = ranges.get(storage.key).cloned();
-        found.ok_or_else(|| Fault::format(format!("storage {} is missing", clean(storage.key))))
+        let found = found.ok_or_else(|| Fault::format(format!("storage {} is missing", clean(storage.key))))?;
+        Ok((false, found))
     })
 }
 
-/// Adds every tensor of the state dict; `find` says which bytes are a storage.
+/// Adds every tensor of the state dict; `find` says which bytes are a storage, and whether it is known to be finite.
 fn collect(
     pickle: &Pickle<'_>,
     out: &mut Collector<'_>,
     notes: &mut Vec<String>,
-    mut find: impl FnMut(&Storage<'_>) -> Result<Range<usize>, Fault>,
+    mut find: impl FnMut(&Storage<'_>) -> Result<(bool, Range<usize>), Fault>,
 ) -> Result<Option<String>, Fault> {
     let (key, dict) = state_dict(pickle, notes)?;
     for (name, value) in pickle.entries(dict).into_iter().flatten() {
@@ -164,7 +172,7 @@ fn collect(
         let shape = unsigned_list(pickle, shape).ok_or_else(|| malformed("shape"))?;
         let strides = unsigned_list(pickle, strides).ok_or_else(|| malformed("stride"))?;
 
-        let found = find(storage)?;
+        let (finite, found) = find(storage)?;
         // Both are within the file or the pickle's own numbers: checked, as the latter may be absurd.
         let size = storage.dtype.size();
         let held = found.len() / size;
@@ -178,6 +186,7 @@ fn collect(
             offset,
             shape: &shape,
             strides: Some(&strides),
+            finite,
         };
         out.add(name, &view)?;
     }
