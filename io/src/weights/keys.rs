@@ -34,6 +34,9 @@ pub const SEED: &str = "seed";
 pub const STEPS: &str = "steps";
 /// Percentage of the validation pictures that were right at the end.
 pub const ACCURACY: &str = "accuracy";
+/// Of weights that were trained for int8: the encoding of every value, a JSON object of names with a scale and a zero point
+/// each. Quantizing keeps them instead of calibrating.
+pub const INT8_ENCODINGS: &str = "int8_encodings";
 /// CRC-32 of everything else in the file; see [`super::save`]. It is checked when the file is read, and not among
 /// [`super::WeightFile::metadata`].
 pub const CHECKSUM: &str = "checksum";

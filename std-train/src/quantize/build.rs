@@ -9,7 +9,7 @@ use residual_core::{
     quant::Window,
 };
 
-use super::{Kind, Layer, Method, Network, Observed, Quantization, QuantizeError, QuantizedConv, Shortcut, Stored};
+use super::{Encodings, Kind, Layer, Network, Observed, Quantization, QuantizeError, QuantizedConv, Shortcut, Stored};
 
 /// The result a range is chosen for.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,12 @@ pub(super) fn tensors(net: &Net<'_>) -> Vec<Tensor> {
     all
 }
 
+/// The names of all encodings that [`build`] needs.
+pub(crate) fn names(net: &Net<'_>) -> Vec<String> {
+    let results = tensors(net).into_iter().map(|tensor| tensor.name);
+    std::iter::once(Encodings::INPUT.to_owned()).chain(results).collect()
+}
+
 /// What a value of the folded network is in the int8 one.
 #[derive(Clone, Copy)]
 enum Place {
@@ -40,37 +46,49 @@ enum Place {
     Sliced { value: usize, stride: usize, before: usize },
 }
 
-/// Builds the int8 network; `methods` holds a method for every name of [`tensors`].
+/// What bias correction knows of a network: the mean of every channel of its values, by the folded network's numbers.
+pub(super) struct Means<'m> {
+    pub input: &'m [f64],
+    pub observed: &'m BTreeMap<String, Observed>,
+}
+
+impl Means<'_> {
+    fn of(&self, name: &str) -> Result<&[f64], QuantizeError> {
+        let value = self.observed.get(name).ok_or_else(|| QuantizeError::Unobserved { layer: name.into() })?;
+        Ok(&value.means)
+    }
+}
+
+/// Builds the int8 network with an encoding for every name of [`tensors`]; with `means`, biases take back what rounding
+/// the weights adds on average.
 pub(super) fn build(
     net: &Net<'_>,
-    observed: &BTreeMap<String, Observed>,
-    methods: &BTreeMap<String, Method>,
-    input: Quantization,
-    input_means: &[f64],
-    correct: bool,
+    encodings: &Encodings,
+    correct: Option<&Means<'_>>,
 ) -> Result<Network, QuantizeError> {
+    let unknown = |name: &str| QuantizeError::NoEncoding { value: name.into() };
+    let encoded = |name: &str| encodings.get(name).ok_or_else(|| unknown(name));
+    let stored = |name: &str, relu: bool| -> Result<Stored, QuantizeError> {
+        let q = encoded(name)?;
+        Ok(if relu { Stored::relu(q) } else { Stored::full(q) })
+    };
     let mut network = Network {
         input: net.input().shape,
-        quantization: input,
+        quantization: encoded(Encodings::INPUT)?,
         layers: Vec::new(),
         architecture: net.name().into(),
         classes: Vec::new(),
         preprocessing: None,
     };
-    let unknown = |name: &str| QuantizeError::Unobserved { layer: name.into() };
-    let stored = |name: &str, relu: bool| -> Result<Stored, QuantizeError> {
-        let value = observed.get(name).ok_or_else(|| unknown(name))?;
-        let q = methods.get(name).copied().unwrap_or(Method::MinMax).quantization(value, relu);
-        Ok(if relu { Stored::relu(q) } else { Stored::full(q) })
-    };
     let mut places = vec![Place::Value(0); net.values().len()];
-    // Mean of every channel of a value, by the folded network's numbers.
-    let mut means: Vec<Vec<f64>> = vec![Vec::new(); net.values().len()];
-    means[0] = input_means.to_vec();
+    let mut means: Vec<&[f64]> = vec![&[]; net.values().len()];
+    means[0] = correct.map_or(&[], |means| means.input);
     for (index, op) in net.ops().iter().enumerate() {
         let at = op.output.index();
         let name = op.name.as_str();
-        means[at] = observed.get(name).ok_or_else(|| unknown(name))?.means.clone();
+        if let Some(known) = correct {
+            means[at] = known.of(name)?;
+        }
         let value = |index: usize| match places[index] {
             Place::Value(value) => Ok(value),
             Place::Sliced { .. } => Err(QuantizeError::Unsupported { layer: name.into() }),
@@ -99,7 +117,7 @@ pub(super) fn build(
                     Some(_) => stored(&op.name.dot("alone"), false)?,
                 };
                 let (_, from) = network.value(*source.as_ref().unwrap_or(&0)).ok_or_else(|| unknown(name))?;
-                let means = correct.then_some(means[op.input.index()].as_slice());
+                let means = correct.map(|_| means[op.input.index()]);
                 let folded = net.conv(index).ok_or_else(|| unknown(name))?;
                 Kind::Conv(conv(geom, folded, from, output, shortcut, means)?)
             }

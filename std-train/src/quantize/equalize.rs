@@ -59,6 +59,12 @@ impl Equalized {
         self.0.is_empty()
     }
 
+    /// The tensors of every convolution that was equalized, with the number of its op: OIHW with the scale of batch norm
+    /// applied, and the bias.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[f32], &[f32])> {
+        self.0.iter().map(|(index, Tensors { oihw, bias })| (*index, &oihw[..], &bias[..]))
+    }
+
     fn tensors(&self, net: &Net<'_>, index: usize) -> Result<Option<Tensors>, Error> {
         if let Some(changed) = self.0.get(&index) {
             return Ok(Some(changed.clone()));

@@ -5,6 +5,7 @@
 //! [`report()`] says what that costs, layer by layer.
 
 mod build;
+mod encodings;
 mod equalize;
 mod observe;
 mod range;
@@ -21,9 +22,12 @@ use residual_core::{
     session::{PackedNet, Session},
 };
 
+use build::build;
+pub(crate) use build::names;
+pub use encodings::Encodings;
 pub use equalize::Equalized;
 pub use observe::Observed;
-pub use range::{Method, encoding};
+pub use range::{Method, encoding, input_range};
 pub use report::{LayerReport, Report, html, report};
 pub use residual_io::quantized::{Kind, Layer, Network, Quantization, QuantizedConv, Shortcut, Stored};
 
@@ -45,6 +49,12 @@ pub enum QuantizeError {
     Unobserved {
         /// the layer
         layer: String,
+    },
+    /// Encodings that are not of this network.
+    #[error("`{value}` has no int8 encoding: those given are of another network")]
+    NoEncoding {
+        /// a layer, `NAME.alone`, or the input
+        value: String,
     },
     /// The int8 format has no such op.
     #[error("layer `{layer}` reads a padded shortcut, which int8 networks add only")]
@@ -134,10 +144,10 @@ const MOST_MACS: f64 = 5e12;
 /// # Errors
 /// [`QuantizeError`]: no pictures, values that are not finite, or a network that int8 cannot express.
 pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result<Quantized, QuantizeError> {
-    if inputs.is_empty() {
-        return Err(QuantizeError::NoPictures);
-    }
-    let task = Task::new(net, inputs, options)?;
+    let (low, high) = options.input_range.unwrap_or_else(|| {
+        inputs.iter().flatten().fold((0.0, 0.0), |(low, high): (f32, f32), v| (low.min(*v), high.max(*v)))
+    });
+    let task = Task::new(net, inputs, encoding(low.min(0.0), high.max(0.0)), options)?;
     let plain = task.uniform(net)?;
     let equalized = if options.equalize { Equalized::new(net, &plain.observed)? } else { Equalized::default() };
     let other = equalized.apply(net);
@@ -163,6 +173,33 @@ pub fn quantize(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result
     })
 }
 
+/// The int8 network of `net` by these encodings. Nothing is chosen and no bias corrected: weights and encodings alone
+/// decide it.
+///
+/// # Errors
+/// [`QuantizeError::NoEncoding`] for encodings of another network; [`QuantizeError::Unsupported`].
+pub fn encoded(net: &Net<'_>, encodings: &Encodings) -> Result<Network, QuantizeError> {
+    build(net, encodings, None)
+}
+
+/// Quantizes `net` by encodings that are known already, such as those that training learned: the network is
+/// [`encoded`]'s, and the pictures, as [`quantize()`] takes them, show what it costs.
+///
+/// # Errors
+/// As [`quantize()`] and [`encoded`].
+pub fn keep(
+    net: &Net<'_>,
+    encodings: &Encodings,
+    inputs: &[Vec<f32>],
+    options: &Options,
+) -> Result<Quantized, QuantizeError> {
+    let network = encoded(net, encodings)?;
+    let task = Task::new(net, inputs, network.quantization, options)?;
+    let observed = observe::observe(&net.with_sums_apart()?, inputs, options.threads, options.isa)?;
+    let (methods, equalized) = (BTreeMap::new(), Equalized::default());
+    Ok(Quantized { divergence: task.divergence(&network)?, network, methods, observed, equalized })
+}
+
 /// A network with encodings, and how far its output is from the f32 network's.
 struct Attempt {
     network: Network,
@@ -184,11 +221,15 @@ struct Task<'i> {
 }
 
 impl<'i> Task<'i> {
-    fn new(net: &Net<'_>, inputs: &'i [Vec<f32>], options: &'i Options) -> Result<Self, QuantizeError> {
-        let (low, high) = options.input_range.unwrap_or_else(|| {
-            inputs.iter().flatten().fold((0.0, 0.0), |(low, high): (f32, f32), v| (low.min(*v), high.max(*v)))
-        });
-        let input = encoding(low.min(0.0), high.max(0.0));
+    fn new(
+        net: &Net<'_>,
+        inputs: &'i [Vec<f32>],
+        input: Quantization,
+        options: &'i Options,
+    ) -> Result<Self, QuantizeError> {
+        if inputs.is_empty() {
+            return Err(QuantizeError::NoPictures);
+        }
         let c = net.input().shape.c;
         let mut means = vec![0.0; c];
         for pixel in inputs.iter().flat_map(|picture| picture.chunks_exact(c)) {
@@ -244,8 +285,20 @@ impl<'i> Task<'i> {
         observed: &BTreeMap<String, Observed>,
         methods: &BTreeMap<String, Method>,
     ) -> Result<(f64, Network), QuantizeError> {
-        let network = build::build(net, observed, methods, self.input, &self.means, self.options.bias_correction)?;
-        Ok((divergence(&network, &self.bytes, &self.wanted, self.options)?, network))
+        let mut encodings = vec![(Encodings::INPUT.to_owned(), self.input)];
+        for build::Tensor { name, relu } in build::tensors(net) {
+            let value = observed.get(&name).ok_or_else(|| QuantizeError::Unobserved { layer: name.clone() })?;
+            let method = methods.get(&name).copied().unwrap_or(Method::MinMax);
+            encodings.push((name, method.quantization(value, relu)));
+        }
+        let means = build::Means { input: &self.means, observed };
+        let means = self.options.bias_correction.then_some(&means);
+        let network = build(net, &encodings.into_iter().collect(), means)?;
+        Ok((self.divergence(&network)?, network))
+    }
+
+    fn divergence(&self, network: &Network) -> Result<f64, QuantizeError> {
+        divergence(network, &self.bytes, &self.wanted, self.options)
     }
 }
 

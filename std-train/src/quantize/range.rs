@@ -54,6 +54,12 @@ pub fn encoding(min: f32, max: f32) -> Quantization {
     Quantization { scale, zero_point: zero as i8 }
 }
 
+/// The smallest and the largest value of a picture normalised by `mean` and `std`, a number for every channel.
+pub fn input_range(mean: &[f32], std: &[f32]) -> (f32, f32) {
+    let ends = mean.iter().zip(std).flat_map(|(mean, std)| [(0.0 - mean) / std, (1.0 - mean) / std]);
+    ends.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+}
+
 /// Middle of bin `i`.
 fn middle(value: &Observed, i: usize) -> f64 {
     let width = (f64::from(value.max) - f64::from(value.min)) / value.histogram.len().max(1) as f64;
