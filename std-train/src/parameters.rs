@@ -93,6 +93,21 @@ impl Parameters {
         parameters
     }
 
+    /// These parameters with more tensors behind those of the network, which are no part of it, and their elements.
+    ///
+    /// # Panics
+    /// When a tensor's elements are not as many as its shape says.
+    pub fn extended<'t>(mut self, tensors: impl IntoIterator<Item = (TensorSpec, &'t [f32])>) -> Self {
+        for (tensor, values) in tensors {
+            assert_eq!(tensor.elements(), values.len());
+            let range = self.values.len()..self.values.len() + values.len();
+            self.index.insert(tensor.name.to_string(), self.entries.len());
+            self.entries.push(Entry { tensor, range });
+            self.values.extend_from_slice(values);
+        }
+        self
+    }
+
     /// The network they belong to.
     pub fn spec(&self) -> &ResNet {
         &self.spec
@@ -118,9 +133,10 @@ impl Parameters {
         &mut self.values
     }
 
-    /// Every tensor with its name, for writing a file.
+    /// Every tensor of the network with its name, for writing a file.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, Tensor<'_>)> {
-        self.entries.iter().map(|entry| (entry.tensor.name.as_str(), self.view(entry)))
+        let own = self.entries.iter().take(self.spec.tensors().count());
+        own.map(|entry| (entry.tensor.name.as_str(), self.view(entry)))
     }
 
     fn view<'p>(&'p self, entry: &'p Entry) -> Tensor<'p> {
@@ -132,13 +148,13 @@ impl Parameters {
         self.entries.iter().find(|e| e.range.contains(&i))
     }
 
-    /// Takes every tensor from `weights`.
+    /// Takes every tensor of the network from `weights`.
     ///
     /// # Errors
     /// The first tensor that is missing, has another length or cannot be read.
     pub fn copy_from(&mut self, weights: &impl Weights) -> Result<(), residual_core::Error> {
         let mut room = Vec::new();
-        for entry in &self.entries {
+        for entry in self.entries.iter().take(self.spec.tensors().count()) {
             let name = entry.tensor.name;
             let tensor = weights.tensor(&name).ok_or(residual_core::Error::MissingTensor(name))?;
             let (need, got) = (entry.range.len(), tensor.data.len());

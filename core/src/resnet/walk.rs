@@ -98,7 +98,11 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    fn new(name: Name, shape: &[usize], learned: bool) -> Self {
+    /// A tensor of this shape, in PyTorch's order.
+    ///
+    /// # Panics
+    /// When `shape` has more than 4 extents.
+    pub fn new(name: Name, shape: &[usize], learned: bool) -> Self {
         let mut dims = [1; 4];
         dims[..shape.len()].copy_from_slice(shape);
         TensorSpec { name, dims, rank: shape.len(), learned }

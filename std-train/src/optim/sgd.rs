@@ -27,6 +27,8 @@ impl Decay {
     fn of(&self, entry: &Entry) -> f32 {
         match () {
             _ if entry.is_weight() => self.weight,
+            // Scales are no weights: smaller ones are not simpler.
+            _ if entry.tensor.name.as_str().starts_with("int8.") => 0.0,
             _ if entry.tensor.name.as_str().starts_with("fc.") => self.bias,
             _ => self.norm,
         }

@@ -19,11 +19,14 @@ use residual_core::{
 
 use super::{
     forward::normalise,
-    layers::{Layers, Tape, image, tasks},
+    layers::{Layers, Tape, image},
     weight_part::{WeightBuffers, WeightPart, Work},
-    workers::{carve, for_each},
 };
 use crate::{
+    engine::{
+        tasks,
+        workers::{carve, for_each},
+    },
     layer::{
         conv::Conv,
         pool::{average_pool_backward, max_pool_backward},

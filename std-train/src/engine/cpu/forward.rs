@@ -11,12 +11,12 @@ use residual_core::{
     threads::Executor,
 };
 
-use super::{
-    layers::{Layers, Tape, image},
-    workers::{carve, for_each},
-};
+use super::layers::{Layers, Tape, image};
 use crate::{
-    engine::StepError,
+    engine::{
+        StepError,
+        workers::{carve, for_each},
+    },
     layer::{batch_norm::Statistics, conv::OutputPart},
     parameters::Parameters,
     topology::Source,

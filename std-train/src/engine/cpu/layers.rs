@@ -4,12 +4,12 @@ use std::sync::Mutex;
 
 use residual_core::{Error, Isa, memory::Buffer, threads::Executor};
 
-use super::{
-    weight_part::{WeightBuffers, wide_rows},
-    workers::{for_each, padded},
-};
+use super::weight_part::{WeightBuffers, wide_rows};
 use crate::{
-    engine::Options,
+    engine::{
+        Options, tasks,
+        workers::{for_each, padded},
+    },
     layer::{
         conv::{Conv, ConvTape},
         linear::Linear,
@@ -17,9 +17,6 @@ use crate::{
     parameters::Parameters,
     topology::Topology,
 };
-
-/// Groups of images whose weight gradients are summed apart; threads beyond this many would idle.
-const TASKS: usize = 16;
 
 /// The network, with a kernel for every layer.
 pub(super) struct Layers {
@@ -118,12 +115,6 @@ impl Layers {
         });
         failed.into_inner().unwrap_or(Ok(()))
     }
-}
-
-/// Images per task and number of tasks of a batch of `n`.
-pub(super) fn tasks(n: usize) -> (usize, usize) {
-    let per_task = n.div_ceil(TASKS).max(1);
-    (per_task, n.div_ceil(per_task))
 }
 
 /// Image `i` of a map.

@@ -17,15 +17,11 @@ mod layers;
 #[cfg(test)]
 mod tests;
 mod weight_part;
-mod workers;
 
 use residual_core::{Error, resnet::ResNet};
 
-use self::{
-    layers::{Layers, Tape},
-    workers::Workers,
-};
-use super::{Loss, Options, StepError};
+use self::layers::{Layers, Tape};
+use super::{Loss, Options, StepError, check_batch, workers::Workers};
 use crate::{
     layer::softmax::{Score, cross_entropy},
     parameters::Parameters,
@@ -103,22 +99,8 @@ impl CpuEngine {
         loss: Loss,
         gradients: &mut [f32],
     ) -> Result<Score, StepError> {
-        let n = labels.len();
-        for (what, need, got) in [
-            ("batch", n * self.layers.topology.input().elements(), images.len()),
-            ("gradient buffer", parameters.values().len(), gradients.len()),
-        ] {
-            if need != got {
-                return Err(Error::BufferLength { what, need, got }.into());
-            }
-        }
-        if n == 0 || n > self.batch {
-            return Err(Error::BufferLength { what: "batch of images", need: self.batch, got: n }.into());
-        }
-        let classes = self.layers.linear.geom.c_out;
-        if labels.iter().any(|&label| label as usize >= classes) {
-            return Err(Error::InvalidNetwork { reason: "a label is not below the number of classes" }.into());
-        }
+        check_batch(self.spec(), self.batch, parameters, images, labels, gradients)?;
+        let (n, classes) = (labels.len(), self.spec().classes());
         let CpuEngine { layers, tape, workers, .. } = self;
         workers.run(|executor| {
             layers.pack(executor, tape, parameters)?;

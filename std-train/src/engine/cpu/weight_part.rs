@@ -4,8 +4,10 @@ use std::{mem::replace, ops::Range};
 
 use residual_core::{Error, memory::Buffer, threads::Executor};
 
-use super::workers::{carve, for_each, padded};
-use crate::layer::conv::Conv;
+use crate::{
+    engine::workers::{carve, for_each, padded},
+    layer::conv::Conv,
+};
 
 /// Output channels of one task of a weight gradient in a pass of its own: enough that a vector of the
 /// input is used several times while it is in the cache.
