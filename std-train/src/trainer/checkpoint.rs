@@ -16,6 +16,7 @@ use residual_io::{
 
 use super::{Config, Identity, TrainError};
 use crate::{
+    data::Preprocessing,
     layer::softmax::Score,
     optim::{ScheduleState, Sgd},
     parameters::Parameters,
@@ -56,6 +57,8 @@ pub struct State<'s> {
 pub struct Run<'r> {
     pub config: &'r Config,
     pub identity: &'r Identity,
+    /// how pictures are prepared, where the pictures at hand do not decide it
+    pub preprocessing: Option<&'r Preprocessing>,
 }
 
 const VERSION: &str = "2";
@@ -87,7 +90,7 @@ impl State<'_> {
                 })
             })
             .collect();
-        let metadata = BTreeMap::from(
+        let mut metadata = BTreeMap::from(
             [
                 ("residual_checkpoint", VERSION.to_owned()),
                 ("config", serde_json::to_string(run.config).unwrap_or_default()),
@@ -108,6 +111,7 @@ impl State<'_> {
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
+        metadata.extend(run.preprocessing.map(Preprocessing::to_metadata).unwrap_or_default());
         let tensors = named.iter().map(|(name, tensor)| (name.as_str(), *tensor));
         Ok(weights::save(path, tensors, &metadata)?)
     }
@@ -194,6 +198,15 @@ impl Checkpoint {
 
     fn wrong(&self, reason: String) -> TrainError {
         TrainError::Checkpoint { file: self.weights.path().display().to_string(), reason }
+    }
+
+    /// How the run prepares pictures.
+    ///
+    /// # Errors
+    /// [`TrainError::Checkpoint`] for a checkpoint that does not say it in a usable way.
+    pub fn preprocessing(&self) -> Result<Preprocessing, TrainError> {
+        let found = Preprocessing::from_metadata(self.weights.metadata()).map_err(|e| self.wrong(e.to_string()))?;
+        found.ok_or_else(|| self.wrong("does not say how pictures are prepared".into()))
     }
 
     fn position(&self) -> Result<Position, TrainError> {

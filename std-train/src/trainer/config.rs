@@ -80,6 +80,9 @@ pub struct Config {
     pub pixel_mean: bool,
     /// Winograd's convolutions
     pub winograd: bool,
+    /// the int8 network of trained weights is fine-tuned
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub qat: bool,
     /// every random number follows from it
     pub seed: u64,
 }
@@ -124,8 +127,16 @@ impl Config {
             augment: true,
             pixel_mean: false,
             winograd: true,
+            qat: false,
             seed: 0,
         }
+    }
+
+    /// Quantization-aware fine-tuning of trained weights: a hundredth of the paper's learning rate, which falls along a
+    /// cosine.
+    pub fn fine_tuning(spec: &ResNet, epochs: u64) -> Self {
+        let paper = Config::paper(spec, epochs);
+        Config { lr: 0.001, lr_scheduler: "cosine".into(), lr_warmup_rate: 0.0, qat: true, ..paper }
     }
 
     /// Its network.
@@ -217,6 +228,13 @@ impl Config {
         if self.no_validation && self.lr_scheduler == "plateau" {
             return setting("lr-scheduler", "plateau", "needs validation pictures, and --no-validation allows none");
         }
+        if self.qat && self.pixel_mean {
+            return setting(
+                "pixel_mean",
+                "true",
+                "is a mean for every pixel, and int8 files hold means of channels only",
+            );
+        }
         if self.no_validation && self.holdout != Holdout::None {
             let value = f64::from(self.holdout).to_string();
             return setting("holdout", &value, "holds validation pictures out, and --no-validation allows none");
@@ -240,11 +258,14 @@ impl Config {
             Ok(serde_json::Value::Object(map)) => map,
             _ => serde_json::Map::new(),
         };
-        let other = object(other);
-        object(self).into_iter().find_map(|(name, value)| {
-            let there = other.get(&name).cloned().unwrap_or_default();
-            (value != there).then(|| (name, value.to_string(), there.to_string()))
-        })
+        let (here, there) = (object(self), object(other));
+        // What is left out is at its default.
+        let of = |object: &serde_json::Map<_, serde_json::Value>, name: &str| {
+            object.get(name).map_or_else(|| "false".into(), ToString::to_string)
+        };
+        let mut names = here.keys().chain(there.keys().filter(|name| !here.contains_key(*name)));
+        let differs = names.find(|name| here.get(*name) != there.get(*name))?;
+        Some((differs.clone(), of(&here, differs), of(&there, differs)))
     }
 
     /// As indented JSON.
@@ -330,6 +351,13 @@ mod tests {
         let wide = Config { input: Size { height: 24, width: 40 }, ..config.clone() };
         assert!(wide.json().contains("\"input\": \"24x40\""));
         assert_eq!(serde_json::from_str::<Config>(&wide.json()).unwrap(), wide);
+        assert!(!config.json().contains("qat"));
+        let tuned = Config { qat: true, ..config.clone() };
+        assert_eq!(serde_json::from_str::<Config>(&tuned.json()).unwrap(), tuned);
+        for (here, there, says) in [(&config, &tuned, ["false", "true"]), (&tuned, &config, ["true", "false"])] {
+            let [a, b] = says.map(str::to_owned);
+            assert_eq!(here.difference(there), Some(("qat".into(), a, b)));
+        }
         let other = Config { batch_size: 64, ..again };
         let difference = config.difference(&other).unwrap();
         assert_eq!(difference, ("batch_size".into(), "128".into(), "64".into()));

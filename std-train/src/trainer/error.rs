@@ -2,9 +2,10 @@
 
 use std::{io, path::Path};
 
+use residual_core::rsd::FormatError;
 use residual_io::{DataError, ImportError};
 
-use crate::engine::StepError;
+use crate::{engine::StepError, quantize::QuantizeError};
 
 /// Why training could not begin or go on. Checkpoints written before stay as they are.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +110,12 @@ pub enum TrainError {
     /// A file of weights cannot be written.
     #[error(transparent)]
     Weights(#[from] ImportError),
+    /// The network cannot be quantized.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// An int8 model file cannot be built.
+    #[error(transparent)]
+    Model(#[from] FormatError),
     /// The network cannot be built.
     #[error(transparent)]
     Network(#[from] residual_core::Error),

@@ -31,9 +31,11 @@ pub mod metrics;
 pub mod report;
 mod run;
 mod source;
+mod start;
 mod tensorboard;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -41,15 +43,16 @@ use residual_core::{Isa, resnet::ResNet};
 
 pub use self::{
     checkpoint::Position, config::Config, error::TrainError, folder::RunFolder, holdout::Holdout, metrics::Row,
-    source::Source,
+    source::Source, start::Start,
 };
 use self::{
     checkpoint::{Checkpoint, Run, State},
     identity::{Identity, Pictures},
 };
 use crate::{
-    data::{Dataset, Loader},
-    engine::{CpuEngine, Options},
+    data::{Batch, Dataset, Loader},
+    engine::{CpuEngine, Int8Engine, Loss, Options, StepError},
+    layer::softmax::Score,
     optim::{Pace, Sgd},
     parameters::Parameters,
 };
@@ -132,7 +135,7 @@ pub struct Trainer {
     identity: Identity,
     train: Loader,
     validation: Option<Loader>,
-    engine: CpuEngine,
+    engine: Engine,
     parameters: Parameters,
     optimiser: Sgd,
     average: Option<Vec<f32>>,
@@ -140,6 +143,41 @@ pub struct Trainer {
     position: Position,
     rows: Vec<Row>,
     gradients: Vec<f32>,
+}
+
+/// What computes a run's steps.
+enum Engine {
+    F32(Box<CpuEngine>),
+    Int8(Box<Int8Engine>),
+}
+
+impl Engine {
+    fn new(config: &Config, parameters: &Parameters, resources: &Resources) -> Result<Self, TrainError> {
+        let options = Options {
+            batch: config.batch_size,
+            threads: resources.threads,
+            isa: resources.isa,
+            winograd: config.winograd,
+        };
+        Ok(match config.qat {
+            true => Engine::Int8(Int8Engine::new(parameters, &options)?.into()),
+            false => Engine::F32(CpuEngine::new(parameters, &options)?.into()),
+        })
+    }
+
+    fn step(
+        &mut self,
+        parameters: &mut Parameters,
+        batch: &Batch,
+        loss: Loss,
+        gradients: &mut [f32],
+    ) -> Result<Score, StepError> {
+        let Batch { images, labels } = batch;
+        match self {
+            Engine::F32(engine) => engine.step(parameters, images, labels, loss, gradients),
+            Engine::Int8(engine) => engine.step(parameters, images, labels, loss, gradients),
+        }
+    }
 }
 
 /// The data sets of a run, shared with the threads that read them.
@@ -152,8 +190,41 @@ impl Trainer {
     /// A setting out of range; a data set too small or without pictures to validate on; batches that batch norm cannot
     /// be trained on.
     pub fn new(config: Config, source: Source, resources: Resources, folder: RunFolder) -> Result<Self, TrainError> {
+        if config.qat {
+            let reason = "fine-tunes trained weights, and there are none to start from";
+            return Err(TrainError::Setting { name: "qat", value: "true".into(), reason });
+        }
+        Trainer::prepare(config, None, source, resources, folder)
+    }
+
+    /// Prepares a run of quantization-aware training: the int8 network of trained weights is fine-tuned, as
+    /// [`Int8Engine`] says. Beside what other runs leave, `folder` receives the int8 model, `model.rsd`.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; [`TrainError::Setting`] for a configuration of another network than that of `start`.
+    pub fn fine_tune(
+        config: Config,
+        start: Start,
+        source: Source,
+        resources: Resources,
+        folder: RunFolder,
+    ) -> Result<Self, TrainError> {
+        Trainer::prepare(Config { qat: true, ..config }, Some(start), source, resources, folder)
+    }
+
+    fn prepare(
+        config: Config,
+        start: Option<Start>,
+        source: Source,
+        resources: Resources,
+        folder: RunFolder,
+    ) -> Result<Self, TrainError> {
         config.check()?;
         let spec = config.spec()?;
+        if start.as_ref().is_some_and(|start| *start.parameters.spec() != spec) {
+            let reason = "is not the network of the weights to start from";
+            return Err(TrainError::Setting { name: "arch", value: spec.to_string(), reason });
+        }
         if source.classes().len() != spec.classes() {
             let (need, got) = (spec.classes(), source.classes().len());
             return Err(TrainError::Data { what: "classes", need, got });
@@ -173,8 +244,14 @@ impl Trainer {
             let reason = "pictures have 1 input channel (grey) or 3 (RGB), so there is nothing to train it on";
             return Err(TrainError::Setting { name: "arch", value: config.arch, reason });
         }
-        refuse_lone_pictures(&config, &spec, train.len())?;
-        let preprocessing = source.preprocessing(&spec, &train, config.pixel_mean)?;
+        let (parameters, preprocessing) = match start {
+            Some(Start { parameters, preprocessing }) => (parameters, preprocessing),
+            None => {
+                refuse_lone_pictures(&config, &spec, train.len())?;
+                let preprocessing = source.preprocessing(&spec, &train, config.pixel_mean)?;
+                (Parameters::init(spec, config.seed), preprocessing)
+            }
+        };
         let loader = |data, indices: Vec<u32>| Loader {
             data,
             indices: indices.into(),
@@ -188,14 +265,7 @@ impl Trainer {
         let train = Loader { drop_last: config.drop_last, ..loader(source.train.clone(), train) };
         let validation = validation.map(|(data, indices)| loader(data, indices));
 
-        let parameters = Parameters::init(spec, config.seed);
-        let options = Options {
-            batch: config.batch_size,
-            threads: resources.threads,
-            isa: resources.isa,
-            winograd: config.winograd,
-        };
-        let engine = CpuEngine::new(&parameters, &options)?;
+        let engine = Engine::new(&config, &parameters, &resources)?;
         let steps = train.batches().div_ceil(config.accumulate) as u64;
         let pace = config.pace(steps)?;
         let position = Position { pictures: train.indices.len() as u64, ..Position::default() };
@@ -278,8 +348,10 @@ impl Trainer {
     }
 
     fn state(&mut self) -> (State<'_>, Run<'_>, &Position) {
-        let Trainer { parameters, optimiser, average, config, identity, position, .. } = self;
-        (State { parameters, optimiser, average: average.as_mut() }, Run { config, identity }, position)
+        let Trainer { parameters, optimiser, average, config, identity, position, train, .. } = self;
+        let preprocessing = config.qat.then_some(&train.preprocessing);
+        let state = State { parameters, optimiser, average: average.as_mut() };
+        (state, Run { config, identity, preprocessing }, position)
     }
 }
 

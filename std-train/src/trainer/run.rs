@@ -7,20 +7,19 @@ use std::{
     time::Instant,
 };
 
-use residual_core::{plan, resnet::fold_batch_norm, session::Session};
 use residual_io::{
     weights::{self, keys},
     write_atomic,
 };
 
 use super::{
-    CHECKPOINT, Event, Limits, Outcome, Position, Progress, Resources, Row, TrainError, Trainer, metrics, report,
+    CHECKPOINT, Event, Limits, Outcome, Position, Progress, Row, TrainError, Trainer, metrics, report,
     tensorboard::EventFile,
 };
 use crate::{
     data::{Augmentation, Batches, Loader, Training},
-    engine::{Loss, StepError},
-    layer::softmax::{Score, cross_entropy},
+    engine::{self, Loss, StepError},
+    layer::softmax::Score,
     parameters::Parameters,
 };
 
@@ -134,7 +133,7 @@ impl Trainer {
                 return Err(TrainError::Data { what: "batches left in the epoch", need: group.len(), got: 0 });
             };
             let Trainer { engine, parameters, gradients, .. } = self;
-            let result = engine.step(parameters, &batch.images, &batch.labels, loss, gradients);
+            let result = engine.step(parameters, &batch, loss, gradients);
             score.add(result.map_err(|source| match source {
                 StepError::Core(source) => TrainError::Network(source),
                 source => TrainError::Diverged { step, source },
@@ -155,30 +154,6 @@ impl Trainer {
             average.iter_mut().zip(self.parameters.values()).for_each(|(a, v)| *a = keep * *a + (1.0 - keep) * v);
         }
         Ok(())
-    }
-
-    /// Loss and accuracy on the validation pictures, if there are any, of the averaged weights if there are any.
-    ///
-    /// # Errors
-    /// A picture that cannot be read.
-    pub fn validate(&self) -> Result<Option<Score>, TrainError> {
-        let Some(validation) = &self.validation else { return Ok(None) };
-        let parameters = self.result();
-        let Resources { threads, isa, .. } = self.resources;
-        let batch = validation.batch.min(64);
-        let options = plan::Options { batch, threads, isa, ..plan::Options::default() };
-        let net = fold_batch_norm(&self.spec, &parameters)?;
-        let mut session = Session::new(&net, &options)?;
-        let loader = Loader { batch, ..validation.clone() };
-        let mut images = vec![0.0; batch * self.spec.input().elements()];
-        let mut score = Score::default();
-        for part in loader.start(0)? {
-            let part = part?;
-            images[..part.images.len()].copy_from_slice(&part.images);
-            let logits = session.run(&images)?;
-            score.add(cross_entropy(&logits[..part.labels.len() * self.spec.classes()], &part.labels, 0.0, None));
-        }
-        Ok(Some(score))
     }
 
     /// The weights the run is about: the average, if there is one.
@@ -233,6 +208,11 @@ impl Trainer {
             metadata.insert(keys::ACCURACY.into(), format!("{:.2}", row.val_top1));
         }
         let out = self.folder.path();
+        if let Some(model) = self.int8_model()? {
+            metadata.insert(keys::INT8_ENCODINGS.into(), engine::encodings(&self.result())?.to_json());
+            let path = out.join("model.rsd");
+            write_atomic(&path, |out| io::Write::write_all(out, &model)).map_err(|e| TrainError::io(&path, e))?;
+        }
         weights::save(out.join("model.safetensors"), self.result().tensors(), &metadata)?;
         let path = out.join("metrics.csv");
         metrics::write(&path, &self.rows).map_err(|e| TrainError::io(&path, e))?;

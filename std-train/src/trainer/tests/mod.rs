@@ -1,5 +1,6 @@
 //! Runs on generated pictures: learning, resuming, failing.
 
+mod qat;
 mod refusals;
 
 use std::{
