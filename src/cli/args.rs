@@ -231,6 +231,11 @@ impl Known {
     }
 }
 
+/// Says that a network cannot be had in int8 because of its means.
+pub fn pixel_mean(weights: &Path) -> anyhow::Error {
+    anyhow!("{}: a mean for every pixel is subtracted, and int8 files hold means of channels only", weights.display())
+}
+
 /// An error of running a network, with the file of weights that is to blame.
 pub fn naming(weights: &Path, error: Error) -> anyhow::Error {
     match error {
@@ -345,12 +350,14 @@ fn numbers(text: &str) -> Result<Vec<f32>, String> {
     numbers.ok_or_else(|| "must be numbers with commas between, one for every input channel".into())
 }
 
-fn mean(text: &str) -> Result<Numbers, String> {
+/// `--mean`.
+pub fn mean(text: &str) -> Result<Numbers, String> {
     let mean = numbers(text)?;
     usable(&mean, &[]).map(|()| Numbers(mean))
 }
 
-fn deviation(text: &str) -> Result<Numbers, String> {
+/// `--std`.
+pub fn deviation(text: &str) -> Result<Numbers, String> {
     let std = numbers(text)?;
     usable(&[], &std).map(|()| Numbers(std))
 }

@@ -2,11 +2,11 @@
 
 use std::{fs, io::Write, path::PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow};
 use residual::{
     DataError, Error, Pretrained,
     data::{self, Dataset, Split},
-    quantize::{Method, Options, QuantizeError, Quantized, Report, html, quantize, report},
+    quantize::{Method, Options, QuantizeError, Quantized, Report, html, input_range, keep, quantize, report},
     tflite,
 };
 use serde_json::{Value, json};
@@ -14,13 +14,15 @@ use serde_json::{Value, json};
 use super::{
     args, note, progress,
     table::{Table, bytes, sentence},
+    train::encodings,
     write_file,
 };
 
 /// Make an int8 model of trained weights, for the host and for microcontrollers
 ///
 /// Ranges of all values come from calibration pictures, taken evenly from the training split of the data set. Unless
-/// --method says otherwise, every value gets the method that disturbs the class probabilities least.
+/// --method says otherwise, every value gets the method that disturbs the class probabilities least. Weights of `train --qat`
+/// carry the ranges that they learned: these are kept.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -40,6 +42,9 @@ pub struct Args {
     /// One method for all ranges
     #[arg(long, value_name = "METHOD", value_parser = method)]
     method: Option<Method>,
+    /// Find ranges anew where the weights carry those of `train --qat`, which are kept otherwise; --method does it, too
+    #[arg(long)]
+    recalibrate: bool,
     /// Leave the biases as they are
     #[arg(long)]
     no_bias_correction: bool,
@@ -78,24 +83,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let model = args.model.open()?;
     let net = model.net()?;
     let p = model.preprocessing();
-    ensure!(
-        p.mean_picture.is_none(),
-        "{}: a mean for every pixel is subtracted, and int8 files hold means of channels only",
-        args.model.weights.display()
-    );
+    if p.mean_picture.is_some() {
+        return Err(args::pixel_mean(&args.model.weights));
+    }
     if !residual::Image::serves(p.channels()) {
         return Err(residual::Error::NoPictures { network: model.spec().to_string(), channels: p.channels() }.into());
     }
-    let ends = p.mean.iter().zip(&p.std).flat_map(|(mean, std)| [(0.0 - mean) / std, (1.0 - mean) / std]);
-    let ends: Vec<f32> = ends.collect();
     let options = Options {
         method: args.method,
         bias_correction: !args.no_bias_correction,
         equalize: !args.no_equalize,
-        input_range: Some((
-            ends.iter().copied().fold(f32::INFINITY, f32::min),
-            ends.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-        )),
+        input_range: Some(input_range(&p.mean, &p.std)),
         threads: args.threads.get(),
         isa: residual::isa()?,
     };
@@ -110,7 +108,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         QuantizeError::Network(error) => model.explain(error).into(),
         other => anyhow::Error::from(other),
     };
-    let mut quantized = quantize(&net, &inputs, &options).map_err(explain)?;
+    let kept = if args.recalibrate || args.method.is_some() { None } else { encodings(model.weights())? };
+    let mut quantized = match &kept {
+        Some(encodings) => {
+            let file = args.model.weights.display();
+            note(&format!("{file}: keeps the int8 ranges that training left in it; --recalibrate finds others"));
+            keep(&net, encodings, &inputs, &options).map_err(|error| anyhow!("{file}: {error}"))?
+        }
+        None => quantize(&net, &inputs, &options).map_err(explain)?,
+    };
     quantized.network.preprocessing = Some(p.to_flat());
     quantized.network.classes = match model.class_names() {
         Some(names) => names.to_vec(),
@@ -147,6 +153,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "unreadable": skipped.len(),
             "divergence": quantized.divergence,
             "equalized": !quantized.equalized.is_empty(),
+            "kept_ranges": kept.is_some(),
             "methods": quantized.methods.iter().map(|(n, m)| (n.clone(), json!(m.name()))).collect::<serde_json::Map<_, _>>(),
         });
         if let (Value::Object(object), Some(report)) = (&mut object, &report) {
@@ -158,7 +165,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     if let Some(report) = &report {
         show(report, &quantized, out)?;
     }
-    let chosen = Method::ALL.map(|m| format!("{} {}", methods(m), m.name())).join(", ");
+    let chosen = match kept {
+        Some(_) => "ranges of training kept".to_owned(),
+        None => Method::ALL.map(|m| format!("{} {}", methods(m), m.name())).join(", "),
+    };
     let text = format!(
         "{}: {} in int8, {}; {} calibration pictures, divergence {:.5} ({chosen})",
         residual::printable(&args.output.to_string_lossy()),
