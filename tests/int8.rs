@@ -272,6 +272,9 @@ fn one_door_opens_every_precision() {
         let layers = bench["layers"].as_array().unwrap();
         assert!(layers.iter().any(|layer| layer["kernel"].as_str().unwrap().contains(dtype)));
 
+        let cold = json(&["bench", "--weights", file, "--cold", "--threads", "1", "--json"]);
+        assert!(cold["dtype"] == dtype && cold["cold_start_ms"].as_f64().unwrap() > 0.0, "{cold}");
+
         // The classifier's input: by the command, and by the library on two classifiers that share their weights.
         let features = json(&["features", "--weights", file, "--layer", "avgpool", picture, "--json"]);
         let found = &features["pictures"][0];

@@ -127,7 +127,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 /// The network of the arguments with its name, ready to run, and the milliseconds that took.
-fn prepare(args: &Args, options: &Options) -> anyhow::Result<(String, Session, f64)> {
+pub fn prepare(args: &Args, options: &Options) -> anyhow::Result<(String, Session, f64)> {
     let finish = |mut net: Net<'_>, begin: Instant| -> anyhow::Result<_> {
         if let Some(file) = &args.plan {
             PlanFile::open(file, &net, options)?.apply(&mut net);

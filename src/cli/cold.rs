@@ -10,8 +10,7 @@ use std::{
 
 use anyhow::{anyhow, ensure};
 use residual::{
-    resnet::fold_batch_norm,
-    session::Session,
+    Dtype,
     testing::Generated,
     weights::{Tensor, Weights},
     weights::{describe, save},
@@ -20,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::{
     args,
-    bench::{Args, ms},
+    bench::{Args, ms, prepare},
     stats::Stats,
     table::bytes,
 };
@@ -32,12 +31,16 @@ const STARTS: usize = 7;
 /// included. Generated weights are written to a temporary file first, so that reading them is measured and making
 /// them is not.
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    let (spec, _) = args.network.open()?;
     let folder = tempfile::tempdir().map_err(|error| anyhow!("cannot make a temporary folder: {error}"))?;
     let generated = folder.path().join("generated.safetensors");
+    let name = match args.network.int8()? {
+        Some(model) => model.name(),
+        None => args.network.open()?.0.to_string(),
+    };
     let weights = match &args.network.weights {
         Some(file) => file,
         None => {
+            let (spec, _) = args.network.open()?;
             let weights = Generated::new(spec);
             let tensors = weights.names().filter_map(|name| Some((name, weights.tensor(name)?)));
             save(&generated, tensors.collect::<Vec<(&str, Tensor<'_>)>>(), &describe(&spec, None))?;
@@ -55,7 +58,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let file = fs::metadata(weights).map(|m| m.len()).unwrap_or_default();
     if args.json {
         let object = json!({
-            "arch": spec.to_string(),
+            "arch": name,
+            "dtype": report["dtype"],
             "batch": args.batch,
             "threads": args.threads.get(),
             "isa": report["isa"],
@@ -72,7 +76,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         return Ok(());
     }
     let field = |key: &str| report[key].as_u64().map_or_else(|| "unknown".to_owned(), bytes);
-    writeln!(out, "{spec}: batch {}, {} threads", args.batch, args.threads.get())?;
+    writeln!(out, "{name}: batch {}, {} threads", args.batch, args.threads.get())?;
     let (median, min) = (times.median(), times.min());
     writeln!(out, "cold start    {median:.0} ms (min {min:.0}, {STARTS} starts), process start to first result")?;
     writeln!(out, "peak memory   {}, with a weights file of {}", field_or(rss), bytes(file))?;
@@ -116,15 +120,17 @@ fn start(program: &Path, weights: &Path, args: &Args) -> anyhow::Result<(f64, Va
 
 /// The process that is measured: loads the weights, runs once, reports in one line.
 pub fn first_result(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
-    let (spec, weights) = args.network.open()?;
-    let weights = weights.ok_or_else(|| anyhow!("--first-result needs --weights"))?;
+    ensure!(args.network.weights.is_some(), "--first-result needs --weights");
     let options = args::options(args.batch, args.threads.get(), !args.no_winograd)?;
-    let session = fold_batch_norm(&spec, &weights).and_then(|net| Session::new(&net, &options));
-    let mut session = session.map_err(|error| args::explain(&weights, error.into()))?;
-    drop(weights);
-    session.run(&vec![0.5; session.plan().input_len()])?;
+    let (_, mut session, _) = prepare(args, &options)?;
+    let len = session.plan().input_len();
+    match session.plan().input().dtype() {
+        Dtype::I8 => drop(session.run(&vec![0i8; len])?),
+        _ => drop(session.run(&vec![0.5f32; len])?),
+    }
     let plan = session.plan();
     let report = json!({
+        "dtype": plan.input().dtype().name(),
         "isa": plan.options().isa.name(),
         "arena_bytes": 4 * plan.arena_len(),
         "packed_bytes": 4 * plan.packed_len(),
