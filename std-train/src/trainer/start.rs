@@ -27,8 +27,8 @@ impl Start {
     /// Weights that carry their encodings already.
     ///
     /// # Errors
-    /// [`TrainError::Network`] for a tensor that is missing or has another length; where it is a batch norm's, the batch
-    /// norms are folded in already.
+    /// [`TrainError::Network`] for a tensor that is missing or has another length (where it is a batch norm's, the batch
+    /// norms are folded in already), [`TrainError::Quantize`] for encodings of another network.
     pub fn new(
         spec: &ResNet,
         weights: &impl Weights,
@@ -37,7 +37,7 @@ impl Start {
     ) -> Result<Self, TrainError> {
         let mut parameters = Parameters::zeros(*spec);
         parameters.copy_from(weights)?;
-        Ok(Start { parameters: with_encodings(parameters, encodings), preprocessing: preprocessing.clone() })
+        Ok(Start { parameters: with_encodings(parameters, encodings)?, preprocessing: preprocessing.clone() })
     }
 
     /// Weights whose encodings come from pictures: those that [`quantize()`] finds on some of `source`'s training pictures.
@@ -73,7 +73,7 @@ impl Start {
         };
         let found = quantize(&fold_batch_norm(spec, &parameters)?, &inputs, &options)?;
         equalize(&mut parameters, &found.equalized)?;
-        let parameters = with_encodings(parameters, &Encodings::of(&found.network));
+        let parameters = with_encodings(parameters, &Encodings::of(&found.network))?;
         Ok(Start { parameters, preprocessing: preprocessing.clone() })
     }
 

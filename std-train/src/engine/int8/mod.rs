@@ -65,7 +65,7 @@ use crate::{
 /// let pictures: Vec<Vec<f32>> = images.chunks(spec.input().elements()).map(<[f32]>::to_vec).collect();
 /// let start = quantize::quantize(&fold_batch_norm(&spec, &parameters)?, &pictures, &quantize::Options::default())?;
 ///
-/// let parameters = with_encodings(parameters, &Encodings::of(&start.network));
+/// let parameters = with_encodings(parameters, &Encodings::of(&start.network))?;
 /// let options = Options { batch: 2, threads: 1, isa: Isa::best(), winograd: true };
 /// let mut engine = Int8Engine::new(&parameters, &options)?;
 /// let mut gradients = vec![0.0; parameters.values().len()];

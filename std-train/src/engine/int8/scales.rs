@@ -14,14 +14,21 @@ use crate::{
 pub(super) const SCALES: &str = "int8.scales";
 const ZERO_POINTS: &str = "int8.zero_points";
 
-/// `parameters` and these encodings, as two tensors behind the network's own. Optimiser, averages and checkpoints treat
-/// them as they treat any other, but for weight decay.
-pub fn with_encodings(parameters: Parameters, encodings: &Encodings) -> Parameters {
-    let (scales, zeros): (Vec<f32>, Vec<f32>) =
-        encodings.iter().map(|(_, q)| (q.scale, f32::from(q.zero_point))).unzip();
+/// `parameters` and the encodings of their network's values, as two tensors behind the network's own. Optimiser, averages and
+/// checkpoints treat them as they treat any other, but for weight decay.
+///
+/// # Errors
+/// [`QuantizeError::NoEncoding`] for encodings of another network, [`QuantizeError::Network`] for parameters that are not
+/// finite.
+pub fn with_encodings(parameters: Parameters, encodings: &Encodings) -> Result<Parameters, QuantizeError> {
+    let of = |name: String| match encodings.get(&name) {
+        Some(q) => Ok((q.scale, f32::from(q.zero_point))),
+        None => Err(QuantizeError::NoEncoding { value: name }),
+    };
+    let pairs = names(&parameters)?.into_iter().map(of).collect::<Result<Vec<_>, _>>()?;
+    let (scales, zeros): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
     let spec = |name, learned| TensorSpec::new(Name::new(name), &[scales.len()], learned);
-    let tensors = [(spec(SCALES, true), &scales[..]), (spec(ZERO_POINTS, false), &zeros[..])];
-    parameters.extended(tensors)
+    Ok(parameters.extended([(spec(SCALES, true), &scales[..]), (spec(ZERO_POINTS, false), &zeros[..])]))
 }
 
 /// `parameters` with room for the encodings that their network needs, until a file's take their place.
@@ -31,7 +38,7 @@ pub fn with_encodings(parameters: Parameters, encodings: &Encodings) -> Paramete
 pub fn with_room(parameters: Parameters) -> Result<Parameters, QuantizeError> {
     let blank = Quantization { scale: 1.0, zero_point: 0 };
     let encodings = names(&parameters)?.into_iter().map(|name| (name, blank)).collect();
-    Ok(with_encodings(parameters, &encodings))
+    with_encodings(parameters, &encodings)
 }
 
 /// The names that the network of `parameters` needs encodings for, sorted.

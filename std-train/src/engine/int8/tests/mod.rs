@@ -54,7 +54,7 @@ fn parameters(spec: ResNet) -> Parameters {
         q.scale *= if name == Encodings::INPUT { 1.0 } else { 0.6 };
         (name.to_owned(), q)
     };
-    with_encodings(parameters, &Encodings::of(&start.network).iter().map(narrow).collect())
+    with_encodings(parameters, &Encodings::of(&start.network).iter().map(narrow).collect()).unwrap()
 }
 
 fn options(batch: usize, threads: usize, isa: Isa, winograd: bool) -> Options {
