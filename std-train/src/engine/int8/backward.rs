@@ -11,6 +11,9 @@ use super::{
 };
 use crate::layer::pool::{average_pool_backward, max_pool_backward};
 
+/// Elements whose share in a scale's gradient is summed in f32.
+const BLOCK: usize = 512;
+
 impl Layers {
     /// Adds up the gradients of everything that is learned. The last value's is known; the others' are zero.
     pub(super) fn backward(&self, step: &Step<'_>, maps: &mut Maps<'_>, sums: &mut Sums, scratch: &mut [f32]) {
@@ -87,12 +90,22 @@ impl Layers {
 /// Takes a gradient back through rounding and clipping, in place: it passes where nothing was clipped. Returns the
 /// gradient of the scale.
 fn pass(to: &Rounded, rounded: &[f32], real: &[f32], d: &mut [f32]) -> f64 {
+    // Sums of their own, so that none has to wait for another.
+    const SUMS: usize = 8;
+    let (low, high) = (to.low, to.high);
     let mut scale = 0.0;
-    for ((d, rounded), real) in d.iter_mut().zip(rounded).zip(real) {
-        let inside = to.low < *real && *real < to.high;
-        let slope = if inside { rounded - real } else { *rounded };
-        scale += f64::from(*d * slope);
-        *d = if inside { *d } else { 0.0 };
+    let parts = rounded.chunks(BLOCK).zip(real.chunks(BLOCK)).zip(d.chunks_mut(BLOCK));
+    for ((rounded, real), d) in parts {
+        let mut sums = [0.0f32; SUMS];
+        let lanes = rounded.chunks(SUMS).zip(real.chunks(SUMS)).zip(d.chunks_mut(SUMS));
+        for ((rounded, real), d) in lanes {
+            for (((sum, d), rounded), real) in sums.iter_mut().zip(d).zip(rounded).zip(real) {
+                let inside = low < *real && *real < high;
+                *sum += *d * (rounded - if inside { *real } else { 0.0 });
+                *d = if inside { *d } else { 0.0 };
+            }
+        }
+        scale += sums.iter().map(|sum| f64::from(*sum)).sum::<f64>();
     }
     scale
 }

@@ -4,7 +4,7 @@ use residual_core::{
     conv::{Band, Epilogue},
     geom::Shape,
     memory::MatMut,
-    quant::{Requant, reference::global_average_pool},
+    quant::reference::global_average_pool,
     simd::max_pool,
 };
 
@@ -144,11 +144,11 @@ impl Layers {
         conv.forward.run(g, x, at.forward, Epilogue::default(), &Band::whole(g, 1), y, kernel);
         let pixels = rounded.chunks_exact_mut(g.c_out).zip(real.chunks_exact_mut(g.c_out));
         for ((rounded, real), sums) in pixels.zip(sums.chunks_exact(g.c_out)) {
-            for (o, ((rounded, real), sum)) in rounded.iter_mut().zip(real).zip(sums).enumerate() {
-                let acc = (*sum as i32).wrapping_add(op.bias[o]);
-                let factor = Requant { mult: op.mult[o], shift: op.shift[o] };
+            let results = rounded.iter_mut().zip(real).zip(sums);
+            for ((((rounded, real), sum), bias), (factor, ratio)) in results.zip(op.bias).zip(&at.factors) {
+                let acc = (*sum as i32).wrapping_add(*bias);
                 *rounded = at.output.steps(op.output.encode(factor.rescale_as(op.rounding, acc)));
-                *real = acc as f32 * at.ratios[o];
+                *real = acc as f32 * ratio;
             }
         }
     }

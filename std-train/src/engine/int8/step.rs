@@ -6,7 +6,7 @@ use residual_core::{
     Error, Name,
     conv::ConvWeights,
     memory::Buffer,
-    quant::{self, Add},
+    quant::{self, Add, Requant},
     rsd::View,
     threads::Executor,
 };
@@ -41,8 +41,8 @@ pub(super) struct ConvStep<'s> {
     pub data: &'s [f32],
     /// encoding of what it reads
     pub input: Quantization,
-    /// by output channel: a step of its sums in steps of its result
-    pub ratios: Vec<f32>,
+    /// by output channel: a step of its sums in steps of its result, as the definition has it and in f32
+    pub factors: Vec<(Requant, f32)>,
     /// the convolution's own result
     pub output: Rounded,
     pub sum: Option<SumStep>,
@@ -172,12 +172,13 @@ impl<'s> Step<'s> {
                 }
                 _ => None,
             };
+            let factors = conv.mult.iter().zip(conv.shift).map(|(&mult, &shift)| Requant { mult, shift });
             convs.push(Some(ConvStep {
                 op: conv,
                 forward: packed.forward.as_slice(),
                 data: packed.data.as_slice(),
                 input,
-                ratios: (0..conv.bias.len()).map(|o| ratio(o) as f32).collect(),
+                factors: factors.enumerate().map(|(o, factor)| (factor, ratio(o) as f32)).collect(),
                 output,
                 sum,
             }));
