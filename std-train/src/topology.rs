@@ -1,7 +1,7 @@
 //! What a training step passes through: the convolutions, what each reads, and which maps are kept.
 //!
-//! A [`Topology`] holds numbers and shapes alone. An engine walks it with kernels, buffers and threads of its own, so
-//! every engine computes the same network.
+//! A [`Topology`] holds numbers and shapes alone. An engine for f32 walks it with kernels, buffers and threads of
+//! its own, so every such engine computes the same network.
 //!
 //! # Numbers
 //! Convolutions are counted as PyTorch names them: the stem's, then those of each block, its projection last. Kept maps
