@@ -4,6 +4,7 @@ use std::{alloc::System, path::PathBuf};
 
 use residual_core::{
     Isa,
+    memory::Buffer,
     plan::Options,
     quant::reference,
     resnet::ResNet,
@@ -22,7 +23,7 @@ static ALLOCATOR: cap::Cap<System> = cap::Cap::new(System, 64 << 20);
 pub fn import(bytes: &[u8]) {
     let Ok(file) = WeightFile::from_bytes("fuzz", bytes.to_vec()) else { return };
     assert_eq!(file.tensors().count(), file.names().len());
-    let mut room = Vec::new();
+    let mut room = Buffer::new(0);
     for (name, tensor) in file.tensors() {
         assert_eq!(tensor.shape.iter().product::<usize>(), tensor.data.len(), "{name}");
         // The file is in memory, whose tensors can always be read.

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
-use crate::{Error, Name};
+use crate::{Error, Name, memory::Buffer};
 
 /// A named f32 tensor in PyTorch's layout (C order; convolutions OIHW).
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +30,13 @@ pub trait Weights: Sync {
 /// The elements of a tensor, in C order.
 ///
 /// ```
-/// use residual_core::weights::Elements;
+/// use residual_core::{memory::Buffer, weights::Elements};
 ///
 /// let elements = Elements::from(&[1.0, 2.0][..]);
 /// // What lies in memory is lent; the room is for what has to be read.
-/// let mut room = Vec::new();
+/// let mut room = Buffer::new(0);
 /// assert_eq!(elements.read(&mut room)?, [1.0, 2.0]);
-/// assert!(room.is_empty());
+/// assert!(room.as_slice().is_empty());
 /// # Ok::<(), residual_core::weights::ReadError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -61,27 +61,27 @@ impl<'w> Elements<'w> {
         self.len() == 0
     }
 
-    /// The elements: lent, or read into `room`, which grows where it is too short and may be used again.
+    /// The elements: lent, or read into `room`, which is made anew where it is too short and may be used again.
+    ///
+    /// The room is a [`Buffer`] for where it begins: processors copy from a file several times slower to a place a few bytes
+    /// behind a multiple of a page, where allocators put what is large.
     ///
     /// # Errors
     /// They cannot be read, or there is too little memory for them.
-    pub fn read<'r>(&self, room: &'r mut Vec<f32>) -> Result<&'r [f32], ReadError>
+    pub fn read<'r>(&self, room: &'r mut Buffer) -> Result<&'r [f32], ReadError>
     where
         'w: 'r,
     {
         match *self {
             Elements::Memory(data) => Ok(data),
             Elements::Stored(stored) => {
-                let refuse = |cause| ReadError { tensor: stored.name(), cause };
+                let refuse =
+                    |cause: Box<dyn core::error::Error + Send + Sync>| ReadError { tensor: stored.name(), cause };
                 let len = stored.elements();
-                if room.len() < len {
-                    // What it held need not be copied.
-                    room.clear();
-                    let bytes = len.saturating_mul(size_of::<f32>());
-                    room.try_reserve_exact(len).map_err(|_| refuse(Box::new(Error::OutOfMemory { bytes })))?;
-                    room.resize(len, 0.0);
+                if room.as_slice().len() < len {
+                    *room = Buffer::try_new(len).map_err(|error| refuse(Box::new(error)))?;
                 }
-                let room = &mut room[..len];
+                let room = &mut room.as_mut_slice()[..len];
                 stored.read(room).map_err(refuse)?;
                 Ok(room)
             }
@@ -95,14 +95,7 @@ impl Elements<'_> {
     /// # Errors
     /// As [`Elements::read`].
     pub fn to_vec(&self) -> Result<Vec<f32>, ReadError> {
-        let mut room = Vec::new();
-        match self {
-            Elements::Memory(data) => room.extend_from_slice(data),
-            Elements::Stored(_) => {
-                self.read(&mut room)?;
-            }
-        }
-        Ok(room)
+        Ok(self.read(&mut Buffer::new(0))?.to_vec())
     }
 }
 

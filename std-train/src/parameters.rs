@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use residual_core::{
+    memory::Buffer,
     resnet::{ResNet, TensorSpec},
     weights::{Tensor, Weights},
 };
@@ -153,7 +154,7 @@ impl Parameters {
     /// # Errors
     /// The first tensor that is missing, has another length or cannot be read.
     pub fn copy_from(&mut self, weights: &impl Weights) -> Result<(), residual_core::Error> {
-        let mut room = Vec::new();
+        let mut room = Buffer::new(0);
         for entry in self.entries.iter().take(self.spec.tensors().count()) {
             let name = entry.tensor.name;
             let tensor = weights.tensor(&name).ok_or(residual_core::Error::MissingTensor(name))?;

@@ -65,7 +65,7 @@ struct Packing<'p> {
 
 impl Packing<'_> {
     /// What is not in memory is read into `room`, which the next one may use again.
-    fn run(self, room: &mut Vec<f32>) -> Result<(), Error> {
+    fn run(self, room: &mut Buffer) -> Result<(), Error> {
         match (self.kernel, self.tensors, &self.op.kind) {
             (ConvKernelOf::F32(kernel), Tensors::F32(FoldedConv { oihw, scale, bias }), OpKind::Conv { geom, .. }) => {
                 kernel.prepack(geom, ConvWeights { oihw: oihw.read(room)?, scale, bias }, self.packed)
@@ -86,7 +86,7 @@ impl Plan {
     /// network, [`Error::Unreadable`], [`Error::OutOfMemory`].
     pub fn prepack(&self, net: &Net<'_>) -> Result<Packed, Error> {
         let mut buffer = Buffer::try_new(self.packed_len)?;
-        let mut room = Vec::new();
+        let mut room = Buffer::new(0);
         self.packings(net, buffer.as_mut_slice())?.into_iter().try_for_each(|packing| packing.run(&mut room))?;
         Ok(Packed { buffer, layers: self.layers.clone() })
     }
@@ -127,7 +127,7 @@ impl Plan {
         let packings = Mutex::new(self.packings(net, buffer.as_mut_slice())?.into_iter());
         let next = || packings.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
-            let mut room = Vec::new();
+            let mut room = Buffer::new(0);
             core::iter::from_fn(next).try_for_each(|packing| packing.run(&mut room))
         };
         thread::scope(|scope| {

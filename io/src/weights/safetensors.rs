@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use residual_core::weights::Tensor;
+use residual_core::{memory::Buffer, weights::Tensor};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -136,7 +136,7 @@ pub fn save<'t>(
     }
 
     let mut metadata = metadata.clone();
-    let (mut sum, mut room) = (Checksum::new(&metadata), Vec::new());
+    let (mut sum, mut room) = (Checksum::new(&metadata), Buffer::new(0));
     for (name, tensor) in &sorted {
         sum.add(name, tensor.shape);
         let data = tensor.data.read(&mut room)?;

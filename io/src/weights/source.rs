@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fs::File, io, ops::Range, path::Path};
 
 use rawzip::ReaderAt;
+use residual_core::memory::Buffer;
 
 use crate::open_regular;
 
@@ -76,10 +77,12 @@ impl Source {
     /// # Errors
     /// As [`Source::read`].
     pub fn scan(&self, range: Range<usize>, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-        let mut room = match self {
-            Source::File(..) => vec![0; range.len().min(BLOCK)],
-            Source::Memory(_) => Vec::new(),
+        let block = match self {
+            Source::File(..) => range.len().min(BLOCK),
+            Source::Memory(_) => 0,
         };
+        let mut room = Buffer::new(block.div_ceil(size_of::<f32>()));
+        let room: &mut [u8] = bytemuck::cast_slice_mut(room.as_mut_slice());
         for at in range.clone().step_by(BLOCK) {
             let block = at..range.end.min(at + BLOCK);
             match self.lend(block.clone()) {

@@ -9,6 +9,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use residual_core::memory::Buffer;
 use residual_io::{
     ImportError,
     weights::{self, Tensor, WeightFile, Weights},
@@ -135,7 +136,7 @@ impl State<'_> {
         let entries = self.parameters.entries().to_vec();
         let mut targets = vec![("model", self.parameters.values_mut()), ("velocity", self.optimiser.velocity_mut())];
         targets.extend(self.average.as_mut().map(|average| ("average", &mut average[..])));
-        let mut room = Vec::new();
+        let mut room = Buffer::new(0);
         for (part, values) in targets {
             for entry in &entries {
                 let (name, need) = (format!("{part}.{}", entry.tensor.name), entry.tensor.shape());
