@@ -57,6 +57,41 @@ fn trained_weights_become_an_int8_model_that_keeps_its_ranges() {
 }
 
 #[test]
+fn quantizing_warns_where_accuracy_will_suffer() {
+    let fixture = Fixture::new();
+    let weights = trained(&fixture);
+    let (uneven, net) = (fixture.arg("uneven.safetensors"), fixture.arg("net.rsd"));
+    // Channels between two convolutions, scaled by powers of two and back: the same network in f32.
+    let file = residual::weights::WeightFile::open(&weights).unwrap();
+    let scaled = |name: &str, data: &[f32]| -> Vec<f32> {
+        let channel = |i: usize| 2.0f32.powi((i % 8) as i32 * 2);
+        let values = data.iter().enumerate();
+        match name {
+            "layer1.0.bn1.weight" | "layer1.0.bn1.bias" => values.map(|(o, v)| v * channel(o)).collect(),
+            "layer1.0.conv2.weight" => values.map(|(i, v)| v / channel(i / 9)).collect(),
+            _ => data.to_vec(),
+        }
+    };
+    let tensors: Vec<_> =
+        file.tensors().map(|(name, t)| (name, t.shape, scaled(name, &t.data.to_vec().unwrap()))).collect();
+    let tensors = tensors.iter().map(|(name, shape, data)| (*name, residual::weights::Tensor::new(shape, data)));
+    residual::weights::save(&uneven, tensors, file.metadata()).unwrap();
+    let quantize = |weights: &str, more: &[&str]| {
+        let base =
+            ["quantize", "--data-path", "synthetic", "-o", &net, "--calibration-images", "64", "--weights", weights];
+        said(&[&base[..], more].concat())
+    };
+    let plain = ["--method", "minmax", "--no-equalize"];
+    let text = quantize(&uneven, &plain);
+    assert!(text.contains("note: accuracy will suffer: ") && text.contains("`residual train --qat`"), "{text}");
+    assert!(text.contains("most in `layer1.0.conv"), "{text}");
+    // Nothing to say of the same network with its channels in balance.
+    for text in [quantize(&weights, &plain), quantize(&uneven, &[])] {
+        assert!(!text.contains("accuracy"), "{text}");
+    }
+}
+
+#[test]
 fn a_run_stopped_and_resumed_leaves_the_same_bytes() {
     let fixture = Fixture::new();
     let weights = trained(&fixture);

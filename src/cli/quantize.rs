@@ -6,7 +6,9 @@ use anyhow::{Context, anyhow};
 use residual::{
     DataError, Error, Pretrained,
     data::{self, Dataset, Split},
-    quantize::{Method, Options, QuantizeError, Quantized, Report, html, input_range, keep, quantize, report},
+    quantize::{
+        Blamed, Method, Options, QuantizeError, Quantized, Report, blame, html, input_range, keep, quantize, report,
+    },
     tflite,
 };
 use serde_json::{Value, json};
@@ -117,6 +119,13 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         None => quantize(&net, &inputs, &options).map_err(explain)?,
     };
+    if let Some(Blamed { layer, divergence }) = blame(&net, &quantized, &inputs, &options).map_err(explain)? {
+        note(&format!(
+            "accuracy will suffer: int8 changes class probabilities by a divergence of {:.3}, and most in `{layer}`, {divergence:.3} \
+             by itself; `residual train --qat` fine-tunes the weights for int8",
+            quantized.divergence
+        ));
+    }
     quantized.network.preprocessing = Some(p.to_flat());
     quantized.network.classes = match model.class_names() {
         Some(names) => names.to_vec(),

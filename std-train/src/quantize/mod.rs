@@ -28,7 +28,7 @@ pub use encodings::Encodings;
 pub use equalize::Equalized;
 pub use observe::Observed;
 pub use range::{Method, encoding, input_range};
-pub use report::{LayerReport, Report, html, report};
+pub use report::{Blamed, LayerReport, Report, blame, html, report};
 pub use residual_io::quantized::{Kind, Layer, Network, Quantization, QuantizedConv, Shortcut, Stored};
 
 /// Why a network could not be quantized. One line.
@@ -238,10 +238,7 @@ impl<'i> Task<'i> {
         let pixels = inputs.iter().map(Vec::len).sum::<usize>() / c;
         means.iter_mut().for_each(|m| *m /= pixels.max(1) as f64);
         let compared = &inputs[..inputs.len().min(COMPARED)];
-        let rows = observe::in_chunks(net, compared, options.threads, options.isa, |session, _, pictures| {
-            pictures.iter().map(|p| Ok(softmax(session.run(p.as_slice())?))).collect::<Result<Vec<_>, _>>()
-        })?;
-        let wanted = rows.into_iter().flatten().collect();
+        let wanted = probabilities(net, compared, options)?;
         let bytes = compared.iter().map(|p| p.iter().map(|v| input.quantize(*v)).collect()).collect();
         Ok(Task { inputs, options, input, means, bytes, wanted })
     }
@@ -320,12 +317,26 @@ fn divergence(
         let mut sum = 0.0;
         for (picture, wanted) in pictures[range.clone()].iter().zip(&wanted[range]) {
             let logits: Vec<f32> = session.run::<i8>(picture)?.iter().map(|q| encoding.dequantize(*q)).collect();
-            for (p, q) in wanted.iter().zip(softmax(&logits)) {
-                let (p, q) = (f64::from(*p), f64::from(q).max(1e-12));
-                sum += if p > 0.0 { p * (p / q).ln() } else { 0.0 };
-            }
+            sum += kl(wanted, &softmax(&logits));
         }
         Ok(sum)
     })?;
     Ok(sums.iter().sum::<f64>() / pictures.len().max(1) as f64)
+}
+
+/// The f32 network's class probabilities for every picture.
+fn probabilities(net: &Net<'_>, inputs: &[Vec<f32>], options: &Options) -> Result<Vec<Vec<f32>>, QuantizeError> {
+    let rows = observe::in_chunks(net, inputs, options.threads, options.isa, |session, _, pictures| {
+        pictures.iter().map(|p| Ok(softmax(session.run(p.as_slice())?))).collect::<Result<Vec<_>, _>>()
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// Kullback-Leibler divergence of the probabilities `other` from those `wanted`.
+fn kl(wanted: &[f32], other: &[f32]) -> f64 {
+    let term = |(p, q): (&f32, &f32)| {
+        let (p, q) = (f64::from(*p), f64::from(*q).max(1e-12));
+        if p > 0.0 { p * (p / q).ln() } else { 0.0 }
+    };
+    wanted.iter().zip(other).map(term).sum()
 }
