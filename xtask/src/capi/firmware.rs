@@ -27,11 +27,11 @@ fn build(core: &Board, small: bool) -> Result<std::path::PathBuf> {
     let target_dir = work().join(format!("build-{}", core.name));
     let mut cargo = mcu::cargo_for(core, "rustc")?;
     cargo
-        .args(["-p", "residual-capi", "--lib", "--quiet", "--release", "--no-default-features"])
+        .args(["-p", "residual-capi", "--lib", "--quiet", "--profile", "firmware", "--no-default-features"])
         .args(["--features", if small { "panic-handler,small" } else { "panic-handler" }])
         .args(["--crate-type", "staticlib", "--target", core.target, "--target-dir"])
         .arg(&target_dir)
         .current_dir(workspace());
     succeed(&mut cargo).with_context(|| format!("building for cortex-{}", core.name))?;
-    Ok(target_dir.join(core.target).join("release/libresidual_capi.a"))
+    Ok(target_dir.join(core.target).join("firmware/libresidual_capi.a"))
 }
