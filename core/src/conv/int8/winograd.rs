@@ -299,8 +299,8 @@ struct Taps<'p> {
 }
 
 impl Int8Winograd {
-    /// Products at all points. Weights are transformed here, at a row of points after the other: transformed, they are two to
-    /// four times as many bytes, which would come from memory.
+    /// Products at all points. Weights are transformed here, at a row of points after the other: transformed, they are four to
+    /// eight times as many bytes, which would come from memory.
     fn multiply(&self, inputs: &Inputs<'_>, panel: &Taps<'_>, u: &mut [i32], m: &mut [i32], m_point: usize) {
         let (points, Taps { taps, width, depth, pairs }) = (self.tile.inputs(), panel);
         let (width, depth) = (*width, *depth);

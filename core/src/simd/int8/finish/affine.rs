@@ -75,12 +75,13 @@ fn product(a: Requant, b: Requant, s: i32) -> i64 {
 /// A `c` with which the affine function is right for all inputs, if there is one: the middle of all.
 fn constant(conv: Encoding, add: &Add, [a, b]: [i64; 2], s: i32) -> Option<i64> {
     let Encoding { min, max, .. } = add.output;
+    let shortcut_terms: [i32; 256] = core::array::from_fn(|i| add.shortcut_term(i as u8 as i8));
     let (mut least, mut most) = (-(1i64 << (s + 9)), 1i64 << (s + 9));
     for d in conv.min..=conv.max {
         let term = add.conv_term(d, conv.zero_point);
         let d = (i64::from(d) - i64::from(conv.zero_point)) * a;
         for x in i8::MIN..=i8::MAX {
-            let y = add.encode(term + add.shortcut_term(x));
+            let y = add.encode(term + shortcut_terms[usize::from(x as u8)]);
             let (sum, y_real) = (d + i64::from(x) * b, i64::from(y) << s);
             // What lies beyond the bounds is clamped.
             if y > min {
