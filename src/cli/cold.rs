@@ -35,18 +35,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let generated = folder.path().join("generated.safetensors");
     let name = match args.network.int8()? {
         Some(model) => model.name(),
-        None => args.network.open()?.0.to_string(),
-    };
-    let weights = match &args.network.weights {
-        Some(file) => file,
         None => {
-            let (spec, _) = args.network.open()?;
-            let weights = Generated::new(spec);
-            let tensors = weights.names().filter_map(|name| Some((name, weights.tensor(name)?)));
-            save(&generated, tensors.collect::<Vec<(&str, Tensor<'_>)>>(), &describe(&spec, None))?;
-            &generated
+            let (spec, file) = args.network.open()?;
+            if file.is_none() {
+                let weights = Generated::new(spec);
+                let tensors = weights.names().filter_map(|name| Some((name, weights.tensor(name)?)));
+                save(&generated, tensors.collect::<Vec<(&str, Tensor<'_>)>>(), &describe(&spec, None))?;
+            }
+            spec.to_string()
         }
     };
+    let weights = args.network.weights.as_ref().unwrap_or(&generated);
 
     let program = std::env::current_exe().map_err(|error| anyhow!("cannot find this program's file: {error}"))?;
     let mut starts = (0..STARTS).map(|_| start(&program, weights, args)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -4,7 +4,7 @@ use std::{io::Write, time::Duration};
 
 use residual::{
     Isa,
-    peak::{Arithmetic, gmacs, read_gbs},
+    peak::{Arithmetic, fma_gflops, gmacs, read_gbs},
 };
 use serde_json::json;
 
@@ -17,7 +17,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let threads = args.threads.get();
     residual::isa()?;
     let of = |arithmetic| Isa::available().map(move |isa| (isa, gmacs(isa, arithmetic, threads, LOOK)));
-    let fma: Vec<(Isa, f64)> = of(Arithmetic::F32).map(|(isa, gmacs)| (isa, 2.0 * gmacs)).collect();
+    let fma: Vec<(Isa, f64)> = Isa::available().map(|isa| (isa, fma_gflops(isa, threads, LOOK))).collect();
     let int8: Vec<_> = of(Arithmetic::Int8).collect();
     let int16: Vec<_> = of(Arithmetic::Int16).collect();
     let read = read_gbs(Isa::best(), threads, LOOK);

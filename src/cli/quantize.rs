@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use residual::{
     DataError, Error, Pretrained,
     data::{self, Dataset, Split},
+    graph::Net,
     quantize::{
         Blamed, Method, Options, QuantizeError, Quantized, Report, blame, html, input_range, keep, quantize, report,
     },
@@ -81,6 +82,45 @@ fn method(text: &str) -> Result<Method, String> {
     known.copied().ok_or_else(|| "must be minmax, percentile, mse or kl".into())
 }
 
+/// An error of quantizing, with the file and the cause where weights could not be read.
+fn explain(model: &Pretrained, error: QuantizeError) -> anyhow::Error {
+    match error {
+        QuantizeError::Network(error) => model.explain(error).into(),
+        other => other.into(),
+    }
+}
+
+impl Args {
+    /// The network in int8, and whether its ranges are those that the weights carried. Says which, and where accuracy will
+    /// suffer.
+    fn quantize(
+        &self,
+        model: &Pretrained,
+        net: &Net<'_>,
+        inputs: &[Vec<f32>],
+        options: &Options,
+    ) -> anyhow::Result<(Quantized, bool)> {
+        let kept = if self.recalibrate || self.method.is_some() { None } else { encodings(model.weights())? };
+        let quantized = match &kept {
+            Some(encodings) => {
+                let file = self.model.weights.display();
+                note(&format!("{file}: keeps the int8 ranges that training left in it; --recalibrate finds others"));
+                keep(net, encodings, inputs, options).map_err(|error| anyhow!("{file}: {error}"))?
+            }
+            None => quantize(net, inputs, options).map_err(|error| explain(model, error))?,
+        };
+        let blamed = blame(net, &quantized, inputs, options).map_err(|error| explain(model, error))?;
+        if let Some(Blamed { layer, divergence }) = blamed {
+            note(&format!(
+                "accuracy will suffer: int8 changes class probabilities by a divergence of {:.3}, and most in `{layer}`, \
+                 {divergence:.3} by itself; `residual train --qat` fine-tunes the weights for int8",
+                quantized.divergence
+            ));
+        }
+        Ok((quantized, kept.is_some()))
+    }
+}
+
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let model = args.model.open()?;
     let net = model.net()?;
@@ -106,26 +146,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let unreadable = args.skip_unreadable.then_some(&mut skipped);
     let (inputs, _) = pictures(&model, data.as_ref(), args.calibration_images, unreadable)?;
 
-    let explain = |error| match error {
-        QuantizeError::Network(error) => model.explain(error).into(),
-        other => anyhow::Error::from(other),
-    };
-    let kept = if args.recalibrate || args.method.is_some() { None } else { encodings(model.weights())? };
-    let mut quantized = match &kept {
-        Some(encodings) => {
-            let file = args.model.weights.display();
-            note(&format!("{file}: keeps the int8 ranges that training left in it; --recalibrate finds others"));
-            keep(&net, encodings, &inputs, &options).map_err(|error| anyhow!("{file}: {error}"))?
-        }
-        None => quantize(&net, &inputs, &options).map_err(explain)?,
-    };
-    if let Some(Blamed { layer, divergence }) = blame(&net, &quantized, &inputs, &options).map_err(explain)? {
-        note(&format!(
-            "accuracy will suffer: int8 changes class probabilities by a divergence of {:.3}, and most in `{layer}`, {divergence:.3} \
-             by itself; `residual train --qat` fine-tunes the weights for int8",
-            quantized.divergence
-        ));
-    }
+    let (mut quantized, kept) = args.quantize(&model, &net, &inputs, &options)?;
     quantized.network.preprocessing = Some(p.to_flat());
     quantized.network.classes = match model.class_names() {
         Some(names) => names.to_vec(),
@@ -144,7 +165,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             data.remarks().iter().for_each(|remark| note(remark));
             let unreadable = args.skip_unreadable.then_some(&mut skipped);
             let (inputs, labels) = pictures(&model, data.as_ref(), args.report_images, unreadable)?;
-            let report = report(&net, &quantized, &inputs, &labels, &options).map_err(explain)?;
+            let report = report(&net, &quantized, &inputs, &labels, &options);
+            let report = report.map_err(|error| explain(&model, error))?;
             fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
             write_file(&dir.join("report.json"), format!("{:#}\n", object(&report)).as_bytes())?;
             write_file(&dir.join("report.html"), html(&report).as_bytes())?;
@@ -162,7 +184,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
             "unreadable": skipped.len(),
             "divergence": quantized.divergence,
             "equalized": !quantized.equalized.is_empty(),
-            "kept_ranges": kept.is_some(),
+            "kept_ranges": kept,
             "methods": quantized.methods.iter().map(|(n, m)| (n.clone(), json!(m.name()))).collect::<serde_json::Map<_, _>>(),
         });
         if let (Value::Object(object), Some(report)) = (&mut object, &report) {
@@ -175,8 +197,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         show(report, &quantized, out)?;
     }
     let chosen = match kept {
-        Some(_) => "ranges of training kept".to_owned(),
-        None => Method::ALL.map(|m| format!("{} {}", methods(m), m.name())).join(", "),
+        true => "ranges of training kept".to_owned(),
+        false => Method::ALL.map(|m| format!("{} {}", methods(m), m.name())).join(", "),
     };
     let text = format!(
         "{}: {} in int8, {}; {} calibration pictures, divergence {:.5} ({chosen})",
