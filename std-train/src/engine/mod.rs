@@ -8,6 +8,8 @@ mod cpu;
 mod int8;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod testing;
 mod workers;
 
 use residual_core::{Error, Isa, Name, resnet::ResNet};

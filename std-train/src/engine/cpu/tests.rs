@@ -4,26 +4,16 @@ use residual_core::{Error, Isa, resnet::ResNet};
 
 use crate::{
     engine::{
-        CpuEngine, Loss, Options,
+        CpuEngine, Loss,
         reference::{self, Reference},
+        testing::{options, small_networks, spec, uneven},
     },
     parameters::Parameters,
     random::{Purpose, Stream},
 };
 
-fn spec(name: &str, side: usize) -> ResNet {
-    name.parse::<ResNet>().unwrap().with_classes(5).unwrap().with_input(side, side + 1).unwrap()
-}
-
-/// Parameters where nothing is 0 or 1, so that no term is invisible.
 fn parameters(spec: ResNet) -> Parameters {
-    let mut parameters = Parameters::init(spec, 3);
-    let entries = parameters.entries().to_vec();
-    let mut random = Stream::new(4, Purpose::Init, [0, 0]);
-    for entry in entries.iter().filter(|e| !e.is_weight()) {
-        parameters.values_mut()[entry.range.clone()].iter_mut().for_each(|v| *v += 0.2 * random.normal() as f32);
-    }
-    parameters
+    uneven(spec, 0.2)
 }
 
 fn batch(spec: &ResNet, n: usize) -> (Vec<f32>, Vec<u32>) {
@@ -32,20 +22,10 @@ fn batch(spec: &ResNet, n: usize) -> (Vec<f32>, Vec<u32>) {
     (images, (0..n as u32).map(|i| i % 5).collect())
 }
 
-fn options(batch: usize, threads: usize, isa: Isa, winograd: bool) -> Options {
-    Options { batch, threads, isa, winograd }
-}
-
 fn networks() -> Vec<ResNet> {
-    vec![
-        spec("resnet8-cifar-w6", 9),
-        spec("resnet8-cifar-Ac-w16", 8),
-        spec("plain8-cifar", 8),
-        spec("resnet8-cifar-B-w20", 8),
-        spec("resnet11-cifar-bottleneck-C-w8", 8),
-        spec("resnet18-w8", 32),
-        spec("resnet18-A-w16", 37),
-    ]
+    let mut networks = small_networks();
+    networks.extend([spec("resnet18-w8", 32), spec("resnet18-A-w16", 37)]);
+    networks
 }
 
 #[test]

@@ -14,25 +14,18 @@ use residual_core::{
 use self::frozen::Frozen;
 use super::{Int8Engine, Maps, Step, StepError, encodings, network, scales::SCALES, with_encodings};
 use crate::{
-    engine::{Loss, Options},
+    engine::{
+        Loss,
+        testing::{options, small_networks, spec, uneven},
+    },
     parameters::Parameters,
     quantize::{self, Encodings, Method},
-    random::{Purpose, Stream},
 };
 
-fn spec(name: &str, side: usize) -> ResNet {
-    name.parse::<ResNet>().unwrap().with_classes(5).unwrap().with_input(side, side + 1).unwrap()
-}
-
 fn networks() -> Vec<ResNet> {
-    vec![
-        spec("resnet8-cifar-w6", 9),
-        spec("resnet8-cifar-Ac-w16", 8),
-        spec("plain8-cifar", 8),
-        spec("resnet8-cifar-B-w20", 8),
-        spec("resnet11-cifar-bottleneck-C-w8", 8),
-        spec("resnet18-w4", 32),
-    ]
+    let mut networks = small_networks();
+    networks.push(spec("resnet18-w4", 32));
+    networks
 }
 
 fn batch(spec: &ResNet, n: usize) -> (Vec<f32>, Vec<u32>) {
@@ -42,11 +35,7 @@ fn batch(spec: &ResNet, n: usize) -> (Vec<f32>, Vec<u32>) {
 
 /// Parameters where nothing is 0 or 1, and ranges so narrow that a part of the values is clipped.
 fn parameters(spec: ResNet) -> Parameters {
-    let mut parameters = Parameters::init(spec, 3);
-    let mut random = Stream::new(4, Purpose::Init, [0, 0]);
-    for entry in parameters.entries().to_vec().iter().filter(|e| !e.is_weight()) {
-        parameters.values_mut()[entry.range.clone()].iter_mut().for_each(|v| *v += 0.1 * random.normal() as f32);
-    }
+    let parameters = uneven(spec, 0.1);
     let pictures: Vec<Vec<f32>> = batch(&spec, 6).0.chunks(spec.input().elements()).map(<[f32]>::to_vec).collect();
     let options = quantize::Options { method: Some(Method::MinMax), equalize: false, ..Default::default() };
     let start = quantize::quantize(&fold_batch_norm(&spec, &parameters).unwrap(), &pictures, &options).unwrap();
@@ -55,10 +44,6 @@ fn parameters(spec: ResNet) -> Parameters {
         (name.to_owned(), q)
     };
     with_encodings(parameters, &Encodings::of(&start.network).iter().map(narrow).collect()).unwrap()
-}
-
-fn options(batch: usize, threads: usize, isa: Isa, winograd: bool) -> Options {
-    Options { batch, threads, isa, winograd }
 }
 
 /// Calls `f` with what a step has computed of all images going forward.
